@@ -1,1 +1,66 @@
-//! Placeholder until the first commit of code.
+//! What crosses the boundary between a guest and its host: the CUDA API table,
+//! the types in it, how calls become bytes, the ring that carries them, the
+//! channel's layout and virtio-gpu's structures. Both sides compile against
+//! this crate; [`PROTOCOL_HASH`] tells at the handshake when they did not.
+#![deny(missing_docs)]
+#![allow(non_camel_case_types, reason = "CUDA's names")]
+
+pub mod arg;
+pub mod channel;
+pub mod codec;
+pub mod cuda_api;
+mod cuda_result;
+pub mod cuda_types;
+pub mod frame;
+pub mod internal;
+pub mod limits;
+pub mod opcode;
+pub mod ring;
+pub mod shared;
+
+/// Raised when bytes change their meaning without the table changing.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The CUDA version of the interface in the table (cuda.h's CUDA_VERSION).
+pub const CUDA_VERSION: i32 = 13_050;
+
+macro_rules! hash_rows {
+    ($($rows:tt)*) => {
+        /// FNV-1a over the table's text, the layout and the version: equal only
+        /// where both sides agree on every row and every bound.
+        pub const PROTOCOL_HASH: u64 =
+            fnv1a(stringify!($($rows)*).as_bytes(), layout_hash());
+    };
+}
+cuda_api!(hash_rows);
+
+/// The numbers that both sides must share, hashed together.
+const fn layout_hash() -> u64 {
+    const LAYOUT: [u64; 9] = [
+        PROTOCOL_VERSION as u64,
+        limits::RING_BYTES as u64,
+        limits::FRAME_BYTES_MAX as u64,
+        limits::REPLY_BYTES_MAX as u64,
+        limits::RINGS_PER_AREA as u64,
+        limits::STAGING_SLOT_BYTES as u64,
+        limits::STAGING_SLOTS as u64,
+        limits::DEVICE_ATTRIBUTE_MAX as u64,
+        channel::RING_AREA_BYTES as u64,
+    ];
+    let mut hash = 0xcbf2_9ce4_8422_2325;
+    let mut at = 0;
+    while at < LAYOUT.len() {
+        hash = fnv1a(&LAYOUT[at].to_le_bytes(), hash);
+        at += 1;
+    }
+    hash
+}
+
+const fn fnv1a(bytes: &[u8], mut hash: u64) -> u64 {
+    let mut at = 0;
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x100_0000_01b3);
+        at += 1;
+    }
+    hash
+}

@@ -1,0 +1,775 @@
+//! THE TABLE: one line per symbol of CUDA's driver interface. The shim's
+//! exports, the worker's dispatch, cpu-driver's exports and the names in logs
+//! are made from it, so a symbol is described once.
+//!
+//! A row reads `opcode verb fn name(argument: Direction<Type>[length], …) +
+//! per-thread variant;`. Opcodes are append-only. Directions are in
+//! [`crate::arg`]. The variant (`_ptds`, `_ptsz`) is the same call with the
+//! calling thread's default stream for NULL. The verb says who answers, when:
+//!
+//! | verb | in the guest | in the worker |
+//! |---|---|---|
+//! | `call` | made from the row: sent, the reply awaited | made from the row |
+//! | `post` | made from the row: sent, returns at once | made from the row |
+//! | `wrap` | written by hand around the `call` that the row makes | made from the row |
+//! | `custom` | written by hand | written by hand |
+//! | `local` | written by hand; may use other rows or [`crate::internal`] | nothing |
+//!
+//! Sources: cuda.h 13.5 for names and prototypes.
+
+/// Hands every implemented row to the macro `$callback`, after `$prefix`.
+#[macro_export]
+macro_rules! cuda_api {
+    ($callback:ident $($prefix:tt)*) => {
+        $callback! { $($prefix)*
+            // Initialisation, errors, look-up.
+            0x0101 local fn cuInit(Flags: In<u32>);
+            0x0102 local fn cuDriverGetVersion(driverVersion: Out<i32>);
+            0x0103 local fn cuGetErrorName(error: In<CUresult>, pStr: Out<ConstStr>);
+            0x0104 local fn cuGetErrorString(error: In<CUresult>, pStr: Out<ConstStr>);
+            0x0105 local fn cuGetProcAddress(symbol: InStr, pfn: Out<Pointer>, cudaVersion: In<i32>, flags: In<u64>);
+            0x0106 local fn cuGetProcAddress_v2(symbol: InStr, pfn: Out<Pointer>, cudaVersion: In<i32>, flags: In<u64>, symbolStatus: OutOpt<CUdriverProcAddressQueryResult>);
+            0x0107 local fn cuGetExportTable(ppExportTable: Out<Pointer>, pExportTableId: InSlice<CUuuid>[1]);
+            // Devices.
+            0x0110 local fn cuDeviceGet(device: Out<CUdevice>, ordinal: In<i32>);
+            0x0111 local fn cuDeviceGetCount(count: Out<i32>);
+            0x0112 local fn cuDeviceGetName(name: OutSlice<u8>[len as usize], len: In<i32>, dev: In<CUdevice>);
+            0x0113 local fn cuDeviceGetUuid(uuid: Out<CUuuid>, dev: In<CUdevice>);
+            0x0114 local fn cuDeviceGetUuid_v2(uuid: Out<CUuuid>, dev: In<CUdevice>);
+            0x0115 local fn cuDeviceTotalMem_v2(bytes: Out<usize>, dev: In<CUdevice>);
+            0x0116 local fn cuDeviceGetAttribute(pi: Out<i32>, attrib: In<CUdevice_attribute>, dev: In<CUdevice>);
+            0x0117 local fn cuDeviceComputeCapability(major: Out<i32>, minor: Out<i32>, dev: In<CUdevice>);
+            0x0118 local fn cuDeviceGetPCIBusId(pciBusId: OutSlice<u8>[len as usize], len: In<i32>, dev: In<CUdevice>);
+            0x0119 local fn cuDeviceGetByPCIBusId(dev: Out<CUdevice>, pciBusId: InStr);
+            // Primary contexts.
+            0x0120 custom fn cuDevicePrimaryCtxRetain(pctx: Out<CUcontext>, dev: In<CUdevice>);
+            0x0121 wrap fn cuDevicePrimaryCtxRelease_v2(dev: In<CUdevice>);
+            0x0122 call fn cuDevicePrimaryCtxSetFlags_v2(dev: In<CUdevice>, flags: In<u32>);
+            0x0123 call fn cuDevicePrimaryCtxGetState(dev: In<CUdevice>, flags: Out<u32>, active: Out<i32>);
+            0x0124 wrap fn cuDevicePrimaryCtxReset_v2(dev: In<CUdevice>);
+            // Contexts.
+            0x0140 custom fn cuCtxCreate_v2(pctx: Out<CUcontext>, flags: In<u32>, dev: In<CUdevice>);
+            0x0141 local fn cuCtxCreate_v4(pctx: Out<CUcontext>, ctxCreateParams: In<Pointer>, flags: In<u32>, dev: In<CUdevice>);
+            0x0142 custom fn cuCtxDestroy_v2(ctx: In<CUcontext>);
+            0x0143 local fn cuCtxPushCurrent_v2(ctx: In<CUcontext>);
+            0x0144 local fn cuCtxPopCurrent_v2(pctx: OutOpt<CUcontext>);
+            0x0145 local fn cuCtxSetCurrent(ctx: In<CUcontext>);
+            0x0146 local fn cuCtxGetCurrent(pctx: Out<CUcontext>);
+            0x0147 local fn cuCtxGetDevice(device: Out<CUdevice>);
+            0x0148 call fn cuCtxGetFlags(flags: Out<u32>);
+            0x0149 call fn cuCtxSetFlags(flags: In<u32>);
+            0x014a call fn cuCtxGetId(ctx: In<CUcontext>, ctxId: Out<u64>);
+            0x014b wrap fn cuCtxSynchronize();
+            0x014c call fn cuCtxSetLimit(limit: In<CUlimit>, value: In<usize>);
+            0x014d call fn cuCtxGetLimit(pvalue: Out<usize>, limit: In<CUlimit>);
+            0x014e call fn cuCtxGetCacheConfig(pconfig: Out<CUfunc_cache>);
+            0x014f call fn cuCtxSetCacheConfig(config: In<CUfunc_cache>);
+            0x0150 call fn cuCtxGetApiVersion(ctx: In<CUcontext>, version: Out<u32>);
+            0x0151 call fn cuCtxGetStreamPriorityRange(leastPriority: OutOpt<i32>, greatestPriority: OutOpt<i32>);
+            0x0152 local fn cuCtxGetDevice_v2(device: Out<CUdevice>, ctx: In<CUcontext>);
+            0x0153 local fn cuCtxSynchronize_v2(ctx: In<CUcontext>);
+            // Memory.
+            0x0200 call fn cuMemGetInfo_v2(free: Out<usize>, total: Out<usize>);
+            0x0201 wrap fn cuMemAlloc_v2(dptr: Out<CUdeviceptr>, bytesize: In<usize>);
+            0x0202 wrap fn cuMemAllocPitch_v2(dptr: Out<CUdeviceptr>, pPitch: Out<usize>, WidthInBytes: In<usize>, Height: In<usize>, ElementSizeBytes: In<u32>);
+            0x0203 wrap fn cuMemFree_v2(dptr: In<CUdeviceptr>);
+            0x0204 call fn cuMemGetAddressRange_v2(pbase: OutOpt<CUdeviceptr>, psize: OutOpt<usize>, dptr: In<CUdeviceptr>);
+            0x0205 local fn cuMemAllocHost_v2(pp: Out<Pointer>, bytesize: In<usize>);
+            0x0206 local fn cuMemFreeHost(p: In<Pointer>);
+            0x0207 local fn cuMemHostAlloc(pp: Out<Pointer>, bytesize: In<usize>, Flags: In<u32>);
+            0x0208 local fn cuMemHostGetDevicePointer_v2(pdptr: Out<CUdeviceptr>, p: In<Pointer>, Flags: In<u32>);
+            0x0209 local fn cuMemHostGetFlags(pFlags: Out<u32>, p: In<Pointer>);
+            0x020a local fn cuMemHostRegister_v2(p: In<Pointer>, bytesize: In<usize>, Flags: In<u32>);
+            0x020b local fn cuMemHostUnregister(p: In<Pointer>);
+            // Copies: composed in the guest from the internal copy operations.
+            0x0240 local fn cuMemcpy(dst: In<CUdeviceptr>, src: In<CUdeviceptr>, ByteCount: In<usize>) + cuMemcpy_ptds;
+            0x0241 local fn cuMemcpyAsync(dst: In<CUdeviceptr>, src: In<CUdeviceptr>, ByteCount: In<usize>, hStream: On<CUstream>) + cuMemcpyAsync_ptsz;
+            0x0242 local fn cuMemcpyHtoD_v2(dstDevice: In<CUdeviceptr>, srcHost: In<Pointer>, ByteCount: In<usize>) + cuMemcpyHtoD_v2_ptds;
+            0x0243 local fn cuMemcpyDtoH_v2(dstHost: In<Pointer>, srcDevice: In<CUdeviceptr>, ByteCount: In<usize>) + cuMemcpyDtoH_v2_ptds;
+            0x0244 local fn cuMemcpyDtoD_v2(dstDevice: In<CUdeviceptr>, srcDevice: In<CUdeviceptr>, ByteCount: In<usize>) + cuMemcpyDtoD_v2_ptds;
+            0x0245 local fn cuMemcpyHtoDAsync_v2(dstDevice: In<CUdeviceptr>, srcHost: In<Pointer>, ByteCount: In<usize>, hStream: On<CUstream>) + cuMemcpyHtoDAsync_v2_ptsz;
+            0x0246 local fn cuMemcpyDtoHAsync_v2(dstHost: In<Pointer>, srcDevice: In<CUdeviceptr>, ByteCount: In<usize>, hStream: On<CUstream>) + cuMemcpyDtoHAsync_v2_ptsz;
+            0x0247 local fn cuMemcpyDtoDAsync_v2(dstDevice: In<CUdeviceptr>, srcDevice: In<CUdeviceptr>, ByteCount: In<usize>, hStream: On<CUstream>) + cuMemcpyDtoDAsync_v2_ptsz;
+            0x0248 local fn cuMemcpy2D_v2(pCopy: InSlice<CUDA_MEMCPY2D>[1]) + cuMemcpy2D_v2_ptds;
+            0x0249 local fn cuMemcpy2DUnaligned_v2(pCopy: InSlice<CUDA_MEMCPY2D>[1]) + cuMemcpy2DUnaligned_v2_ptds;
+            0x024a local fn cuMemcpy2DAsync_v2(pCopy: InSlice<CUDA_MEMCPY2D>[1], hStream: On<CUstream>) + cuMemcpy2DAsync_v2_ptsz;
+            // Memsets.
+            0x0280 wrap fn cuMemsetD8_v2(dstDevice: In<CUdeviceptr>, uc: In<u8>, N: In<usize>) + cuMemsetD8_v2_ptds;
+            0x0281 wrap fn cuMemsetD16_v2(dstDevice: In<CUdeviceptr>, us: In<u16>, N: In<usize>) + cuMemsetD16_v2_ptds;
+            0x0282 wrap fn cuMemsetD32_v2(dstDevice: In<CUdeviceptr>, ui: In<u32>, N: In<usize>) + cuMemsetD32_v2_ptds;
+            0x0283 wrap fn cuMemsetD2D8_v2(dstDevice: In<CUdeviceptr>, dstPitch: In<usize>, uc: In<u8>, Width: In<usize>, Height: In<usize>) + cuMemsetD2D8_v2_ptds;
+            0x0284 wrap fn cuMemsetD2D16_v2(dstDevice: In<CUdeviceptr>, dstPitch: In<usize>, us: In<u16>, Width: In<usize>, Height: In<usize>) + cuMemsetD2D16_v2_ptds;
+            0x0285 wrap fn cuMemsetD2D32_v2(dstDevice: In<CUdeviceptr>, dstPitch: In<usize>, ui: In<u32>, Width: In<usize>, Height: In<usize>) + cuMemsetD2D32_v2_ptds;
+            0x0286 post fn cuMemsetD8Async(dstDevice: In<CUdeviceptr>, uc: In<u8>, N: In<usize>, hStream: On<CUstream>) + cuMemsetD8Async_ptsz;
+            0x0287 post fn cuMemsetD16Async(dstDevice: In<CUdeviceptr>, us: In<u16>, N: In<usize>, hStream: On<CUstream>) + cuMemsetD16Async_ptsz;
+            0x0288 post fn cuMemsetD32Async(dstDevice: In<CUdeviceptr>, ui: In<u32>, N: In<usize>, hStream: On<CUstream>) + cuMemsetD32Async_ptsz;
+            0x0289 post fn cuMemsetD2D8Async(dstDevice: In<CUdeviceptr>, dstPitch: In<usize>, uc: In<u8>, Width: In<usize>, Height: In<usize>, hStream: On<CUstream>) + cuMemsetD2D8Async_ptsz;
+            0x028a post fn cuMemsetD2D16Async(dstDevice: In<CUdeviceptr>, dstPitch: In<usize>, us: In<u16>, Width: In<usize>, Height: In<usize>, hStream: On<CUstream>) + cuMemsetD2D16Async_ptsz;
+            0x028b post fn cuMemsetD2D32Async(dstDevice: In<CUdeviceptr>, dstPitch: In<usize>, ui: In<u32>, Width: In<usize>, Height: In<usize>, hStream: On<CUstream>) + cuMemsetD2D32Async_ptsz;
+            // Modules.
+            0x0300 local fn cuModuleLoad(module: Out<CUmodule>, fname: InStr);
+            0x0301 local fn cuModuleLoadData(module: Out<CUmodule>, image: In<Pointer>);
+            0x0302 custom fn cuModuleLoadDataEx(module: Out<CUmodule>, image: In<Pointer>, numOptions: In<u32>, options: In<*mut CUjit_option>, optionValues: In<Pointers>);
+            0x0303 local fn cuModuleLoadFatBinary(module: Out<CUmodule>, fatCubin: In<Pointer>);
+            0x0304 wrap fn cuModuleUnload(hmod: Del<CUmodule>);
+            0x0305 custom fn cuModuleGetFunction(hfunc: Out<CUfunction>, hmod: In<CUmodule>, name: InStr);
+            0x0306 call fn cuModuleGetGlobal_v2(dptr: OutOpt<CUdeviceptr>, bytes: OutOpt<usize>, hmod: In<CUmodule>, name: InStr);
+            0x0307 local fn cuModuleGetLoadingMode(mode: Out<CUmoduleLoadingMode>);
+            0x0308 call fn cuModuleGetFunctionCount(count: Out<u32>, hmod: In<CUmodule>);
+            // Libraries and kernels.
+            0x0320 custom fn cuLibraryLoadData(library: Out<CUlibrary>, code: In<Pointer>, jitOptions: In<*mut CUjit_option>, jitOptionsValues: In<Pointers>, numJitOptions: In<u32>, libraryOptions: In<*mut CUlibraryOption>, libraryOptionValues: In<Pointers>, numLibraryOptions: In<u32>);
+            0x0321 local fn cuLibraryLoadFromFile(library: Out<CUlibrary>, fileName: InStr, jitOptions: In<*mut CUjit_option>, jitOptionsValues: In<Pointers>, numJitOptions: In<u32>, libraryOptions: In<*mut CUlibraryOption>, libraryOptionValues: In<Pointers>, numLibraryOptions: In<u32>);
+            0x0322 wrap fn cuLibraryUnload(library: Del<CUlibrary>);
+            0x0323 custom fn cuLibraryGetKernel(pKernel: Out<CUkernel>, library: In<CUlibrary>, name: InStr);
+            0x0324 custom fn cuLibraryGetModule(pMod: Out<CUmodule>, library: In<CUlibrary>);
+            0x0325 call fn cuLibraryGetGlobal(dptr: OutOpt<CUdeviceptr>, bytes: OutOpt<usize>, library: In<CUlibrary>, name: InStr);
+            0x0326 call fn cuLibraryGetKernelCount(count: Out<u32>, lib: In<CUlibrary>);
+            0x0327 custom fn cuKernelGetFunction(pFunc: Out<CUfunction>, kernel: In<CUkernel>);
+            0x0328 call fn cuKernelGetAttribute(pi: Out<i32>, attrib: In<CUfunction_attribute>, kernel: In<CUkernel>, dev: In<CUdevice>);
+            0x0329 call fn cuKernelSetAttribute(attrib: In<CUfunction_attribute>, val: In<i32>, kernel: In<CUkernel>, dev: In<CUdevice>);
+            0x032a call fn cuKernelSetCacheConfig(kernel: In<CUkernel>, config: In<CUfunc_cache>, dev: In<CUdevice>);
+            0x032b local fn cuKernelGetName(name: Out<ConstStr>, hfunc: In<CUkernel>);
+            0x032c local fn cuKernelGetParamInfo(kernel: In<CUkernel>, paramIndex: In<usize>, paramOffset: Out<usize>, paramSize: OutOpt<usize>);
+            0x032d local fn cuKernelGetLibrary(pLib: Out<CUlibrary>, kernel: In<CUkernel>);
+            // Functions.
+            0x0340 call fn cuFuncGetAttribute(pi: Out<i32>, attrib: In<CUfunction_attribute>, hfunc: In<CUfunction>);
+            0x0341 call fn cuFuncSetAttribute(hfunc: In<CUfunction>, attrib: In<CUfunction_attribute>, value: In<i32>);
+            0x0342 call fn cuFuncSetCacheConfig(hfunc: In<CUfunction>, config: In<CUfunc_cache>);
+            0x0343 local fn cuFuncGetModule(hmod: Out<CUmodule>, hfunc: In<CUfunction>);
+            0x0344 local fn cuFuncGetName(name: Out<ConstStr>, hfunc: In<CUfunction>);
+            0x0345 local fn cuFuncGetParamInfo(func: In<CUfunction>, paramIndex: In<usize>, paramOffset: Out<usize>, paramSize: OutOpt<usize>);
+            0x0346 call fn cuFuncIsLoaded(state: Out<CUfunctionLoadingState>, function: In<CUfunction>);
+            0x0347 call fn cuFuncLoad(function: In<CUfunction>);
+            // Launch.
+            0x0400 custom fn cuLaunchKernel(f: In<CUfunction>, gridDimX: In<u32>, gridDimY: In<u32>, gridDimZ: In<u32>, blockDimX: In<u32>, blockDimY: In<u32>, blockDimZ: In<u32>, sharedMemBytes: In<u32>, hStream: On<CUstream>, kernelParams: In<Pointers>, extra: In<Pointers>) + cuLaunchKernel_ptsz;
+            0x0401 custom fn cuLaunchKernelEx(config: In<*const CUlaunchConfig>, f: In<CUfunction>, kernelParams: In<Pointers>, extra: In<Pointers>) + cuLaunchKernelEx_ptsz;
+            0x0402 custom fn cuLaunchCooperativeKernel(f: In<CUfunction>, gridDimX: In<u32>, gridDimY: In<u32>, gridDimZ: In<u32>, blockDimX: In<u32>, blockDimY: In<u32>, blockDimZ: In<u32>, sharedMemBytes: In<u32>, hStream: On<CUstream>, kernelParams: In<Pointers>) + cuLaunchCooperativeKernel_ptsz;
+            0x0403 custom fn cuLaunchHostFunc(hStream: On<CUstream>, func: In<CUhostFn>, userData: In<Pointer>) + cuLaunchHostFunc_ptsz;
+            // Streams.
+            0x0440 wrap fn cuStreamCreate(phStream: New<CUstream>, Flags: In<u32>);
+            0x0441 wrap fn cuStreamCreateWithPriority(phStream: New<CUstream>, flags: In<u32>, priority: In<i32>);
+            0x0442 wrap fn cuStreamDestroy_v2(hStream: Del<CUstream>);
+            0x0443 wrap fn cuStreamQuery(hStream: In<CUstream>) + cuStreamQuery_ptsz;
+            0x0444 wrap fn cuStreamSynchronize(hStream: In<CUstream>) + cuStreamSynchronize_ptsz;
+            0x0445 post fn cuStreamWaitEvent(hStream: On<CUstream>, hEvent: In<CUevent>, Flags: In<u32>) + cuStreamWaitEvent_ptsz;
+            0x0446 call fn cuStreamGetPriority(hStream: In<CUstream>, priority: Out<i32>) + cuStreamGetPriority_ptsz;
+            0x0447 call fn cuStreamGetFlags(hStream: In<CUstream>, flags: Out<u32>) + cuStreamGetFlags_ptsz;
+            0x0448 call fn cuStreamGetId(hStream: In<CUstream>, streamId: Out<u64>) + cuStreamGetId_ptsz;
+            0x0449 local fn cuStreamGetCtx(hStream: In<CUstream>, pctx: Out<CUcontext>) + cuStreamGetCtx_ptsz;
+            0x044a custom fn cuStreamAddCallback(hStream: On<CUstream>, callback: In<CUstreamCallback>, userData: In<Pointer>, flags: In<u32>) + cuStreamAddCallback_ptsz;
+            // Events.
+            0x0480 call fn cuEventCreate(phEvent: New<CUevent>, Flags: In<u32>);
+            0x0481 post fn cuEventRecord(hEvent: In<CUevent>, hStream: On<CUstream>) + cuEventRecord_ptsz;
+            0x0482 post fn cuEventRecordWithFlags(hEvent: In<CUevent>, hStream: On<CUstream>, flags: In<u32>) + cuEventRecordWithFlags_ptsz;
+            0x0483 call fn cuEventQuery(hEvent: In<CUevent>);
+            0x0484 call fn cuEventSynchronize(hEvent: In<CUevent>);
+            0x0485 call fn cuEventDestroy_v2(hEvent: Del<CUevent>);
+            0x0486 call fn cuEventElapsedTime(pMilliseconds: Out<f32>, hStart: In<CUevent>, hEnd: In<CUevent>);
+            0x0487 call fn cuEventElapsedTime_v2(pMilliseconds: Out<f32>, hStart: In<CUevent>, hEnd: In<CUevent>);
+            // Occupancy.
+            0x04c0 call fn cuOccupancyMaxActiveBlocksPerMultiprocessor(numBlocks: Out<i32>, func: In<CUfunction>, blockSize: In<i32>, dynamicSMemSize: In<usize>);
+            0x04c1 call fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(numBlocks: Out<i32>, func: In<CUfunction>, blockSize: In<i32>, dynamicSMemSize: In<usize>, flags: In<u32>);
+            0x04c2 local fn cuOccupancyMaxPotentialBlockSize(minGridSize: Out<i32>, blockSize: Out<i32>, func: In<CUfunction>, blockSizeToDynamicSMemSize: In<CUoccupancyB2DSize>, dynamicSMemSize: In<usize>, blockSizeLimit: In<i32>);
+            0x04c3 local fn cuOccupancyMaxPotentialBlockSizeWithFlags(minGridSize: Out<i32>, blockSize: Out<i32>, func: In<CUfunction>, blockSizeToDynamicSMemSize: In<CUoccupancyB2DSize>, dynamicSMemSize: In<usize>, blockSizeLimit: In<i32>, flags: In<u32>);
+            0x04c4 call fn cuOccupancyAvailableDynamicSMemPerBlock(dynamicSmemSize: Out<usize>, func: In<CUfunction>, numBlocks: In<i32>, blockSize: In<i32>);
+        }
+    };
+}
+
+/// Hands the symbols that are exported but not implemented to `$callback`:
+/// they answer CUDA_ERROR_NOT_SUPPORTED and say so once in the log.
+#[macro_export]
+macro_rules! cuda_api_absent {
+    ($callback:ident) => {
+        $callback! {
+            // array.
+            cuArray3DCreate;
+            cuArray3DCreate_v2;
+            cuArray3DGetDescriptor;
+            cuArray3DGetDescriptor_v2;
+            cuArrayCreate;
+            cuArrayCreate_v2;
+            cuArrayDestroy;
+            cuArrayGetDescriptor;
+            cuArrayGetDescriptor_v2;
+            cuArrayGetMemoryRequirements;
+            cuArrayGetPlane;
+            cuArrayGetSparseProperties;
+            cuMipmappedArrayCreate;
+            cuMipmappedArrayDestroy;
+            cuMipmappedArrayGetLevel;
+            cuMipmappedArrayGetMemoryRequirements;
+            cuMipmappedArrayGetSparseProperties;
+            // checkpoint.
+            cuCheckpointOperationComplete;
+            cuCheckpointProcessCheckpoint;
+            cuCheckpointProcessGetRestoreThreadId;
+            cuCheckpointProcessGetState;
+            cuCheckpointProcessLock;
+            cuCheckpointProcessRestore;
+            cuCheckpointProcessUnlock;
+            // coredump.
+            cuCoredumpDeregisterCompleteCallback;
+            cuCoredumpDeregisterStartCallback;
+            cuCoredumpGetAttribute;
+            cuCoredumpGetAttributeGlobal;
+            cuCoredumpRegisterCompleteCallback;
+            cuCoredumpRegisterStartCallback;
+            cuCoredumpSetAttribute;
+            cuCoredumpSetAttributeGlobal;
+            // context.
+            cuCtxAttach;
+            cuCtxCreate;
+            cuCtxCreate_v3;
+            cuCtxDestroy;
+            cuCtxDetach;
+            cuCtxGetExecAffinity;
+            cuCtxGetSharedMemConfig;
+            cuCtxPopCurrent;
+            cuCtxPushCurrent;
+            cuCtxResetPersistingL2Cache;
+            cuCtxSetSharedMemConfig;
+            // peer.
+            cuCtxDisablePeerAccess;
+            cuCtxEnablePeerAccess;
+            cuDeviceCanAccessPeer;
+            cuDeviceGetP2PAtomicCapabilities;
+            cuDeviceGetP2PAttribute;
+            // green-context.
+            cuCtxFromGreenCtx;
+            cuCtxGetDevResource;
+            cuCtxRecordEvent;
+            cuCtxWaitEvent;
+            cuDevResourceGenerateDesc;
+            cuDevSmResourceSplit;
+            cuDevSmResourceSplitByCount;
+            cuDeviceGetDevResource;
+            cuGreenCtxCreate;
+            cuGreenCtxDestroy;
+            cuGreenCtxGetDevResource;
+            cuGreenCtxGetId;
+            cuGreenCtxRecordEvent;
+            cuGreenCtxStreamCreate;
+            cuGreenCtxWaitEvent;
+            cuStreamGetDevResource;
+            cuStreamGetDevResource_ptsz;
+            cuStreamGetGreenCtx;
+            // external-resource.
+            cuDestroyExternalMemory;
+            cuDestroyExternalSemaphore;
+            cuExternalMemoryGetMappedBuffer;
+            cuExternalMemoryGetMappedMipmappedArray;
+            cuImportExternalMemory;
+            cuImportExternalSemaphore;
+            cuSignalExternalSemaphoresAsync;
+            cuSignalExternalSemaphoresAsync_ptsz;
+            cuWaitExternalSemaphoresAsync;
+            cuWaitExternalSemaphoresAsync_ptsz;
+            // fabric.
+            cuDeviceGetCliqueCount;
+            cuDeviceGetCliqueInfo;
+            cuDeviceGetFabricClusterUuid;
+            cuFabricCpyBatchAsync;
+            cuFabricCpyBatchAsync_ptsz;
+            cuLogicalEndpointAddDevice;
+            cuLogicalEndpointBindAddr;
+            cuLogicalEndpointBindMem;
+            cuLogicalEndpointCreate;
+            cuLogicalEndpointDestroy;
+            cuLogicalEndpointExport;
+            cuLogicalEndpointGetLimits;
+            cuLogicalEndpointIdRelease;
+            cuLogicalEndpointIdReserve;
+            cuLogicalEndpointImport;
+            cuLogicalEndpointQuery;
+            cuLogicalEndpointUnbind;
+            // mempool.
+            cuDeviceGetDefaultMemPool;
+            cuDeviceGetMemPool;
+            cuDeviceSetMemPool;
+            cuMemAllocAsync;
+            cuMemAllocAsync_ptsz;
+            cuMemAllocFromPoolAsync;
+            cuMemAllocFromPoolAsync_ptsz;
+            cuMemFreeAsync;
+            cuMemFreeAsync_ptsz;
+            cuMemGetDefaultMemPool;
+            cuMemGetMemPool;
+            cuMemPoolCreate;
+            cuMemPoolDestroy;
+            cuMemPoolExportPointer;
+            cuMemPoolExportToShareableHandle;
+            cuMemPoolGetAccess;
+            cuMemPoolGetAttribute;
+            cuMemPoolImportFromShareableHandle;
+            cuMemPoolImportPointer;
+            cuMemPoolSetAccess;
+            cuMemPoolSetAttribute;
+            cuMemPoolTrimTo;
+            cuMemSetMemPool;
+            // device.
+            cuDeviceGetExecAffinitySupport;
+            cuDeviceGetGraphMemAttribute;
+            cuDeviceGetHostAtomicCapabilities;
+            cuDeviceGetLuid;
+            cuDeviceGetNvSciSyncAttributes;
+            cuDeviceGetProperties;
+            cuDeviceGetTexture1DLinearMaxWidth;
+            cuDeviceGraphMemTrim;
+            cuDeviceRegisterAsyncNotification;
+            cuDeviceSetGraphMemAttribute;
+            cuDeviceTotalMem;
+            cuDeviceUnregisterAsyncNotification;
+            // primary-context.
+            cuDevicePrimaryCtxRelease;
+            cuDevicePrimaryCtxReset;
+            cuDevicePrimaryCtxSetFlags;
+            // egl-interop.
+            cuEGLStreamConsumerAcquireFrame;
+            cuEGLStreamConsumerConnect;
+            cuEGLStreamConsumerConnectWithFlags;
+            cuEGLStreamConsumerDisconnect;
+            cuEGLStreamConsumerReleaseFrame;
+            cuEGLStreamProducerConnect;
+            cuEGLStreamProducerDisconnect;
+            cuEGLStreamProducerPresentFrame;
+            cuEGLStreamProducerReturnFrame;
+            cuEventCreateFromEGLSync;
+            cuGraphicsEGLRegisterImage;
+            cuGraphicsResourceGetMappedEglFrame;
+            // event.
+            cuEventDestroy;
+            // memory.
+            cuFlushGPUDirectRDMAWrites;
+            cuMemAlloc;
+            cuMemAllocHost;
+            cuMemAllocPitch;
+            cuMemBatchDecompressAsync;
+            cuMemBatchDecompressAsync_ptsz;
+            cuMemFree;
+            cuMemGetAddressRange;
+            cuMemGetHandleForAddressRange;
+            cuMemGetInfo;
+            cuMemGetLocationInfo;
+            cuMemHostGetDevicePointer;
+            cuMemHostRegister;
+            // function.
+            cuFuncGetParamCount;
+            cuFuncSetBlockShape;
+            cuFuncSetSharedMemConfig;
+            cuFuncSetSharedSize;
+            cuParamSetSize;
+            cuParamSetf;
+            cuParamSeti;
+            cuParamSetv;
+            // gl-interop.
+            cuGLCtxCreate;
+            cuGLCtxCreate_v2;
+            cuGLGetDevices;
+            cuGLGetDevices_v2;
+            cuGLInit;
+            cuGLMapBufferObject;
+            cuGLMapBufferObjectAsync;
+            cuGLMapBufferObjectAsync_v2;
+            cuGLMapBufferObjectAsync_v2_ptsz;
+            cuGLMapBufferObject_v2;
+            cuGLMapBufferObject_v2_ptds;
+            cuGLRegisterBufferObject;
+            cuGLSetBufferObjectMapFlags;
+            cuGLUnmapBufferObject;
+            cuGLUnmapBufferObjectAsync;
+            cuGLUnregisterBufferObject;
+            cuGraphicsGLRegisterBuffer;
+            cuGraphicsGLRegisterImage;
+            // graph.
+            cuGraphAddBatchMemOpNode;
+            cuGraphAddChildGraphNode;
+            cuGraphAddDependencies;
+            cuGraphAddDependencies_v2;
+            cuGraphAddEmptyNode;
+            cuGraphAddEventRecordNode;
+            cuGraphAddEventWaitNode;
+            cuGraphAddExternalSemaphoresSignalNode;
+            cuGraphAddExternalSemaphoresWaitNode;
+            cuGraphAddHostNode;
+            cuGraphAddKernelNode;
+            cuGraphAddKernelNode_v2;
+            cuGraphAddMemAllocNode;
+            cuGraphAddMemFreeNode;
+            cuGraphAddMemcpyNode;
+            cuGraphAddMemsetNode;
+            cuGraphAddNode;
+            cuGraphAddNode_v2;
+            cuGraphAddNode_v3;
+            cuGraphBatchMemOpNodeGetParams;
+            cuGraphBatchMemOpNodeSetParams;
+            cuGraphChildGraphNodeGetGraph;
+            cuGraphClone;
+            cuGraphConditionalHandleCreate;
+            cuGraphCreate;
+            cuGraphDebugDotPrint;
+            cuGraphDestroy;
+            cuGraphDestroyNode;
+            cuGraphEventRecordNodeGetEvent;
+            cuGraphEventRecordNodeSetEvent;
+            cuGraphEventWaitNodeGetEvent;
+            cuGraphEventWaitNodeSetEvent;
+            cuGraphExecBatchMemOpNodeSetParams;
+            cuGraphExecChildGraphNodeSetParams;
+            cuGraphExecDestroy;
+            cuGraphExecEventRecordNodeSetEvent;
+            cuGraphExecEventWaitNodeSetEvent;
+            cuGraphExecExternalSemaphoresSignalNodeSetParams;
+            cuGraphExecExternalSemaphoresWaitNodeSetParams;
+            cuGraphExecGetFlags;
+            cuGraphExecGetId;
+            cuGraphExecHostNodeSetParams;
+            cuGraphExecKernelNodeSetParams;
+            cuGraphExecKernelNodeSetParams_v2;
+            cuGraphExecMemcpyNodeSetParams;
+            cuGraphExecMemsetNodeSetParams;
+            cuGraphExecNodeSetParams;
+            cuGraphExecUpdate;
+            cuGraphExecUpdate_v2;
+            cuGraphExternalSemaphoresSignalNodeGetParams;
+            cuGraphExternalSemaphoresSignalNodeSetParams;
+            cuGraphExternalSemaphoresWaitNodeGetParams;
+            cuGraphExternalSemaphoresWaitNodeSetParams;
+            cuGraphGetEdges;
+            cuGraphGetEdges_v2;
+            cuGraphGetId;
+            cuGraphGetNodes;
+            cuGraphGetRootNodes;
+            cuGraphHostNodeGetParams;
+            cuGraphHostNodeSetParams;
+            cuGraphInstantiate;
+            cuGraphInstantiateWithFlags;
+            cuGraphInstantiateWithParams;
+            cuGraphInstantiateWithParams_ptsz;
+            cuGraphInstantiate_v2;
+            cuGraphKernelNodeCopyAttributes;
+            cuGraphKernelNodeGetAttribute;
+            cuGraphKernelNodeGetParams;
+            cuGraphKernelNodeGetParams_v2;
+            cuGraphKernelNodeSetAttribute;
+            cuGraphKernelNodeSetParams;
+            cuGraphKernelNodeSetParams_v2;
+            cuGraphLaunch;
+            cuGraphLaunch_ptsz;
+            cuGraphMemAllocNodeGetParams;
+            cuGraphMemFreeNodeGetParams;
+            cuGraphMemcpyNodeGetParams;
+            cuGraphMemcpyNodeSetParams;
+            cuGraphMemsetNodeGetParams;
+            cuGraphMemsetNodeSetParams;
+            cuGraphNodeFindInClone;
+            cuGraphNodeGetContainingGraph;
+            cuGraphNodeGetDependencies;
+            cuGraphNodeGetDependencies_v2;
+            cuGraphNodeGetDependentNodes;
+            cuGraphNodeGetDependentNodes_v2;
+            cuGraphNodeGetEnabled;
+            cuGraphNodeGetLocalId;
+            cuGraphNodeGetParams;
+            cuGraphNodeGetToolsId;
+            cuGraphNodeGetType;
+            cuGraphNodeSetEnabled;
+            cuGraphNodeSetParams;
+            cuGraphNodeSetParams_v2;
+            cuGraphReleaseUserObject;
+            cuGraphRemoveDependencies;
+            cuGraphRemoveDependencies_v2;
+            cuGraphRetainUserObject;
+            cuGraphUpload;
+            cuGraphUpload_ptsz;
+            cuUserObjectCreate;
+            cuUserObjectRelease;
+            cuUserObjectRetain;
+            // graphics-interop-common.
+            cuGraphicsMapResources;
+            cuGraphicsMapResources_ptsz;
+            cuGraphicsResourceGetMappedMipmappedArray;
+            cuGraphicsResourceGetMappedPointer;
+            cuGraphicsResourceGetMappedPointer_v2;
+            cuGraphicsResourceSetMapFlags;
+            cuGraphicsResourceSetMapFlags_v2;
+            cuGraphicsSubResourceGetMappedArray;
+            cuGraphicsUnmapResources;
+            cuGraphicsUnmapResources_ptsz;
+            cuGraphicsUnregisterResource;
+            // vdpau-interop.
+            cuGraphicsVDPAURegisterOutputSurface;
+            cuGraphicsVDPAURegisterVideoSurface;
+            cuVDPAUCtxCreate;
+            cuVDPAUCtxCreate_v2;
+            cuVDPAUGetDevice;
+            // ipc.
+            cuIpcCloseMemHandle;
+            cuIpcGetEventHandle;
+            cuIpcGetMemHandle;
+            cuIpcOpenEventHandle;
+            cuIpcOpenMemHandle;
+            cuIpcOpenMemHandle_v2;
+            // library-kernel.
+            cuKernelGetParamCount;
+            cuLibraryEnumerateKernels;
+            cuLibraryGetManaged;
+            cuLibraryGetUnifiedFunction;
+            // launch.
+            cuLaunch;
+            cuLaunchCooperativeKernelMultiDevice;
+            cuLaunchGrid;
+            cuLaunchGridAsync;
+            cuLaunchHostFunc_v2;
+            cuLaunchHostFunc_v2_ptsz;
+            // module-link.
+            cuLinkAddData;
+            cuLinkAddData_v2;
+            cuLinkAddFile;
+            cuLinkAddFile_v2;
+            cuLinkComplete;
+            cuLinkCreate;
+            cuLinkCreate_v2;
+            cuLinkDestroy;
+            cuModuleEnumerateFunctions;
+            cuModuleGetGlobal;
+            // error-log.
+            cuLogsCurrent;
+            cuLogsDumpToFile;
+            cuLogsDumpToMemory;
+            cuLogsRegisterCallback;
+            cuLogsUnregisterCallback;
+            // vmm.
+            cuMemAddressFree;
+            cuMemAddressReserve;
+            cuMemCreate;
+            cuMemExportToShareableHandle;
+            cuMemGetAccess;
+            cuMemGetAllocationGranularity;
+            cuMemGetAllocationPropertiesFromHandle;
+            cuMemImportFromShareableHandle;
+            cuMemMap;
+            cuMemMapArrayAsync;
+            cuMemMapArrayAsync_ptsz;
+            cuMemRelease;
+            cuMemRetainAllocationHandle;
+            cuMemSetAccess;
+            cuMemUnmap;
+            // managed-memory.
+            cuMemAdvise;
+            cuMemAdvise_v2;
+            cuMemAllocManaged;
+            cuMemDiscardAndPrefetchBatchAsync;
+            cuMemDiscardAndPrefetchBatchAsync_ptsz;
+            cuMemDiscardBatchAsync;
+            cuMemDiscardBatchAsync_ptsz;
+            cuMemPrefetchAsync;
+            cuMemPrefetchAsync_ptsz;
+            cuMemPrefetchAsync_v2;
+            cuMemPrefetchAsync_v2_ptsz;
+            cuMemPrefetchBatchAsync;
+            cuMemPrefetchBatchAsync_ptsz;
+            cuMemRangeGetAttribute;
+            cuMemRangeGetAttributes;
+            cuStreamAttachMemAsync;
+            cuStreamAttachMemAsync_ptsz;
+            // memcpy.
+            cuMemcpy2D;
+            cuMemcpy2DAsync;
+            cuMemcpy2DUnaligned;
+            cuMemcpy3D;
+            cuMemcpy3DAsync;
+            cuMemcpy3DAsync_v2;
+            cuMemcpy3DAsync_v2_ptsz;
+            cuMemcpy3DBatchAsync;
+            cuMemcpy3DBatchAsync_ptsz;
+            cuMemcpy3DBatchAsync_v2;
+            cuMemcpy3DBatchAsync_v2_ptsz;
+            cuMemcpy3DPeer;
+            cuMemcpy3DPeerAsync;
+            cuMemcpy3DPeerAsync_ptsz;
+            cuMemcpy3DPeer_ptds;
+            cuMemcpy3DWithAttributesAsync;
+            cuMemcpy3DWithAttributesAsync_ptsz;
+            cuMemcpy3D_v2;
+            cuMemcpy3D_v2_ptds;
+            cuMemcpyAtoA;
+            cuMemcpyAtoA_v2;
+            cuMemcpyAtoA_v2_ptds;
+            cuMemcpyAtoD;
+            cuMemcpyAtoD_v2;
+            cuMemcpyAtoD_v2_ptds;
+            cuMemcpyAtoH;
+            cuMemcpyAtoHAsync;
+            cuMemcpyAtoHAsync_v2;
+            cuMemcpyAtoHAsync_v2_ptsz;
+            cuMemcpyAtoH_v2;
+            cuMemcpyAtoH_v2_ptds;
+            cuMemcpyBatchAsync;
+            cuMemcpyBatchAsync_ptsz;
+            cuMemcpyBatchAsync_v2;
+            cuMemcpyBatchAsync_v2_ptsz;
+            cuMemcpyDtoA;
+            cuMemcpyDtoA_v2;
+            cuMemcpyDtoA_v2_ptds;
+            cuMemcpyDtoD;
+            cuMemcpyDtoDAsync;
+            cuMemcpyDtoH;
+            cuMemcpyDtoHAsync;
+            cuMemcpyHtoA;
+            cuMemcpyHtoAAsync;
+            cuMemcpyHtoAAsync_v2;
+            cuMemcpyHtoAAsync_v2_ptsz;
+            cuMemcpyHtoA_v2;
+            cuMemcpyHtoA_v2_ptds;
+            cuMemcpyHtoD;
+            cuMemcpyHtoDAsync;
+            cuMemcpyPeer;
+            cuMemcpyPeerAsync;
+            cuMemcpyPeerAsync_ptsz;
+            cuMemcpyPeer_ptds;
+            cuMemcpyWithAttributesAsync;
+            cuMemcpyWithAttributesAsync_ptsz;
+            // memset.
+            cuMemsetD16;
+            cuMemsetD2D16;
+            cuMemsetD2D32;
+            cuMemsetD2D8;
+            cuMemsetD32;
+            cuMemsetD8;
+            // texref-surfref(deprecated).
+            cuModuleGetSurfRef;
+            cuModuleGetTexRef;
+            cuParamSetTexRef;
+            cuSurfRefGetArray;
+            cuSurfRefSetArray;
+            cuTexRefCreate;
+            cuTexRefDestroy;
+            cuTexRefGetAddress;
+            cuTexRefGetAddressMode;
+            cuTexRefGetAddress_v2;
+            cuTexRefGetArray;
+            cuTexRefGetBorderColor;
+            cuTexRefGetFilterMode;
+            cuTexRefGetFlags;
+            cuTexRefGetFormat;
+            cuTexRefGetMaxAnisotropy;
+            cuTexRefGetMipmapFilterMode;
+            cuTexRefGetMipmapLevelBias;
+            cuTexRefGetMipmapLevelClamp;
+            cuTexRefGetMipmappedArray;
+            cuTexRefSetAddress;
+            cuTexRefSetAddress2D;
+            cuTexRefSetAddress2D_v2;
+            cuTexRefSetAddress2D_v3;
+            cuTexRefSetAddressMode;
+            cuTexRefSetAddress_v2;
+            cuTexRefSetArray;
+            cuTexRefSetBorderColor;
+            cuTexRefSetFilterMode;
+            cuTexRefSetFlags;
+            cuTexRefSetFormat;
+            cuTexRefSetMaxAnisotropy;
+            cuTexRefSetMipmapFilterMode;
+            cuTexRefSetMipmapLevelBias;
+            cuTexRefSetMipmapLevelClamp;
+            cuTexRefSetMipmappedArray;
+            // multicast.
+            cuMulticastAddDevice;
+            cuMulticastBindAddr;
+            cuMulticastBindAddr_v2;
+            cuMulticastBindMem;
+            cuMulticastBindMem_v2;
+            cuMulticastCreate;
+            cuMulticastGetGranularity;
+            cuMulticastUnbind;
+            // occupancy.
+            cuOccupancyMaxActiveClusters;
+            cuOccupancyMaxPotentialClusterSize;
+            // pointer-attr.
+            cuPointerGetAttribute;
+            cuPointerGetAttributes;
+            cuPointerSetAttribute;
+            // profiler.
+            cuProfilerInitialize;
+            cuProfilerStart;
+            cuProfilerStop;
+            // stream-memop.
+            cuStreamBatchMemOp;
+            cuStreamBatchMemOp_ptsz;
+            cuStreamBatchMemOp_v2;
+            cuStreamBatchMemOp_v2_ptsz;
+            cuStreamWaitValue32;
+            cuStreamWaitValue32_ptsz;
+            cuStreamWaitValue32_v2;
+            cuStreamWaitValue32_v2_ptsz;
+            cuStreamWaitValue64;
+            cuStreamWaitValue64_ptsz;
+            cuStreamWaitValue64_v2;
+            cuStreamWaitValue64_v2_ptsz;
+            cuStreamWriteValue32;
+            cuStreamWriteValue32_ptsz;
+            cuStreamWriteValue32_v2;
+            cuStreamWriteValue32_v2_ptsz;
+            cuStreamWriteValue64;
+            cuStreamWriteValue64_ptsz;
+            cuStreamWriteValue64_v2;
+            cuStreamWriteValue64_v2_ptsz;
+            // stream-capture.
+            cuStreamBeginCapture;
+            cuStreamBeginCaptureToCig;
+            cuStreamBeginCaptureToCig_ptsz;
+            cuStreamBeginCaptureToGraph;
+            cuStreamBeginCaptureToGraph_ptsz;
+            cuStreamBeginCapture_ptsz;
+            cuStreamBeginCapture_v2;
+            cuStreamBeginCapture_v2_ptsz;
+            cuStreamBeginRecaptureToGraph;
+            cuStreamBeginRecaptureToGraph_ptsz;
+            cuStreamEndCapture;
+            cuStreamEndCaptureToCig;
+            cuStreamEndCaptureToCig_ptsz;
+            cuStreamEndCapture_ptsz;
+            cuStreamGetCaptureInfo;
+            cuStreamGetCaptureInfo_ptsz;
+            cuStreamGetCaptureInfo_v2;
+            cuStreamGetCaptureInfo_v2_ptsz;
+            cuStreamGetCaptureInfo_v3;
+            cuStreamGetCaptureInfo_v3_ptsz;
+            cuStreamIsCapturing;
+            cuStreamIsCapturing_ptsz;
+            cuStreamUpdateCaptureDependencies;
+            cuStreamUpdateCaptureDependencies_ptsz;
+            cuStreamUpdateCaptureDependencies_v2;
+            cuStreamUpdateCaptureDependencies_v2_ptsz;
+            cuThreadExchangeStreamCaptureMode;
+            // stream.
+            cuStreamCopyAttributes;
+            cuStreamCopyAttributes_ptsz;
+            cuStreamDestroy;
+            cuStreamGetAttribute;
+            cuStreamGetAttribute_ptsz;
+            cuStreamGetCtx_v2;
+            cuStreamGetCtx_v2_ptsz;
+            cuStreamGetDevice;
+            cuStreamGetDevice_ptsz;
+            cuStreamSetAttribute;
+            cuStreamSetAttribute_ptsz;
+            // texture-surface-object.
+            cuSurfObjectCreate;
+            cuSurfObjectDestroy;
+            cuSurfObjectGetResourceDesc;
+            cuTexObjectCreate;
+            cuTexObjectDestroy;
+            cuTexObjectGetResourceDesc;
+            cuTexObjectGetResourceViewDesc;
+            cuTexObjectGetTextureDesc;
+            // tensor-map.
+            cuTensorMapEncodeIm2col;
+            cuTensorMapEncodeIm2colWide;
+            cuTensorMapEncodeTiled;
+            cuTensorMapReplaceAddress;
+            cuTensorMapSetAllocationClass;
+        }
+    };
+}

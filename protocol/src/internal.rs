@@ -1,0 +1,91 @@
+//! Operations between shim and worker that are no CUDA symbol of their own:
+//! what several symbols are composed of. Their opcodes lie above CUDA's. Each
+//! is awaited unless it says "posted". Arguments are words in the order given,
+//! in [`crate::codec`]'s form.
+
+/// Everything the guest can answer itself: driver version (word), device
+/// count (word), then per device: name (bytes), uuid (bytes), total memory
+/// (word), PCI bus id (bytes), attributes 0..=DEVICE_ATTRIBUTE_MAX (bytes,
+/// `i32` each, `i32::MIN` where the library answered an error).
+/// In: first device. Reply: as many devices as fit, after the two words.
+pub const HELLO: u16 = 0xf000;
+
+/// Posted: makes a context current on the ring's thread. In: CUcontext or 0.
+pub const SET_CURRENT: u16 = 0xf001;
+
+/// Posted: the ring's guest thread has ended; the next one starts afresh.
+pub const THREAD_END: u16 = 0xf002;
+
+/// The area with this index holds further rings. In: area index.
+pub const ADD_RINGS: u16 = 0xf003;
+
+/// The area with this index becomes host memory, registered with the library.
+/// In: area, address in the guest, bytes, CU_MEMHOSTALLOC flags. Reply: device
+/// address.
+pub const HOST_ADD: u16 = 0xf010;
+
+/// Host memory ends. In: area.
+pub const HOST_REMOVE: u16 = 0xf011;
+
+/// The area with this index becomes the process's staging. In: area.
+pub const STAGING_ADD: u16 = 0xf012;
+
+/// A linear copy. In: destination operand, source operand, bytes, stream,
+/// flags ([`COPY_ASYNC`]). An operand is two words: kind
+/// ([`OPERAND_DEVICE`] or an area's index plus [`OPERAND_AREA`]), address or
+/// offset. Awaited or posted, as the sender chooses.
+pub const COPY: u16 = 0xf020;
+
+/// A 2D copy. In: destination operand, destination pitch, source operand,
+/// source pitch, width in bytes, height, stream, flags.
+pub const COPY_2D: u16 = 0xf021;
+
+/// A linear copy to the device whose bytes are in the frame. In: device
+/// address, stream, flags, bytes.
+pub const COPY_INLINE: u16 = 0xf022;
+
+/// A linear copy from the device into the reply. In: device address, bytes,
+/// stream.
+pub const COPY_REPLY: u16 = 0xf023;
+
+/// An image starts: the worker allocates. In: bytes.
+pub const IMAGE_BEGIN: u16 = 0xf030;
+
+/// Posted: a piece of the image lies in staging. In: offset in the image,
+/// staging offset, bytes.
+pub const IMAGE_PIECE: u16 = 0xf031;
+
+/// Waits until a host function is due. In: nothing. Reply: its number (word).
+pub const CALLBACK_NEXT: u16 = 0xf040;
+
+/// Posted: a host function has returned. In: its number.
+pub const CALLBACK_DONE: u16 = 0xf041;
+
+/// Operand: a device address follows.
+pub const OPERAND_DEVICE: u64 = 0;
+/// Operand: the area's index is in the low 16 bits, its offset follows.
+pub const OPERAND_AREA: u64 = 1 << 16;
+/// The copy is enqueued on its stream and not waited for.
+pub const COPY_ASYNC: u64 = 1;
+
+/// The operation's name for logs.
+pub fn name(opcode: u16) -> Option<&'static str> {
+    Some(match opcode {
+        HELLO => "HELLO",
+        SET_CURRENT => "SET_CURRENT",
+        THREAD_END => "THREAD_END",
+        ADD_RINGS => "ADD_RINGS",
+        HOST_ADD => "HOST_ADD",
+        HOST_REMOVE => "HOST_REMOVE",
+        STAGING_ADD => "STAGING_ADD",
+        COPY => "COPY",
+        COPY_2D => "COPY_2D",
+        COPY_INLINE => "COPY_INLINE",
+        COPY_REPLY => "COPY_REPLY",
+        IMAGE_BEGIN => "IMAGE_BEGIN",
+        IMAGE_PIECE => "IMAGE_PIECE",
+        CALLBACK_NEXT => "CALLBACK_NEXT",
+        CALLBACK_DONE => "CALLBACK_DONE",
+        _ => return None,
+    })
+}

@@ -1,0 +1,72 @@
+//! Every bound that crosses the boundary, each with its reason. Both sides
+//! compile against this file, so a bound cannot differ between them; the
+//! protocol hash covers it.
+
+/// Bytes of commands that one ring holds. Room for about 500 launches of a
+/// usual size (128 bytes), which keeps a host thread fed while the guest's is
+/// descheduled for one scheduler tick, and small enough that eight rings cost
+/// half a megabyte of pinned guest memory.
+pub const RING_BYTES: u32 = 64 * 1024;
+
+/// Longest frame, header included. A quarter of the ring, so that a frame
+/// always fits after at most one padding frame. Longer data goes through
+/// staging.
+pub const FRAME_BYTES_MAX: u32 = 16 * 1024;
+
+/// Longest inline reply: one page. Longer results go through staging.
+pub const REPLY_BYTES_MAX: u32 = 4096;
+
+/// Rings in the resource that opens a channel. Eight threads need nothing
+/// more; further rings come in further areas of the same form.
+pub const RINGS_PER_AREA: u32 = 8;
+
+/// Areas (ring areas, staging and host memory) that one channel can hold at a
+/// time: the index travels in 16 bits of a resource's format field, and 0 is
+/// the channel itself.
+pub const AREAS_MAX: u32 = 65_535;
+
+/// Ring areas that one channel can hold: 4,096 guest threads in one process,
+/// each of which is a host thread.
+pub const RING_AREAS_MAX: u32 = 512;
+
+/// Bytes of one staging slot: large enough that its hand-over (under 1 us)
+/// vanishes beside the copy (25 us at 10 GB/s), small enough to stay in L2.
+pub const STAGING_SLOT_BYTES: u32 = 256 * 1024;
+
+/// Slots in a staging area: the guest fills one while the host drains others.
+pub const STAGING_SLOTS: u32 = 8;
+
+/// Live handles of one type in one guest process. A PyTorch training job uses
+/// some thousands; a million of them costs the worker 24 MB.
+pub const HANDLES_MAX: u32 = 1 << 20;
+
+/// How far past the highest handle seen a new one may lie. Creation by
+/// several threads may arrive out of order by as many threads as there are.
+pub const HANDLE_GAP_MAX: u32 = 4096;
+
+/// Longest name of a kernel, global or file in a call. C++ mangled kernel
+/// names of 4 KiB occur in CUTLASS; the frame bound leaves room for three.
+pub const NAME_BYTES_MAX: usize = 12 * 1024;
+
+/// Largest module image: the largest image that torch 2.8 loads is 60 MB.
+pub const IMAGE_BYTES_MAX: u64 = 1 << 30;
+
+/// Bytes of kernel parameters: CUDA's own bound since 12.1 for sm_70 and up.
+pub const KERNEL_PARAM_BYTES_MAX: usize = 32_764;
+
+/// Parameters of one kernel. The bytes bound allows no more of one byte each,
+/// but nothing real has more than some hundred.
+pub const KERNEL_PARAMS_MAX: u32 = 4096;
+
+/// Highest device attribute number that is fetched at start-up; CUDA 13.5
+/// defines fewer than 160.
+pub const DEVICE_ATTRIBUTE_MAX: u32 = 192;
+
+/// Devices that one VM can see: NVML and CUDA know boards of up to 16, and
+/// start-up fetches each one's attributes.
+pub const DEVICES_MAX: u32 = 32;
+
+/// Longest time that a fenced wait holds its fence, in microseconds. On a
+/// front end without context_init all fences share one timeline, so a CUDA
+/// wait must not hold up GL's fences longer than a fraction of a frame.
+pub const FENCED_WAIT_US_MAX: u64 = 2_000;

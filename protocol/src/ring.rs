@@ -1,0 +1,258 @@
+//! The command ring of one guest thread: a byte ring with one producer (the
+//! guest thread) and one consumer (its host thread), and the words by which
+//! each side puts the other to sleep and wakes it. The guest's `guest-shim`
+//! produces, the worker consumes. Layout in docs/protocol.md.
+
+use core::sync::atomic::Ordering;
+
+use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, OPCODE_PAD};
+use crate::limits::FRAME_BYTES_MAX;
+use crate::shared::Shared;
+
+/// Offsets in a ring's control page; one cache line per writer.
+pub mod word {
+    /// `u32`, guest: bytes produced, free running.
+    pub const TAIL: usize = 0;
+    /// `u32`, host: bytes consumed, free running.
+    pub const HEAD: usize = 64;
+    /// `u32`: 1 while the host thread sleeps. The guest swaps it to 0 and rings.
+    pub const HOST_SLEEPS: usize = 128;
+    /// `u32`: 1 while the guest thread sleeps. The host swaps it to 0 and wakes.
+    pub const GUEST_SLEEPS: usize = 192;
+    /// `u32`, host: awaited calls answered, free running.
+    pub const REPLY_SEQ: usize = 256;
+    /// `u32`, host: CUresult of the last awaited call.
+    pub const REPLY_RESULT: usize = 260;
+    /// `u32`, host: bytes of reply data.
+    pub const REPLY_BYTES: usize = 264;
+    /// `u64`, host: frames finished, for staging slots and diagnostics.
+    pub const DONE: usize = 272;
+}
+
+/// What a consumer says of a ring whose producer broke the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RingError {
+    /// The tail claims more bytes than the ring has.
+    #[error("ring tail {tail} is more than {capacity} bytes ahead of head {head}")]
+    TailOutOfRange {
+        /// The producer's claim.
+        tail: u32,
+        /// The consumer's own position.
+        head: u32,
+        /// Bytes that the ring holds.
+        capacity: u32,
+    },
+    /// A frame's length is below its header, over the limit, not a multiple of
+    /// 8, past what the tail published, or runs over the ring's end.
+    #[error("frame of {bytes} bytes at ring position {position}, {published} bytes published")]
+    FrameLength {
+        /// The length in the frame's header.
+        bytes: u32,
+        /// Offset in the ring's bytes.
+        position: u32,
+        /// Bytes between head and tail.
+        published: u32,
+    },
+}
+
+/// The producing end. Private positions are the truth; the shared words only
+/// tell the other side.
+#[derive(Debug)]
+pub struct Producer<S> {
+    control: S,
+    bytes: S,
+    capacity: u32,
+    tail: u32,
+    head_seen: u32,
+}
+
+impl<S: Shared> Producer<S> {
+    /// A producer over fresh (zeroed) pages. `capacity` is a power of two.
+    pub fn new(control: S, bytes: S, capacity: u32) -> Self {
+        debug_assert!(capacity.is_power_of_two());
+        Self { control, bytes, capacity, tail: 0, head_seen: 0 }
+    }
+
+    /// The control page.
+    pub fn control(&self) -> &S {
+        &self.control
+    }
+
+    fn free(&self) -> u32 {
+        self.capacity - self.tail.wrapping_sub(self.head_seen)
+    }
+
+    /// Whether the consumer has taken everything that was pushed.
+    pub fn drained(&self) -> bool {
+        self.control.load_u32(word::HEAD, Ordering::Acquire) == self.tail
+    }
+
+    /// Publishes one frame. `body` must be a multiple of 8 bytes, and with the
+    /// header at most [`FRAME_BYTES_MAX`]. Returns false when the ring has no
+    /// room; nothing is written then.
+    #[inline]
+    pub fn push(&mut self, header: FrameHeader, body: &[u8]) -> bool {
+        let bytes = header.bytes;
+        debug_assert_eq!(bytes as usize, FRAME_HEADER_BYTES + body.len());
+        debug_assert!(bytes.is_multiple_of(8) && bytes <= FRAME_BYTES_MAX);
+        let position = self.tail & (self.capacity - 1);
+        let to_end = self.capacity - position;
+        let pad = if bytes > to_end { to_end } else { 0 };
+        if self.free() < bytes + pad {
+            self.head_seen = self.control.load_u32(word::HEAD, Ordering::Acquire);
+            if self.free() < bytes + pad {
+                return false;
+            }
+        }
+        let mut start = position as usize;
+        if pad > 0 {
+            // A frame is 8-aligned, so at least 8 bytes are left: enough for the
+            // length and opcode of a padding frame.
+            let filler = FrameHeader { bytes: pad, opcode: OPCODE_PAD, flags: 0, ticket: 0 };
+            self.bytes.write(start, &filler.to_bytes()[..8]);
+            start = 0;
+        }
+        self.bytes.write(start, &header.to_bytes());
+        self.bytes.write(start + FRAME_HEADER_BYTES, body);
+        self.tail = self.tail.wrapping_add(bytes + pad);
+        self.control.store_u32(word::TAIL, self.tail, Ordering::Release);
+        true
+    }
+
+    /// To be called after every push: true when the consumer sleeps and this
+    /// caller has to ring its doorbell.
+    #[inline]
+    pub fn must_ring(&self) -> bool {
+        self.control.fence();
+        self.control.load_u32(word::HOST_SLEEPS, Ordering::Relaxed) != 0
+            && self.control.swap_u32(word::HOST_SLEEPS, 0) != 0
+    }
+}
+
+/// The consuming end.
+#[derive(Debug)]
+pub struct Consumer<S> {
+    control: S,
+    bytes: S,
+    capacity: u32,
+    head: u32,
+}
+
+impl<S: Shared> Consumer<S> {
+    /// A consumer that starts at position 0.
+    pub fn new(control: S, bytes: S, capacity: u32) -> Self {
+        debug_assert!(capacity.is_power_of_two());
+        Self { control, bytes, capacity, head: 0 }
+    }
+
+    /// The control page.
+    pub fn control(&self) -> &S {
+        &self.control
+    }
+
+    /// Bytes consumed, free running.
+    pub fn head(&self) -> u32 {
+        self.head
+    }
+
+    /// Whether nothing is published past the head.
+    pub fn is_empty(&self) -> bool {
+        self.control.load_u32(word::TAIL, Ordering::Acquire) == self.head
+    }
+
+    /// Copies the next frame's body into `body` and returns its header, or
+    /// `None` when the ring is empty. The frame's room is given back to the
+    /// producer at once; the copy is private.
+    #[inline]
+    pub fn pop(&mut self, body: &mut Vec<u8>) -> Result<Option<FrameHeader>, RingError> {
+        loop {
+            let tail = self.control.load_u32(word::TAIL, Ordering::Acquire);
+            let published = tail.wrapping_sub(self.head);
+            if published == 0 {
+                return Ok(None);
+            }
+            if published > self.capacity {
+                return Err(RingError::TailOutOfRange {
+                    tail,
+                    head: self.head,
+                    capacity: self.capacity,
+                });
+            }
+            let header = self.header_at(self.head, published)?;
+            if header.opcode != OPCODE_PAD {
+                let start = (self.head & (self.capacity - 1)) as usize;
+                body.resize(header.bytes as usize - FRAME_HEADER_BYTES, 0);
+                self.bytes.read(start + FRAME_HEADER_BYTES, body);
+            }
+            self.head = self.head.wrapping_add(header.bytes);
+            self.control.store_u32(word::HEAD, self.head, Ordering::Release);
+            if header.opcode != OPCODE_PAD {
+                return Ok(Some(header));
+            }
+        }
+    }
+
+    /// Copies and validates the header at ring position `head`.
+    fn header_at(&self, head: u32, published: u32) -> Result<FrameHeader, RingError> {
+        let position = head & (self.capacity - 1);
+        let to_end = self.capacity - position;
+        let mut raw = [0; FRAME_HEADER_BYTES];
+        // A padding frame may be as short as 8 bytes at the ring's very end.
+        let present = FRAME_HEADER_BYTES.min(to_end as usize);
+        self.bytes.read(position as usize, &mut raw[..present]);
+        let header = FrameHeader::from_bytes(raw);
+        let bytes = header.bytes;
+        let shortest = if header.opcode == OPCODE_PAD { 8 } else { FRAME_BYTES_MIN };
+        let fits = bytes >= shortest
+            && bytes <= FRAME_BYTES_MAX
+            && bytes.is_multiple_of(8)
+            && bytes <= published
+            && bytes <= to_end;
+        if fits { Ok(header) } else { Err(RingError::FrameLength { bytes, position, published }) }
+    }
+
+    /// Announces that the consumer is about to sleep. True: nothing was
+    /// published meanwhile, so it may sleep until [`word::HOST_SLEEPS`] turns
+    /// 0. False: there is work, and the announcement is taken back.
+    pub fn may_sleep(&self) -> bool {
+        self.control.swap_u32(word::HOST_SLEEPS, 1);
+        self.control.fence();
+        if self.is_empty() {
+            return true;
+        }
+        self.control.swap_u32(word::HOST_SLEEPS, 0);
+        false
+    }
+}
+
+const FRAME_BYTES_MIN: u32 = 16;
+const _: () = assert!(FRAME_BYTES_MIN as usize == FRAME_HEADER_BYTES);
+
+/// The ticket of the first frame at or past `position` that `tail` has made
+/// visible, for the ordering rule between rings (docs/protocol.md, "Tickets").
+/// `None` when nothing is visible, or when what is there is no frame: the
+/// ring's own thread will say so.
+pub fn visible_ticket<S: Shared>(
+    control: &S,
+    bytes: &S,
+    capacity: u32,
+    mut position: u32,
+) -> Option<u64> {
+    let tail = control.load_u32(word::TAIL, Ordering::Acquire);
+    for _ in 0..2 {
+        let published = tail.wrapping_sub(position);
+        if published == 0 || published > capacity {
+            return None;
+        }
+        let start = position & (capacity - 1);
+        let mut raw = [0; FRAME_HEADER_BYTES];
+        let present = FRAME_HEADER_BYTES.min((capacity - start) as usize);
+        bytes.read(start as usize, &mut raw[..present]);
+        let header = FrameHeader::from_bytes(raw);
+        if header.opcode != OPCODE_PAD {
+            return Some(header.ticket);
+        }
+        position = position.wrapping_add(header.bytes);
+    }
+    None
+}
