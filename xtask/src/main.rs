@@ -1,1 +1,66 @@
-fn main() {}
+//! `cargo xtask`: sets up, builds, demonstrates, tests and packages Paravane. This file holds the command line; each
+//! sub-command is a module that says what it does in steps, and everything below them is shared by several.
+
+mod apt;
+mod backend;
+mod bench;
+mod boot;
+mod build;
+mod cache;
+mod demo;
+mod guest_root;
+mod initrd;
+mod kvm;
+mod machine;
+mod package;
+mod paths;
+mod payload;
+mod picture;
+mod process;
+mod qemu;
+mod samples;
+mod setup;
+mod step;
+mod table;
+mod test;
+mod usage;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Everything that is done with Paravane's source tree.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version, max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Setup(setup::Setup),
+    Build(build::Build),
+    Demo(demo::Demo),
+    Test(test::Test),
+    Package(package::Package),
+    Bench(bench::Bench),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Setup(arguments) => arguments.run(),
+        Command::Build(arguments) => arguments.run(),
+        Command::Demo(arguments) => arguments.run(),
+        Command::Test(arguments) => arguments.run(),
+        Command::Package(arguments) => arguments.run(),
+        Command::Bench(arguments) => arguments.run(),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Debian packages on this machine: what is missing is installed, through sudo when not root, after saying so.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process;
+
+/// A package and a file that shows it is there, wherever it came from.
+#[derive(Clone, Copy)]
+pub(crate) struct Package {
+    pub(crate) name: &'static str,
+    pub(crate) proof: &'static str,
+    pub(crate) purpose: &'static str,
+}
+
+/// What building the product and its samples takes.
+pub(crate) const TO_BUILD: &[Package] = &[
+    Package { name: "gcc", proof: "/usr/bin/cc", purpose: "links Rust and the samples" },
+    Package { name: "libc6-dev", proof: "/usr/include/stdio.h", purpose: "C headers for the samples" },
+    Package { name: "clang", proof: "/usr/bin/clang", purpose: "turns the samples' CUDA C into PTX" },
+];
+
+/// What making and booting guests takes besides.
+pub(crate) const TO_BOOT: &[Package] = &[
+    Package { name: "mmdebstrap", proof: "/usr/bin/mmdebstrap", purpose: "makes the guest's Debian 13" },
+    Package { name: "e2fsprogs", proof: "/usr/sbin/mkfs.ext4", purpose: "makes the guest's disk" },
+    Package { name: "xz-utils", proof: "/usr/bin/xz", purpose: "unpacks the guest kernel's modules" },
+    Package { name: "dpkg", proof: "/usr/bin/dpkg-deb", purpose: "makes the guest package" },
+];
+
+/// Installs those of `packages` that are missing; answers what it installed.
+pub(crate) fn ensure(packages: &[Package]) -> Result<Vec<&'static str>> {
+    let missing: Vec<&Package> = packages.iter().filter(|package| !Path::new(package.proof).exists()).collect();
+    let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
+    if names.is_empty() {
+        return Ok(names);
+    }
+    if !Path::new("/usr/bin/apt-get").exists() {
+        bail!("this machine has no apt-get: install what gives {}", proofs(&missing));
+    }
+    eprintln!("        missing here, so apt installs them{}:", if is_root() { "" } else { " through sudo" });
+    for package in &missing {
+        eprintln!("          {}: {}", package.name, package.purpose);
+    }
+    if install(&names).is_err() {
+        // The lists may be missing or old: fetch them, then let the second failure speak.
+        process::run("apt-update", as_root("apt-get")?.arg("update"))?;
+        install(&names).with_context(|| format!("cannot install {}", names.join(", ")))?;
+    }
+    Ok(names)
+}
+
+fn install(names: &[&str]) -> Result<()> {
+    let mut command = as_root("env")?;
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--no-install-recommends"]);
+    process::run("apt-install", command.args(names))
+}
+
+fn proofs(missing: &[&Package]) -> String {
+    missing.iter().map(|package| package.proof).collect::<Vec<_>>().join(", ")
+}
+
+/// `program` with root's rights: itself for root, else through sudo.
+pub(crate) fn as_root(program: &str) -> Result<Command> {
+    if is_root() {
+        return Ok(Command::new(program));
+    }
+    if !Path::new("/usr/bin/sudo").exists() {
+        bail!("{program} needs root, and this machine has no sudo: run as root");
+    }
+    let mut command = Command::new("sudo");
+    command.arg(program);
+    Ok(command)
+}
+
+pub(crate) fn is_root() -> bool {
+    // SAFETY: geteuid takes nothing and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// The Debian archive that this machine installs from, so that a local mirror serves guests too. `PARAVANE_DEBIAN_MIRROR`
+/// overrides it.
+pub(crate) fn archive() -> Result<String> {
+    if let Ok(mirror) = std::env::var("PARAVANE_DEBIAN_MIRROR") {
+        return Ok(mirror);
+    }
+    let mut command = Command::new("apt-get");
+    command.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian"]);
+    let listed = process::output(&mut command)?;
+    let archive = listed.lines().find(|uri| uri.starts_with("http") && !uri.contains("security"));
+    archive.map(str::to_owned).context(
+        "apt knows no Debian archive on this machine: set PARAVANE_DEBIAN_MIRROR to the address of one, as sources.list has it",
+    )
+}

@@ -1,0 +1,89 @@
+//! Running other programs: output goes to a log that is named when the program fails, with its last lines.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::paths;
+
+const TAIL_LINES: usize = 30;
+
+/// Runs `command` to its end with its output in the log `name`; an exit status other than 0 is an error that shows the
+/// end of the log.
+pub(crate) fn run(name: &str, command: &mut Command) -> Result<()> {
+    let log = log_path(name)?;
+    let mut file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+    writeln!(file, "{}", shown(command))?;
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .status()
+        .with_context(|| format!("cannot start {}", shown(command)))?;
+    if !status.success() {
+        bail!("{} ended with {status}; its last lines, from {}:\n{}", shown(command), log.display(), tail(&log));
+    }
+    Ok(())
+}
+
+/// What `command` prints on its standard output.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", shown(command)))?;
+    if !output.status.success() {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        bail!("{} ended with {}:\n{errors}", shown(command), output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Waits for `child` until `limit` has passed; `None` when it still runs.
+pub(crate) fn wait(child: &mut Child, limit: Duration) -> Result<Option<std::process::ExitStatus>> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if start.elapsed() >= limit {
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Asks `child` to end as an operator would, with SIGTERM; after `limit` it is killed, which is an error.
+pub(crate) fn terminate(child: &mut Child, limit: Duration) -> Result<std::process::ExitStatus> {
+    if let Some(status) = child.try_wait()? {
+        return Ok(status);
+    }
+    let pid = i32::try_from(child.id()).context("a process id beyond pid_t")?;
+    // SAFETY: kill takes no pointer; the child has not been waited for, so the id is still its own.
+    unsafe { libc::kill(pid, libc::SIGTERM) };
+    if let Some(status) = wait(child, limit)? {
+        return Ok(status);
+    }
+    child.kill()?;
+    child.wait()?;
+    bail!("process {pid} did not end within {} s of SIGTERM", limit.as_secs())
+}
+
+pub(crate) fn log_path(name: &str) -> Result<PathBuf> {
+    Ok(paths::made("logs")?.join(format!("{name}.log")))
+}
+
+/// The last lines of a file, for an error message.
+pub(crate) fn tail(path: &Path) -> String {
+    let Ok(bytes) = fs::read(path) else { return String::new() };
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
