@@ -17,30 +17,67 @@ pub(crate) struct Package {
 
 /// What building the product and its samples takes.
 pub(crate) const TO_BUILD: &[Package] = &[
-    Package { name: "gcc", proof: "/usr/bin/cc", purpose: "links Rust and the samples" },
-    Package { name: "libc6-dev", proof: "/usr/include/stdio.h", purpose: "C headers for the samples" },
-    Package { name: "clang", proof: "/usr/bin/clang", purpose: "turns the samples' CUDA C into PTX" },
+    Package {
+        name: "gcc",
+        proof: "/usr/bin/cc",
+        purpose: "links Rust and the samples",
+    },
+    Package {
+        name: "libc6-dev",
+        proof: "/usr/include/stdio.h",
+        purpose: "C headers for the samples",
+    },
+    Package {
+        name: "clang",
+        proof: "/usr/bin/clang",
+        purpose: "turns the samples' CUDA C into PTX",
+    },
 ];
 
 /// What making and booting guests takes besides.
 pub(crate) const TO_BOOT: &[Package] = &[
-    Package { name: "mmdebstrap", proof: "/usr/bin/mmdebstrap", purpose: "makes the guest's Debian 13" },
-    Package { name: "e2fsprogs", proof: "/usr/sbin/mkfs.ext4", purpose: "makes the guest's disk" },
-    Package { name: "xz-utils", proof: "/usr/bin/xz", purpose: "unpacks the guest kernel's modules" },
-    Package { name: "dpkg", proof: "/usr/bin/dpkg-deb", purpose: "makes the guest package" },
+    Package {
+        name: "mmdebstrap",
+        proof: "/usr/bin/mmdebstrap",
+        purpose: "makes the guest's Debian 13",
+    },
+    Package {
+        name: "e2fsprogs",
+        proof: "/usr/sbin/mkfs.ext4",
+        purpose: "makes the guest's disk",
+    },
+    Package {
+        name: "xz-utils",
+        proof: "/usr/bin/xz",
+        purpose: "unpacks the guest kernel's modules",
+    },
+    Package {
+        name: "dpkg",
+        proof: "/usr/bin/dpkg-deb",
+        purpose: "makes the guest package",
+    },
 ];
 
 /// Installs those of `packages` that are missing; answers what it installed.
 pub(crate) fn ensure(packages: &[Package]) -> Result<Vec<&'static str>> {
-    let missing: Vec<&Package> = packages.iter().filter(|package| !Path::new(package.proof).exists()).collect();
+    let missing: Vec<&Package> = packages
+        .iter()
+        .filter(|package| !Path::new(package.proof).exists())
+        .collect();
     let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
     if names.is_empty() {
         return Ok(names);
     }
     if !Path::new("/usr/bin/apt-get").exists() {
-        bail!("this machine has no apt-get: install what gives {}", proofs(&missing));
+        bail!(
+            "this machine has no apt-get: install what gives {}",
+            proofs(&missing)
+        );
     }
-    eprintln!("        missing here, so apt installs them{}:", if is_root() { "" } else { " through sudo" });
+    eprintln!(
+        "        missing here, so apt installs them{}:",
+        if is_root() { "" } else { " through sudo" }
+    );
     for package in &missing {
         eprintln!("          {}: {}", package.name, package.purpose);
     }
@@ -54,12 +91,22 @@ pub(crate) fn ensure(packages: &[Package]) -> Result<Vec<&'static str>> {
 
 fn install(names: &[&str]) -> Result<()> {
     let mut command = as_root("env")?;
-    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--no-install-recommends"]);
+    command.args([
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "install",
+        "--yes",
+        "--no-install-recommends",
+    ]);
     process::run("apt-install", command.args(names))
 }
 
 fn proofs(missing: &[&Package]) -> String {
-    missing.iter().map(|package| package.proof).collect::<Vec<_>>().join(", ")
+    missing
+        .iter()
+        .map(|package| package.proof)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// `program` with root's rights: itself for root, else through sudo.
@@ -87,9 +134,17 @@ pub(crate) fn archive() -> Result<String> {
         return Ok(mirror);
     }
     let mut command = Command::new("apt-get");
-    command.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian"]);
+    command.args([
+        "indextargets",
+        "--format",
+        "$(REPO_URI)",
+        "Created-By: Packages",
+        "Origin: Debian",
+    ]);
     let listed = process::output(&mut command)?;
-    let archive = listed.lines().find(|uri| uri.starts_with("http") && !uri.contains("security"));
+    let archive = listed
+        .lines()
+        .find(|uri| uri.starts_with("http") && !uri.contains("security"));
     archive.map(str::to_owned).context(
         "apt knows no Debian archive on this machine: set PARAVANE_DEBIAN_MIRROR to the address of one, as sources.list has it",
     )

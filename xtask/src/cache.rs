@@ -20,11 +20,19 @@ pub(crate) fn key(parts: &[&str]) -> String {
         hash.update(part.len().to_le_bytes());
         hash.update(part.as_bytes());
     }
-    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The entry `name`-`key`, made by `make` in an empty directory when it is not there. The flag says whether it was.
-pub(crate) fn entry(name: &str, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<(PathBuf, bool)> {
+pub(crate) fn entry(
+    name: &str,
+    key: &str,
+    make: impl FnOnce(&Path) -> Result<()>,
+) -> Result<(PathBuf, bool)> {
     let cache = paths::cache()?;
     fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
     let entry = cache.join(format!("{name}-{key}"));
@@ -33,7 +41,8 @@ pub(crate) fn entry(name: &str, key: &str, make: impl FnOnce(&Path) -> Result<()
     }
     // Two clones may set up at once: the second waits, then finds the first one's work.
     let lock = File::create(cache.join(format!("{name}.lock")))?;
-    lock.lock().with_context(|| format!("cannot lock the cache in {}", cache.display()))?;
+    lock.lock()
+        .with_context(|| format!("cannot lock the cache in {}", cache.display()))?;
     if entry.exists() {
         return Ok((entry, true));
     }
@@ -41,7 +50,8 @@ pub(crate) fn entry(name: &str, key: &str, make: impl FnOnce(&Path) -> Result<()
     remove(&aside)?;
     fs::create_dir(&aside)?;
     make(&aside)?;
-    fs::rename(&aside, &entry).with_context(|| format!("cannot move {} into place", aside.display()))?;
+    fs::rename(&aside, &entry)
+        .with_context(|| format!("cannot move {} into place", aside.display()))?;
     Ok((entry, false))
 }
 
@@ -50,7 +60,12 @@ pub(crate) fn remove(tree: &Path) -> Result<()> {
     if !tree.exists() {
         return Ok(());
     }
-    process::run("remove", apt::as_root("rm")?.args(["--recursive", "--force", "--one-file-system"]).arg(tree))
+    process::run(
+        "remove",
+        apt::as_root("rm")?
+            .args(["--recursive", "--force", "--one-file-system"])
+            .arg(tree),
+    )
 }
 
 #[cfg(test)]
@@ -59,7 +74,12 @@ mod tests {
 
     #[test]
     fn a_key_changes_with_every_part_and_with_their_borders() {
-        let keys = [key(&["a", "bc"]), key(&["ab", "c"]), key(&["abc"]), key(&["a", "bc", ""])];
+        let keys = [
+            key(&["a", "bc"]),
+            key(&["ab", "c"]),
+            key(&["abc"]),
+            key(&["a", "bc", ""]),
+        ];
         for (i, one) in keys.iter().enumerate() {
             assert_eq!(one.len(), 12);
             assert!(keys[i + 1..].iter().all(|other| other != one));

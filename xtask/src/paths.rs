@@ -40,5 +40,6 @@ pub(crate) fn cache() -> Result<PathBuf> {
 
 /// A path as text for a command line.
 pub(crate) fn text(path: &Path) -> Result<&str> {
-    path.to_str().with_context(|| format!("the path {} is not UTF-8", path.display()))
+    path.to_str()
+        .with_context(|| format!("the path {} is not UTF-8", path.display()))
 }

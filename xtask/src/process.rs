@@ -16,7 +16,8 @@ const TAIL_LINES: usize = 30;
 /// end of the log.
 pub(crate) fn run(name: &str, command: &mut Command) -> Result<()> {
     let log = log_path(name)?;
-    let mut file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+    let mut file =
+        File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
     writeln!(file, "{}", shown(command))?;
     let status = command
         .stdin(Stdio::null())
@@ -25,15 +26,22 @@ pub(crate) fn run(name: &str, command: &mut Command) -> Result<()> {
         .status()
         .with_context(|| format!("cannot start {}", shown(command)))?;
     if !status.success() {
-        bail!("{} ended with {status}; its last lines, from {}:\n{}", shown(command), log.display(), tail(&log));
+        bail!(
+            "{} ended with {status}; its last lines, from {}:\n{}",
+            shown(command),
+            log.display(),
+            tail(&log)
+        );
     }
     Ok(())
 }
 
 /// What `command` prints on its standard output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let output =
-        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", shown(command)))?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {}", shown(command)))?;
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr);
         bail!("{} ended with {}:\n{errors}", shown(command), output.status);
@@ -68,7 +76,10 @@ pub(crate) fn terminate(child: &mut Child, limit: Duration) -> Result<std::proce
     }
     child.kill()?;
     child.wait()?;
-    bail!("process {pid} did not end within {} s of SIGTERM", limit.as_secs())
+    bail!(
+        "process {pid} did not end within {} s of SIGTERM",
+        limit.as_secs()
+    )
 }
 
 pub(crate) fn log_path(name: &str) -> Result<PathBuf> {
@@ -77,7 +88,9 @@ pub(crate) fn log_path(name: &str) -> Result<PathBuf> {
 
 /// The last lines of a file, for an error message.
 pub(crate) fn tail(path: &Path) -> String {
-    let Ok(bytes) = fs::read(path) else { return String::new() };
+    let Ok(bytes) = fs::read(path) else {
+        return String::new();
+    };
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
@@ -85,5 +98,8 @@ pub(crate) fn tail(path: &Path) -> String {
 
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -13,7 +13,10 @@ pub(crate) struct Done<T> {
 }
 
 pub(crate) fn done<T>(value: T, note: impl Into<String>) -> Result<Done<T>> {
-    Ok(Done { value, note: note.into() })
+    Ok(Done {
+        value,
+        note: note.into(),
+    })
 }
 
 /// Runs `work` under a line that says `what`; ends the line with its note and time.

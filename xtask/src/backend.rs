@@ -1,0 +1,112 @@
+//! A running paravane-backend: started with its socket in a directory of its own, ended with SIGTERM, asked for its account.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::usage::Usage;
+use crate::{build, process};
+
+const START_LIMIT: Duration = Duration::from_secs(10);
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// A back end; dropping it kills it.
+pub(crate) struct Backend {
+    child: Child,
+    dir: TempDir,
+    log: PathBuf,
+}
+
+impl Backend {
+    /// Starts paravane-backend and waits until its socket is there. Its log goes under `name`.
+    pub(crate) fn start(name: &str, arguments: &[&str]) -> Result<Self> {
+        let dir =
+            TempDir::with_prefix("paravane-").context("cannot create a temporary directory")?;
+        let log = process::log_path(&format!("{name}-backend"))?;
+        let file =
+            File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+        let child = Command::new(build::backend()?)
+            .arg("--socket-path")
+            .arg(dir.path().join("backend.sock"))
+            .arg("--usage-json")
+            .arg(dir.path().join("usage.json"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .context("cannot start paravane-backend")?;
+        let mut backend = Backend { child, dir, log };
+        backend.wait_for_socket()?;
+        Ok(backend)
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("backend.sock")
+    }
+
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Ends the back end as an operator does, and reads what it accounted for. Anything but a clean end is an error.
+    pub(crate) fn stop(mut self) -> Result<Usage> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!(
+                "paravane-backend ended by itself with {status}; {}",
+                self.tail()
+            );
+        }
+        let status = process::terminate(&mut self.child, STOP_LIMIT)
+            .with_context(|| format!("paravane-backend does not stop; {}", self.tail()))?;
+        if !status.success() {
+            bail!(
+                "paravane-backend ended with {status} after SIGTERM; {}",
+                self.tail()
+            );
+        }
+        Usage::read(&self.dir.path().join("usage.json"))
+    }
+
+    fn wait_for_socket(&mut self) -> Result<()> {
+        let start = Instant::now();
+        while !self.socket().exists() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!(
+                    "paravane-backend ended with {status} before it listened; {}",
+                    self.tail()
+                );
+            }
+            if start.elapsed() > START_LIMIT {
+                bail!(
+                    "paravane-backend made no socket within {} s; {}",
+                    START_LIMIT.as_secs(),
+                    self.tail()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    fn tail(&self) -> String {
+        format!(
+            "its last lines, from {}:\n{}",
+            self.log.display(),
+            process::tail(&self.log)
+        )
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.child.kill().ok();
+            self.child.wait().ok();
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `build`: the product with cargo, then the samples that run on it.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Result, bail};
+
+use crate::samples::{self, Samples};
+use crate::step::{act, done, step};
+use crate::{paths, process, setup};
+
+/// Build the product and the samples
+///
+/// One profile for everything: release. Leaves paravane-backend, libcuda.so (the guest's) and libparavane_cpu.so in
+/// target/release, the samples in target/paravane/samples.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask build")]
+pub(crate) struct Build {}
+
+impl Build {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        setup::to_build()?;
+        let samples = all()?;
+        println!(
+            "build: {} and {}",
+            paths::release().display(),
+            samples.dir.display()
+        );
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Builds product and samples.
+pub(crate) fn all() -> Result<Samples> {
+    act("the product (cargo build --release)", product)?;
+    step("the samples (clang to PTX, cc)", || {
+        let samples = samples::build(&shim()?)?;
+        done(samples, "")
+    })
+}
+
+pub(crate) fn product() -> Result<()> {
+    process::run("cargo-build", cargo("build").args(["--release", "--quiet"]))
+}
+
+/// The cargo that runs this xtask, at the root of the source tree.
+pub(crate) fn cargo(command: &str) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.arg(command).current_dir(paths::root());
+    cargo
+}
+
+/// The guest's libcuda.
+pub(crate) fn shim() -> Result<PathBuf> {
+    built("libcuda.so")
+}
+
+pub(crate) fn backend() -> Result<PathBuf> {
+    built("paravane-backend")
+}
+
+fn built(name: &str) -> Result<PathBuf> {
+    let path = paths::release().join(name);
+    if !path.exists() {
+        bail!("{} was not built", path.display());
+    }
+    Ok(path)
+}

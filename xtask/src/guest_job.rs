@@ -1,0 +1,45 @@
+//! The job that demonstration and tests run in a guest: install the package as its user would, then every sample as an
+//! ordinary user, whose output comes back.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::guest_root::USER;
+use crate::payload::Payload;
+use crate::samples::{self, Samples};
+
+/// A sample that hangs is ended and judged, so that the others still run. An emulated guest is slow.
+const SAMPLE_LIMIT_S: u32 = 60;
+/// In the job's output: how long the package took, and that programs will find the library in it.
+pub(crate) const INSTALLED: &str =
+    "guest: programs find /usr/lib/x86_64-linux-gnu/paravane/libcuda.so.1";
+
+/// Programs, package and the script that runs them.
+pub(crate) fn payload(samples: &Samples, package: &Path) -> Result<Payload> {
+    let mut payload = Payload::new()?;
+    payload.file("paravane-guest.deb", package, false)?;
+    samples::pack(samples, &mut payload)?;
+    payload.script("job", &script()?)?;
+    Ok(payload)
+}
+
+fn script() -> Result<String> {
+    let mut script = format!(
+        "dpkg -i paravane-guest.deb > /run/dpkg.log 2>&1 || {{ cat /run/dpkg.log; exit 1; }}\n\
+         ldconfig -p | sed -n 's/.*libcuda.so.1 .* => /guest: programs find /p'\n\
+         ls -l /dev/dri/renderD* 2>&1\n\
+         chown {USER} /run/results\nfailed=0\n"
+    );
+    for name in samples::NAMES {
+        let arguments = samples::arguments(name, samples::PICTURE_IN, "/run/results").join(" ");
+        writeln!(
+            script,
+            "timeout {SAMPLE_LIMIT_S} setpriv --reuid {USER} --regid {USER} --init-groups ./{name} {arguments} 2>&1 || \
+             {{ echo \"{name} ended with $?\"; failed=1; }}"
+        )?;
+    }
+    script.push_str("exit $failed\n");
+    Ok(script)
+}

@@ -1,0 +1,54 @@
+//! The samples as plain processes on the host: the same programs and the same libcuda.so.1, which reaches the back end over
+//! its vhost-user socket.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::samples::{self, Samples};
+use crate::{paths, process};
+
+const SAMPLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs every sample against the back end at `socket`; answers their joint output and where results lie.
+pub(crate) fn run(samples: &Samples, name: &str, socket: &Path) -> Result<(String, PathBuf)> {
+    let results = paths::made("results")?.join(name);
+    fs::create_dir_all(&results)?;
+    let mut output = String::new();
+    for sample in samples::NAMES {
+        let log = process::log_path(&format!("{name}-{sample}"))?;
+        let file = File::create(&log)?;
+        let picture = samples.dir.join(samples::PICTURE_IN);
+        let mut child = Command::new(samples.dir.join(sample))
+            .args(samples::arguments(
+                sample,
+                paths::text(&picture)?,
+                paths::text(&results)?,
+            ))
+            .env("LD_LIBRARY_PATH", samples::library_dir()?)
+            .env("PARAVANE_SOCKET", socket)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("cannot start {sample}"))?;
+        let status = process::wait(&mut child, SAMPLE_LIMIT)?;
+        if status.is_none() {
+            child.kill()?;
+            child.wait()?;
+        }
+        output.push_str(&String::from_utf8_lossy(&fs::read(&log)?));
+        match status {
+            Some(status) if status.success() => {}
+            Some(status) => output.push_str(&format!("{sample} ended with {status}\n")),
+            None => output.push_str(&format!(
+                "{sample} was not done after {} s\n",
+                SAMPLE_LIMIT.as_secs()
+            )),
+        }
+    }
+    Ok((output, results))
+}

@@ -1,0 +1,149 @@
+//! The samples in `tests/samples`: built here, run on the host or in a guest, judged by the one line each prints.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::payload::Payload;
+use crate::{paths, picture, process};
+
+/// Every sample; the last takes a picture and gives one.
+pub(crate) const NAMES: &[&str] = &["vector_add", "matmul", "reduction", PICTURE_SAMPLE];
+const PICTURE_SAMPLE: &str = "image_filter";
+
+pub(crate) const PICTURE_IN: &str = "original.ppm";
+pub(crate) const PICTURE_OUT: &str = "filtered.ppm";
+
+/// PTX for every GPU since Volta.
+const PTX_FLAGS: &[&str] = &[
+    "-x",
+    "cuda",
+    "--cuda-device-only",
+    "--cuda-gpu-arch=sm_70",
+    "-Xclang",
+    "-target-feature",
+    "-Xclang",
+    "+ptx60",
+    "-nocudainc",
+    "-nocudalib",
+    "-O2",
+    "-Wall",
+    "-S",
+];
+
+/// The samples as built.
+pub(crate) struct Samples {
+    pub(crate) dir: PathBuf,
+}
+
+/// Builds every sample against `shim`, which the dynamic linker is to find as libcuda.so.1.
+pub(crate) fn build(shim: &Path) -> Result<Samples> {
+    let dir = paths::made("samples")?;
+    let link = library_dir()?.join("libcuda.so.1");
+    if fs::read_link(&link).ok().as_deref() != Some(shim) {
+        fs::remove_file(&link).ok();
+        symlink(shim, &link).with_context(|| format!("cannot make {}", link.display()))?;
+    }
+    let source = paths::root().join("tests/samples");
+    for name in NAMES {
+        let include = format!("-I{}", source.join("include").display());
+        let mut clang = Command::new("clang");
+        clang
+            .args(PTX_FLAGS)
+            .arg(&include)
+            .arg(source.join(format!("{name}.cu")));
+        process::run(
+            "samples-clang",
+            clang.arg("-o").arg(dir.join(format!("{name}.ptx"))),
+        )?;
+
+        let mut cc = Command::new("cc");
+        cc.args(["-O2", "-Wall", "-Wextra", "-pthread", &include])
+            .arg(source.join(format!("{name}.c")));
+        cc.arg(format!("-L{}", library_dir()?.display()))
+            .arg("-l:libcuda.so.1");
+        process::run("samples-cc", cc.arg("-o").arg(dir.join(name)))?;
+    }
+    picture::png_to_ppm(&source.join("chelsea.png"), &dir.join(PICTURE_IN))?;
+    Ok(Samples { dir })
+}
+
+/// A directory for LD_LIBRARY_PATH, with the shim under the name that programs ask for.
+pub(crate) fn library_dir() -> Result<PathBuf> {
+    paths::made("lib")
+}
+
+/// A sample's arguments: where the picture comes from, and where the new one goes.
+pub(crate) fn arguments(name: &str, picture_in: &str, results: &str) -> Vec<String> {
+    if name != PICTURE_SAMPLE {
+        return Vec::new();
+    }
+    vec![picture_in.to_owned(), format!("{results}/{PICTURE_OUT}")]
+}
+
+/// Packs programs, PTX and the picture.
+pub(crate) fn pack(samples: &Samples, payload: &mut Payload) -> Result<()> {
+    for name in NAMES {
+        payload.file(name, &samples.dir.join(name), true)?;
+        let ptx = format!("{name}.ptx");
+        payload.file(&ptx, &samples.dir.join(&ptx), false)?;
+    }
+    payload.file(PICTURE_IN, &samples.dir.join(PICTURE_IN), false)
+}
+
+/// What a sample's output says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) name: &'static str,
+    pub(crate) passed: bool,
+    /// The line after PASS or FAIL and the name, or why there is none.
+    pub(crate) note: String,
+}
+
+/// One verdict for every sample from their joint output; silence is a failure.
+pub(crate) fn verdicts(output: &str) -> Vec<Verdict> {
+    let verdict = |name: &'static str| {
+        let said = |word: &str| {
+            let start = format!("{word} {name}: ");
+            output
+                .lines()
+                .find_map(|line| line.strip_prefix(&start).map(str::to_owned))
+        };
+        match (said("FAIL"), said("PASS")) {
+            (Some(note), _) => Verdict {
+                name,
+                passed: false,
+                note,
+            },
+            (None, Some(note)) => Verdict {
+                name,
+                passed: true,
+                note,
+            },
+            (None, None) => Verdict {
+                name,
+                passed: false,
+                note: "ended without a verdict".to_owned(),
+            },
+        }
+    };
+    NAMES.iter().copied().map(verdict).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_passes_only_by_its_own_line() {
+        let output = "device: x\nPASS vector_add: fine\nFAIL matmul: element 3\nPASS reduction_of_else: no\n";
+        let verdicts = verdicts(output);
+        let passed: Vec<bool> = verdicts.iter().map(|verdict| verdict.passed).collect();
+        assert_eq!(passed, [true, false, false, false]);
+        assert_eq!(verdicts[1].note, "element 3");
+        assert_eq!(verdicts[2].note, "ended without a verdict");
+    }
+}

@@ -1,0 +1,95 @@
+//! `test`: every test there is, counted in one table. Each check is a module below; a check that cannot run here says why
+//! and counts as skipped.
+
+mod boots;
+mod cargo;
+mod no_vm;
+mod report;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::kvm::Accelerator;
+use crate::{build, setup};
+use report::{Check, Report};
+
+/// Run every test
+///
+/// cargo's tests, loom's, clippy, the samples as host processes, and the samples in guests on every front end. Ends with
+/// a table and the line `N passed, N failed, N skipped`; exits 1 when a test failed.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --no-vm            without booting guests\n  \
+                        cargo xtask test --vm-only          only the boots\n  cargo xtask test --only clippy --only no-vm"
+)]
+pub(crate) struct Test {
+    /// Leave out what boots guests
+    #[arg(long, conflicts_with_all = ["vm_only", "only"])]
+    no_vm: bool,
+    /// Only what boots guests
+    #[arg(long, conflicts_with = "only")]
+    vm_only: bool,
+    /// Only this part; may be given more than once
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+    /// How guests run, without trying whether KVM works
+    #[arg(long, value_enum)]
+    accelerator: Option<Accelerator>,
+}
+
+/// What can be run alone.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Clippy,
+    Cargo,
+    Loom,
+    NoVm,
+    Boots,
+}
+
+impl Test {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        setup::to_build()?;
+        let vm = if self.runs(Part::Boots) {
+            Some(setup::to_boot(self.accelerator)?)
+        } else {
+            None
+        };
+        let samples = build::all()?;
+        let mut report = Report::default();
+        if self.runs(Part::Clippy) {
+            cargo::clippy(&mut report);
+        }
+        if self.runs(Part::Cargo) {
+            cargo::tests(&mut report);
+        }
+        if self.runs(Part::Loom) {
+            cargo::loom(&mut report);
+        }
+        if self.runs(Part::NoVm) {
+            report.check("samples, host processes", || no_vm::samples(&samples));
+        }
+        match &vm {
+            Some(vm) => boots::all(&mut report, vm, &samples)?,
+            None if self.no_vm => report.add(Check::skipped(
+                "guests on every front end",
+                "left out by --no-vm",
+            )),
+            None => {}
+        }
+        Ok(report.end())
+    }
+
+    fn runs(&self, part: Part) -> bool {
+        if !self.only.is_empty() {
+            return self.only.contains(&part);
+        }
+        if self.vm_only {
+            part == Part::Boots
+        } else {
+            !(self.no_vm && part == Part::Boots)
+        }
+    }
+}
