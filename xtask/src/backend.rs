@@ -29,7 +29,8 @@ impl Backend {
         let log = process::log_path(&format!("{name}-backend"))?;
         let file =
             File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
-        let child = Command::new(build::backend()?)
+        let mut command = Command::new(build::backend()?);
+        let child = process::tie(&mut command)
             .arg("--socket-path")
             .arg(dir.path().join("backend.sock"))
             .arg("--usage-json")

@@ -13,6 +13,7 @@ use crate::kvm::Accelerator;
 use crate::machine::FrontEnd;
 use crate::payload::{Disks, Payload};
 use crate::qemu::Qemu;
+use crate::step::seconds;
 use crate::{paths, process};
 
 const ENDED: &str = "paravane-guest: job ended with ";
@@ -52,19 +53,23 @@ pub(crate) fn run(boot: &Boot, name: &str, payload: Payload, limit_s: u64) -> Re
     arguments(boot, &disks, &logs, &mut command)?;
     let errors = File::create(&logs.qemu)?;
     let start = Instant::now();
-    let mut qemu = command
+    let mut qemu = process::tie(&mut command)
         .stdin(Stdio::null())
         .stdout(errors.try_clone()?)
         .stderr(errors)
         .spawn()
         .context("cannot start QEMU")?;
-    let ended = process::wait(&mut qemu, Duration::from_secs(limit_s));
+    let ended = process::wait_unless(&mut qemu, Duration::from_secs(limit_s), || stopped(&logs));
     if !matches!(ended, Ok(Some(_))) {
         qemu.kill()?;
         qemu.wait()?;
     }
     let Some(status) = ended? else {
-        bail!("the guest was not done after {limit_s} s; {}", logs.tails());
+        bail!(
+            "the guest was not done after {}; {}",
+            seconds(start.elapsed()),
+            logs.tails()
+        );
     };
     if !status.success() {
         bail!("QEMU ended with {status}; {}", logs.tails());
@@ -76,6 +81,11 @@ pub(crate) fn run(boot: &Boot, name: &str, payload: Payload, limit_s: u64) -> Re
     let text = String::from_utf8_lossy(&fs::read(&logs.job)?).replace('\r', "");
     parse(&text, took, results)
         .with_context(|| format!("the guest did not finish its job; {}", logs.tails()))
+}
+
+/// QEMU neither ends nor goes on when KVM cannot execute the guest.
+fn stopped(logs: &Logs) -> bool {
+    fs::read_to_string(&logs.qemu).is_ok_and(|text| text.contains("KVM internal error"))
 }
 
 fn arguments(boot: &Boot, disks: &Disks, logs: &Logs, command: &mut Command) -> Result<()> {

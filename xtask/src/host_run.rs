@@ -22,7 +22,8 @@ pub(crate) fn run(samples: &Samples, name: &str, socket: &Path) -> Result<(Strin
         let log = process::log_path(&format!("{name}-{sample}"))?;
         let file = File::create(&log)?;
         let picture = samples.dir.join(samples::PICTURE_IN);
-        let mut child = Command::new(samples.dir.join(sample))
+        let mut command = Command::new(samples.dir.join(sample));
+        let mut child = process::tie(&mut command)
             .args(samples::arguments(
                 sample,
                 paths::text(&picture)?,

@@ -1,9 +1,10 @@
 //! Running other programs: output goes to a log that is named when the program fails, with its last lines.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -50,21 +51,43 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 }
 
 /// Waits for `child` until `limit` has passed; `None` when it still runs.
-pub(crate) fn wait(child: &mut Child, limit: Duration) -> Result<Option<std::process::ExitStatus>> {
+pub(crate) fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+    wait_unless(child, limit, || false)
+}
+
+/// Waits for `child` until `limit` has passed or it is `hopeless`; `None` when it still runs.
+pub(crate) fn wait_unless(
+    child: &mut Child,
+    limit: Duration,
+    hopeless: impl Fn() -> bool,
+) -> Result<Option<ExitStatus>> {
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if start.elapsed() >= limit {
+        if start.elapsed() >= limit || hopeless() {
             return Ok(None);
         }
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
+/// Makes `command` end with xtask, however xtask ends.
+pub(crate) fn tie(command: &mut Command) -> &mut Command {
+    let tie = || {
+        // SAFETY: prctl with PR_SET_PDEATHSIG takes no pointer.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec `tie` makes one system call and takes no lock or memory.
+    unsafe { command.pre_exec(tie) }
+}
+
 /// Asks `child` to end as an operator would, with SIGTERM; after `limit` it is killed, which is an error.
-pub(crate) fn terminate(child: &mut Child, limit: Duration) -> Result<std::process::ExitStatus> {
+pub(crate) fn terminate(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
     if let Some(status) = child.try_wait()? {
         return Ok(status);
     }
