@@ -117,6 +117,7 @@ pub(crate) fn as_root(program: &str) -> Result<Command> {
     if !Path::new("/usr/bin/sudo").exists() {
         bail!("{program} needs root, and this machine has no sudo: run as root");
     }
+    eprintln!("        through sudo: {program}");
     let mut command = Command::new("sudo");
     command.arg(program);
     Ok(command)
