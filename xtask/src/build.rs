@@ -60,6 +60,10 @@ pub(crate) fn backend() -> Result<PathBuf> {
     built("paravane-backend")
 }
 
+pub(crate) fn cpu_driver() -> Result<PathBuf> {
+    built("libparavane_cpu.so")
+}
+
 fn built(name: &str) -> Result<PathBuf> {
     let path = paths::release().join(name);
     if !path.exists() {

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::backend::Backend;
 use crate::boot::{self, Boot};
+use crate::host_run::Libcuda;
 use crate::kvm::Accelerator;
 use crate::machine::FrontEnd;
 use crate::samples::{self, Samples};
@@ -104,7 +105,7 @@ impl Demo {
         let samples = build::all()?;
         let backend = Backend::start("demo", &self.backend_arguments()?)?;
         let (output, results) = step("samples on the host", || {
-            let ran = host_run::run(&samples, "demo", &backend.socket())?;
+            let ran = host_run::run(&samples, "demo", Libcuda::Shim(&backend.socket()))?;
             done(ran, "")
         })?;
         Ok(Ran {

@@ -9,12 +9,25 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::samples::{self, Samples};
-use crate::{paths, process};
+use crate::{build, paths, process};
 
 const SAMPLE_LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs every sample against the back end at `socket`; answers their joint output and where results lie.
-pub(crate) fn run(samples: &Samples, name: &str, socket: &Path) -> Result<(String, PathBuf)> {
+/// The libcuda.so.1 that the programs find.
+#[derive(Clone, Copy)]
+pub(crate) enum Libcuda<'a> {
+    /// The guest's, with the back end at this socket.
+    Shim(&'a Path),
+    /// The CPU device itself, with nothing between: what fails here is no fault of the way there.
+    CpuDevice,
+}
+
+/// Runs every sample; answers their joint output and where results lie.
+pub(crate) fn run(samples: &Samples, name: &str, libcuda: Libcuda) -> Result<(String, PathBuf)> {
+    let library_dir = match libcuda {
+        Libcuda::Shim(_) => samples::library_dir(&build::shim()?)?,
+        Libcuda::CpuDevice => samples::library_dir(&build::cpu_driver()?)?,
+    };
     let results = paths::made("results")?.join(name);
     fs::create_dir_all(&results)?;
     let mut output = String::new();
@@ -23,14 +36,16 @@ pub(crate) fn run(samples: &Samples, name: &str, socket: &Path) -> Result<(Strin
         let file = File::create(&log)?;
         let picture = samples.dir.join(samples::PICTURE_IN);
         let mut command = Command::new(samples.dir.join(sample));
+        if let Libcuda::Shim(socket) = libcuda {
+            command.env("PARAVANE_SOCKET", socket);
+        }
         let mut child = process::tie(&mut command)
             .args(samples::arguments(
                 sample,
                 paths::text(&picture)?,
                 paths::text(&results)?,
             ))
-            .env("LD_LIBRARY_PATH", samples::library_dir()?)
-            .env("PARAVANE_SOCKET", socket)
+            .env("LD_LIBRARY_PATH", &library_dir)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

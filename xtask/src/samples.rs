@@ -42,11 +42,7 @@ pub(crate) struct Samples {
 /// Builds every sample against `shim`, which the dynamic linker is to find as libcuda.so.1.
 pub(crate) fn build(shim: &Path) -> Result<Samples> {
     let dir = paths::made("samples")?;
-    let link = library_dir()?.join("libcuda.so.1");
-    if fs::read_link(&link).ok().as_deref() != Some(shim) {
-        fs::remove_file(&link).ok();
-        symlink(shim, &link).with_context(|| format!("cannot make {}", link.display()))?;
-    }
+    let library = library_dir(shim)?;
     let source = paths::root().join("tests/samples");
     for name in NAMES {
         let include = format!("-I{}", source.join("include").display());
@@ -63,7 +59,7 @@ pub(crate) fn build(shim: &Path) -> Result<Samples> {
         let mut cc = Command::new("cc");
         cc.args(["-O2", "-Wall", "-Wextra", "-pthread", &include])
             .arg(source.join(format!("{name}.c")));
-        cc.arg(format!("-L{}", library_dir()?.display()))
+        cc.arg(format!("-L{}", library.display()))
             .arg("-l:libcuda.so.1");
         process::run("samples-cc", cc.arg("-o").arg(dir.join(name)))?;
     }
@@ -71,9 +67,17 @@ pub(crate) fn build(shim: &Path) -> Result<Samples> {
     Ok(Samples { dir })
 }
 
-/// A directory for LD_LIBRARY_PATH, with the shim under the name that programs ask for.
-pub(crate) fn library_dir() -> Result<PathBuf> {
-    paths::made("lib")
+/// A directory for LD_LIBRARY_PATH that holds `library` under the name that programs ask for.
+pub(crate) fn library_dir(library: &Path) -> Result<PathBuf> {
+    let name = library.file_stem().context("a library has a name")?;
+    let dir = paths::made("lib")?.join(name);
+    fs::create_dir_all(&dir)?;
+    let link = dir.join("libcuda.so.1");
+    if fs::read_link(&link).ok().as_deref() != Some(library) {
+        fs::remove_file(&link).ok();
+        symlink(library, &link).with_context(|| format!("cannot make {}", link.display()))?;
+    }
+    Ok(dir)
 }
 
 /// A sample's arguments: where the picture comes from, and where the new one goes.

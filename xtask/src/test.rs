@@ -69,7 +69,12 @@ impl Test {
             cargo::loom(&mut report);
         }
         if self.runs(Part::NoVm) {
-            report.check("samples, host processes", || no_vm::samples(&samples));
+            report.check("samples, straight on the CPU device", || {
+                no_vm::on_the_cpu_device(&samples)
+            });
+            report.check("samples, host processes", || {
+                no_vm::over_the_socket(&samples)
+            });
         }
         match &vm {
             Some(vm) => boots::all(&mut report, vm, &samples)?,
