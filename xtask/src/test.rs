@@ -12,6 +12,8 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::kvm::Accelerator;
+use crate::samples::Samples;
+use crate::setup::VmSetup;
 use crate::{build, setup};
 use report::{Check, Report};
 
@@ -57,7 +59,6 @@ impl Test {
         } else {
             None
         };
-        let samples = build::all()?;
         let mut report = Report::default();
         if self.runs(Part::Clippy) {
             cargo::clippy(&mut report);
@@ -68,23 +69,31 @@ impl Test {
         if self.runs(Part::Loom) {
             cargo::loom(&mut report);
         }
-        if self.runs(Part::NoVm) {
-            report.check("samples, straight on the CPU device", || {
-                no_vm::on_the_cpu_device(&samples)
-            });
-            report.check("samples, host processes", || {
-                no_vm::over_the_socket(&samples)
-            });
+        if self.runs(Part::NoVm) || vm.is_some() {
+            match build::all() {
+                Ok(samples) => self.samples(&mut report, vm.as_ref(), &samples)?,
+                Err(error) => report.add(Check::failed("samples", error)),
+            }
         }
-        match &vm {
-            Some(vm) => boots::all(&mut report, vm, &samples)?,
-            None if self.no_vm => report.add(Check::skipped(
+        if self.no_vm {
+            report.add(Check::skipped(
                 "guests on every front end",
                 "left out by --no-vm",
-            )),
-            None => {}
+            ));
         }
         Ok(report.end())
+    }
+
+    fn samples(&self, report: &mut Report, vm: Option<&VmSetup>, samples: &Samples) -> Result<()> {
+        if self.runs(Part::NoVm) {
+            report.check("samples, straight on the CPU device", || {
+                no_vm::on_the_cpu_device(samples)
+            });
+            report.check("samples, host processes", || {
+                no_vm::over_the_socket(samples)
+            });
+        }
+        vm.map_or(Ok(()), |vm| boots::all(report, vm, samples))
     }
 
     fn runs(&self, part: Part) -> bool {

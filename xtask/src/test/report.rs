@@ -31,6 +31,13 @@ impl Check {
         }
     }
 
+    pub(crate) fn failed(name: &str, error: anyhow::Error) -> Self {
+        Check {
+            name: name.to_owned(),
+            ..Check::single(Err(error))
+        }
+    }
+
     /// A single test with its outcome.
     pub(crate) fn single(outcome: Result<()>) -> Self {
         match outcome {
