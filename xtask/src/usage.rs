@@ -11,8 +11,10 @@ use crate::table;
 /// The account of one VM over the life of its back end.
 #[derive(Deserialize, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
-    /// CUDA calls executed on the host.
-    pub(crate) calls: u64,
+    /// CUDA calls whose reply the guest awaited.
+    calls_awaited: u64,
+    /// CUDA calls without a reply.
+    calls_posted: u64,
     pub(crate) bytes_to_device: u64,
     pub(crate) bytes_from_device: u64,
     /// Kernels launched.
@@ -30,11 +32,15 @@ impl Usage {
             .with_context(|| format!("paravane-backend's account is not readable: {line}"))
     }
 
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls_awaited + self.calls_posted
+    }
+
     /// A table with one row.
     pub(crate) fn table(&self, name: &str) -> String {
         let row = vec![
             name.to_owned(),
-            table::count(self.calls),
+            table::count(self.calls()),
             table::count(self.bytes_to_device),
             table::count(self.bytes_from_device),
             table::count(self.kernels),
@@ -66,10 +72,10 @@ mod tests {
     fn the_last_line_counts_and_a_missing_figure_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("usage.json");
-        let whole = r#"{"calls":7,"bytes_to_device":1,"bytes_from_device":2,"kernels":3,"gpu_time_ns":4,"later":5}"#;
+        let whole = r#"{"calls_awaited":7,"calls_posted":3,"bytes_to_device":1,"bytes_from_device":2,"kernels":3,"gpu_time_ns":4,"later":5}"#;
         fs::write(&path, format!("{{}}\n{whole}\n")).unwrap();
-        assert_eq!(Usage::read(&path).unwrap().calls, 7);
-        fs::write(&path, r#"{"calls":7}"#).unwrap();
+        assert_eq!(Usage::read(&path).unwrap().calls(), 10);
+        fs::write(&path, r#"{"calls_awaited":7}"#).unwrap();
         assert!(Usage::read(&path).is_err());
     }
 }
