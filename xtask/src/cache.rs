@@ -46,13 +46,26 @@ pub(crate) fn entry(
     if entry.exists() {
         return Ok((entry, true));
     }
-    let aside = cache.join(format!("{name}-{key}.partial"));
-    remove(&aside)?;
+    remove_leftovers(&cache, name);
+    // A name of its own: what a run that was killed had started may still be writing.
+    let aside = cache.join(format!("{name}-{key}.partial-{}", std::process::id()));
     fs::create_dir(&aside)?;
     make(&aside)?;
     fs::rename(&aside, &entry)
         .with_context(|| format!("cannot move {} into place", aside.display()))?;
     Ok((entry, false))
+}
+
+/// What runs that were killed left behind costs only room, so an error here is none.
+fn remove_leftovers(cache: &Path, name: &str) {
+    let start = format!("{name}-");
+    for file in fs::read_dir(cache).into_iter().flatten().flatten() {
+        let file_name = file.file_name();
+        let file_name = file_name.to_string_lossy();
+        if file_name.starts_with(&start) && file_name.contains(".partial") {
+            remove(&file.path()).ok();
+        }
+    }
 }
 
 /// Removes a tree that root may have written parts of.

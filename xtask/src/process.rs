@@ -20,7 +20,7 @@ pub(crate) fn run(name: &str, command: &mut Command) -> Result<()> {
     let mut file =
         File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
     writeln!(file, "{}", shown(command))?;
-    let status = command
+    let status = tie(command)
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
         .stderr(file)
@@ -77,7 +77,7 @@ pub(crate) fn wait_unless(
 pub(crate) fn tie(command: &mut Command) -> &mut Command {
     let tie = || {
         // SAFETY: prctl with PR_SET_PDEATHSIG takes no pointer.
-        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
