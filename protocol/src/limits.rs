@@ -70,3 +70,11 @@ pub const DEVICES_MAX: u32 = 32;
 /// front end without context_init all fences share one timeline, so a CUDA
 /// wait must not hold up GL's fences longer than a fraction of a frame.
 pub const FENCED_WAIT_US_MAX: u64 = 2_000;
+
+/// Regions of guest memory: what one vhost-user message can carry descriptors
+/// for. QEMU has one region per NUMA node and one per hot-plugged DIMM.
+pub const REGIONS_MAX: usize = 32;
+
+/// Contiguous runs of pages in one area: 1 GiB in the worst case, every page
+/// apart. 24 bytes each, so 6 MiB while an area is added.
+pub const PIECES_MAX: u32 = 262_144;
