@@ -54,9 +54,9 @@ pub const IMAGE_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of kernel parameters: CUDA's own bound since 12.1 for sm_70 and up.
 pub const KERNEL_PARAM_BYTES_MAX: usize = 32_764;
 
-/// Parameters of one kernel. The bytes bound allows no more of one byte each,
-/// but nothing real has more than some hundred.
-pub const KERNEL_PARAMS_MAX: u32 = 4096;
+/// Parameters of one kernel: their layout travels in one reply of 16 bytes
+/// each. Nothing real has more than some hundred.
+pub const KERNEL_PARAMS_MAX: u32 = 250;
 
 /// Highest device attribute number that is fetched at start-up; CUDA 13.5
 /// defines fewer than 160.
