@@ -27,6 +27,8 @@ pub const GUEST_WAKE_FD: RawFd = 4;
 pub const ACCOUNT_FD: RawFd = 5;
 /// In a worker's environment: the libcuda to load.
 pub const ENV_LIBCUDA: &str = "PARAVANE_WORKER_LIBCUDA";
+/// In a worker's environment: what it logs, as `log::LevelFilter` has it.
+pub const ENV_LOG_LEVEL: &str = "PARAVANE_WORKER_LOG_LEVEL";
 
 const SET_MEMORY: u32 = 1;
 const ADD_AREA: u32 = 2;
