@@ -1,1 +1,82 @@
-fn main() {}
+//! `paravane-backend`: one virtual machine's share of the host's GPU, as a
+//! vhost-user back end of a virtio-gpu device. The first argument `worker` or
+//! `probe` makes this process one of the backend's children.
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use paravane_backend::fault_log::FaultLog;
+use paravane_backend::host::Host;
+use paravane_backend::options::{Options, capabilities};
+use paravane_backend::serve::{Door, given_descriptor, serve};
+use paravane_backend::usage::Usage;
+use paravane_backend::worker_process::{Starter, WorkerOptions, reserve_descriptors};
+use paravane_backend::{libcuda, logging, worker};
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match arguments.as_slice() {
+        [first] if first == "worker" => return worker::main(),
+        [first, path] if first == "probe" => return libcuda::probe_main(path),
+        _ => {}
+    }
+    let options = Options::parse();
+    if options.print_capabilities {
+        println!("{}", capabilities());
+        return ExitCode::SUCCESS;
+    }
+    logging::start(options.log_level);
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("paravane-backend: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+    let given = match options.fd {
+        Some(fd) => Some(given_descriptor(fd).map_err(|error| format!("--fd {fd}: {error}"))?),
+        None => None,
+    };
+    reserve_descriptors()?;
+    raise_descriptor_limit();
+    // First the door: a wrong path is told before the probe takes its time.
+    let door = match (given, &options.socket_path) {
+        (Some(fd), _) => Door::connected(fd).map_err(|error| format!("--fd: {error}"))?,
+        (None, Some(path)) => Door::socket(path)
+            .map_err(|error| format!("--socket-path {}: {error}", path.display()))?,
+        (None, None) => return Err("neither --fd nor --socket-path".into()),
+    };
+    let libcuda = libcuda::choose(options.libcuda.as_deref())?;
+    log::info!("libcuda is {} ({})", libcuda.path.display(), libcuda.reason);
+    let workers = WorkerOptions { libcuda: libcuda.path, log_level: options.log_level };
+    let host = Arc::new(Host {
+        name: options.name.clone(),
+        with_3d: !options.no_3d,
+        usage_json: options.usage_json.clone(),
+        starter: Starter::new(workers)?,
+        usage: Usage::default(),
+        faults: FaultLog::default(),
+        workers: Arc::default(),
+    });
+    let served = serve(&door, &host);
+    host.report_usage();
+    Ok(served?)
+}
+
+/// Every worker and connection holds some descriptors; the usual soft limit of
+/// 1024 is for programs that use select().
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        log::warn!("the limit of open files stays as it is: {error}");
+    }
+}

@@ -113,7 +113,7 @@ macro_rules! cuda_api {
             0x0303 local fn cuModuleLoadFatBinary(module: Out<CUmodule>, fatCubin: In<Pointer>);
             0x0304 wrap fn cuModuleUnload(hmod: Del<CUmodule>);
             0x0305 custom fn cuModuleGetFunction(hfunc: Out<CUfunction>, hmod: In<CUmodule>, name: InStr);
-            0x0306 call fn cuModuleGetGlobal_v2(dptr: OutOpt<CUdeviceptr>, bytes: OutOpt<usize>, hmod: In<CUmodule>, name: InStr);
+            0x0306 wrap fn cuModuleGetGlobal_v2(dptr: OutOpt<CUdeviceptr>, bytes: OutOpt<usize>, hmod: In<CUmodule>, name: InStr);
             0x0307 local fn cuModuleGetLoadingMode(mode: Out<CUmoduleLoadingMode>);
             0x0308 call fn cuModuleGetFunctionCount(count: Out<u32>, hmod: In<CUmodule>);
             // Libraries and kernels.
@@ -122,7 +122,7 @@ macro_rules! cuda_api {
             0x0322 wrap fn cuLibraryUnload(library: Del<CUlibrary>);
             0x0323 custom fn cuLibraryGetKernel(pKernel: Out<CUkernel>, library: In<CUlibrary>, name: InStr);
             0x0324 custom fn cuLibraryGetModule(pMod: Out<CUmodule>, library: In<CUlibrary>);
-            0x0325 call fn cuLibraryGetGlobal(dptr: OutOpt<CUdeviceptr>, bytes: OutOpt<usize>, library: In<CUlibrary>, name: InStr);
+            0x0325 wrap fn cuLibraryGetGlobal(dptr: OutOpt<CUdeviceptr>, bytes: OutOpt<usize>, library: In<CUlibrary>, name: InStr);
             0x0326 call fn cuLibraryGetKernelCount(count: Out<u32>, lib: In<CUlibrary>);
             0x0327 custom fn cuKernelGetFunction(pFunc: Out<CUfunction>, kernel: In<CUkernel>);
             0x0328 call fn cuKernelGetAttribute(pi: Out<i32>, attrib: In<CUfunction_attribute>, kernel: In<CUkernel>, dev: In<CUdevice>);

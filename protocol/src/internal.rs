@@ -55,6 +55,9 @@ pub const IMAGE_BEGIN: u16 = 0xf030;
 /// staging offset, bytes.
 pub const IMAGE_PIECE: u16 = 0xf031;
 
+/// Nothing; the reply tells of a posted call that failed.
+pub const NOTHING: u16 = 0xf005;
+
 /// Waits until a host function is due. In: nothing. Reply: its number (word).
 pub const CALLBACK_NEXT: u16 = 0xf040;
 
@@ -75,6 +78,7 @@ pub fn name(opcode: u16) -> Option<&'static str> {
         SET_CURRENT => "SET_CURRENT",
         THREAD_END => "THREAD_END",
         ADD_RINGS => "ADD_RINGS",
+        NOTHING => "NOTHING",
         HOST_ADD => "HOST_ADD",
         HOST_REMOVE => "HOST_REMOVE",
         STAGING_ADD => "STAGING_ADD",

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod opcode;
 pub mod ring;
 pub mod shared;
+pub mod virtio_gpu;
 
 /// Raised when bytes change their meaning without the table changing.
 pub const PROTOCOL_VERSION: u32 = 1;

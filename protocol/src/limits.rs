@@ -54,9 +54,9 @@ pub const IMAGE_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of kernel parameters: CUDA's own bound since 12.1 for sm_70 and up.
 pub const KERNEL_PARAM_BYTES_MAX: usize = 32_764;
 
-/// Parameters of one kernel. The bytes bound allows no more of one byte each,
-/// but nothing real has more than some hundred.
-pub const KERNEL_PARAMS_MAX: u32 = 4096;
+/// Parameters of one kernel: their layout travels in one reply of 16 bytes
+/// each. Nothing real has more than some hundred.
+pub const KERNEL_PARAMS_MAX: u32 = 250;
 
 /// Highest device attribute number that is fetched at start-up; CUDA 13.5
 /// defines fewer than 160.
@@ -70,3 +70,52 @@ pub const DEVICES_MAX: u32 = 32;
 /// front end without context_init all fences share one timeline, so a CUDA
 /// wait must not hold up GL's fences longer than a fraction of a frame.
 pub const FENCED_WAIT_US_MAX: u64 = 2_000;
+
+/// Regions of guest memory: what one vhost-user message can carry descriptors
+/// for. QEMU has one region per NUMA node and one per hot-plugged DIMM.
+pub const REGIONS_MAX: usize = 32;
+
+/// Contiguous runs of pages in one area: 1 GiB in the worst case, every page
+/// apart. 24 bytes each, so 6 MiB while an area is added.
+pub const PIECES_MAX: u32 = 262_144;
+
+/// Bytes of one virtio-gpu command: an area's backing with [`PIECES_MAX`]
+/// entries of 16 bytes, and its head.
+pub const COMMAND_BYTES_MAX: usize = PIECES_MAX as usize * 16 + 4096;
+
+/// Resources of one connection. A desktop keeps some thousands; every one is a
+/// small record here.
+pub const RESOURCES_MAX: usize = 65_536;
+
+/// Backing entries that one connection holds in all its resources: 16 of the
+/// largest areas at their worst, 64 MiB of records here.
+pub const ENTRIES_MAX: usize = 16 * PIECES_MAX as usize;
+
+/// Bytes of 2D pictures of one connection: four of 8K. The host will hold a
+/// copy of each.
+pub const PICTURE_BYTES_MAX: u64 = 512 << 20;
+
+/// Longest side of a 2D picture, as GPUs have it.
+pub const PICTURE_SIDE_MAX: u32 = 16_384;
+
+/// Contexts of one connection: one per process that has opened the node.
+pub const CONTEXTS_MAX: usize = 4096;
+
+/// Front ends that one back end serves at a time. A VM is one; on a host every
+/// process is one, and each costs two threads and about 20 descriptors.
+pub const CONNECTIONS_MAX: usize = 256;
+
+/// Workers of one back end: guest processes that use CUDA at a time. Each is a
+/// process with a driver context, of which a GPU holds some dozens.
+pub const WORKERS_MAX: usize = 512;
+
+/// Entries of a virtqueue. Linux keeps one entry per command in flight where
+/// descriptors are indirect; QEMU's own device has 256 too.
+pub const QUEUE_SIZE_MAX: usize = 1024;
+
+/// Faults of guests that go to the log at once; later ones at one per second.
+pub const FAULT_LOGS_MAX: u32 = 32;
+
+/// Finished processes that the usage report names; older ones stay in its
+/// totals.
+pub const PROCESSES_KEPT_MAX: usize = 1024;

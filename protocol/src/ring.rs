@@ -25,8 +25,9 @@ pub mod word {
     pub const REPLY_RESULT: usize = 260;
     /// `u32`, host: bytes of reply data.
     pub const REPLY_BYTES: usize = 264;
-    /// `u64`, host: frames finished, for staging slots and diagnostics.
-    pub const DONE: usize = 272;
+    /// `u32`, host: frames finished, free running; says when a staging slot that
+    /// a frame uses is free again.
+    pub const DONE: usize = 268;
 }
 
 /// What a consumer says of a ring whose producer broke the protocol.
@@ -161,8 +162,9 @@ impl<S: Shared> Consumer<S> {
     }
 
     /// Copies the next frame's body into `body` and returns its header, or
-    /// `None` when the ring is empty. The frame's room is given back to the
-    /// producer at once; the copy is private.
+    /// `None` when the ring is empty. The copy is private. The frame's room
+    /// goes back to the producer by [`Consumer::release`]: until then other
+    /// host threads can still read the frame's ticket in the ring.
     #[inline]
     pub fn pop(&mut self, body: &mut Vec<u8>) -> Result<Option<FrameHeader>, RingError> {
         loop {
@@ -185,11 +187,16 @@ impl<S: Shared> Consumer<S> {
                 self.bytes.read(start + FRAME_HEADER_BYTES, body);
             }
             self.head = self.head.wrapping_add(header.bytes);
-            self.control.store_u32(word::HEAD, self.head, Ordering::Release);
             if header.opcode != OPCODE_PAD {
                 return Ok(Some(header));
             }
         }
+    }
+
+    /// Gives the room of all popped frames back to the producer.
+    #[inline]
+    pub fn release(&self) {
+        self.control.store_u32(word::HEAD, self.head, Ordering::Release);
     }
 
     /// Copies and validates the header at ring position `head`.

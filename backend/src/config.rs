@@ -1,0 +1,46 @@
+//! The device's configuration space (virtio 1.3, 5.7.4) and features.
+
+use paravane_protocol::virtio_gpu::{Config, feature};
+use zerocopy::IntoBytes;
+
+use crate::scanout::SCANOUTS;
+
+/// Ring and transport features: indirect descriptors, event index, version 1,
+/// and vhost-user's protocol features.
+const RING_FEATURES: u64 = 1 << 28 | 1 << 29 | 1 << 30 | 1 << 32;
+
+/// The features that the device offers. Without `with_3d` a guest has 2D only.
+pub fn features(with_3d: bool) -> u64 {
+    let of_3d = if with_3d { 1 << feature::VIRGL | 1 << feature::CONTEXT_INIT } else { 0 };
+    RING_FEATURES | of_3d | 1 << feature::EDID | 1 << feature::RESOURCE_BLOB
+}
+
+/// The bytes that a front end asks for; zero past the end.
+pub fn read(offset: u32, size: u32) -> Vec<u8> {
+    let config =
+        Config { num_scanouts: SCANOUTS.into(), num_capsets: 1.into(), ..Config::default() };
+    let bytes = config.as_bytes();
+    (u64::from(offset)..u64::from(offset) + u64::from(size))
+        .map(|at| usize::try_from(at).ok().and_then(|at| bytes.get(at)).copied().unwrap_or(0))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_has_the_length_that_was_asked_for() {
+        assert_eq!(read(8, 8), [1, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(read(12, 12), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(read(u32::MAX, 2), [0, 0]);
+    }
+
+    #[test]
+    fn without_3d_nothing_of_3d_is_offered() {
+        let of_3d = 1 << feature::VIRGL | 1 << feature::CONTEXT_INIT;
+        assert_eq!(features(false) & of_3d, 0);
+        assert_eq!(features(true) & of_3d, of_3d);
+        assert_eq!(features(true) & 1 << feature::RESOURCE_UUID, 0);
+    }
+}

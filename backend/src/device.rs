@@ -1,0 +1,313 @@
+//! The virtio-gpu device of one connection, as vhost-user-backend sees it:
+//! queues are drained into `process.rs`, events of workers become answers, and
+//! the end of rings, memory or connection ends all workers. Two threads come
+//! here: the front end's requests, and queues with events; one lock keeps them
+//! apart, so that after stop_vring nothing more is written to a ring.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use paravane_protocol::limits::QUEUE_SIZE_MAX;
+use paravane_protocol::virtio_gpu::{CONTROL_QUEUE, CtrlHdr};
+use vhost::vhost_user::{GpuBackend, VhostUserProtocolFeatures};
+use vhost_user_backend::{VhostUserBackend, VringT};
+use virtio_queue::QueueT;
+use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
+use vmm_sys_util::epoll::EventSet;
+
+use crate::channels::Channels;
+use crate::command::parse;
+use crate::config;
+use crate::context::Contexts;
+use crate::events::{Events, Source};
+use crate::fence::{Ticket, Timeline, Timelines};
+use crate::host::Host;
+use crate::memory::MemoryTable;
+use crate::process::Outcome;
+use crate::queue::{Answer, Memory, Request, Vring, notify};
+use crate::resource::Resources;
+use crate::response::{Refusal, Response};
+use crate::scanout::Scanout;
+
+/// Control and cursor.
+const QUEUES: u16 = 2;
+/// The connection's own events, behind the queues and the number that
+/// vhost-user-backend keeps for itself.
+pub const EVENTS: u16 = QUEUES + 1;
+/// Commands after which events get their turn.
+const BATCH: usize = 64;
+
+/// The device's state.
+pub struct Device {
+    pub(crate) host: Arc<Host>,
+    pub(crate) connection: u64,
+    pub(crate) memory: Memory,
+    pub(crate) table: MemoryTable,
+    pub(crate) resources: Resources,
+    pub(crate) contexts: Contexts,
+    pub(crate) scanout: Scanout,
+    pub(crate) channels: Channels,
+    pub(crate) events: Events,
+    timelines: Timelines<Answer>,
+    /// Answers that the request thread has left for the queue thread.
+    left: Vec<Answer>,
+    ending: bool,
+    /// Held for the front end's sake; drawing comes later.
+    _gpu_socket: Option<GpuBackend>,
+}
+
+impl Device {
+    /// A device without memory.
+    pub fn new(host: Arc<Host>, connection: u64) -> io::Result<Self> {
+        Ok(Self {
+            host,
+            connection,
+            memory: GuestMemoryAtomic::new(GuestMemoryMmap::new()),
+            table: MemoryTable::default(),
+            resources: Resources::default(),
+            contexts: Contexts::default(),
+            scanout: Scanout::default(),
+            channels: Channels::default(),
+            events: Events::new()?,
+            timelines: Timelines::default(),
+            left: Vec::new(),
+            ending: false,
+            _gpu_socket: None,
+        })
+    }
+
+    /// Executes one command. Returns the answers that may go out.
+    fn execute(&mut self, queue: usize, request: Request) -> Option<Answer> {
+        let (header, parsed) = parse(&request.bytes);
+        let header = header.unwrap_or_default();
+        let timeline = Timeline::of(&header);
+        let outcome = match parsed {
+            Ok(command) => self.process(&header, command),
+            Err(fault) => {
+                self.host.faults.guest(self.connection, fault);
+                Outcome::Done(Refusal::Unspecified.into())
+            }
+        };
+        match outcome {
+            Outcome::Done(response) => {
+                if let Response::Refused(refusal) = response {
+                    self.refused(&header, refusal);
+                }
+                self.timelines.finish(timeline, request.answer(queue, header, response))
+            }
+            Outcome::Waits(cause) => {
+                let answer = request.answer(queue, header, Response::Done);
+                let ticket = self.timelines.wait(timeline, answer);
+                self.channels.park(cause, ticket, Instant::now());
+                None
+            }
+        }
+    }
+
+    fn refused(&self, header: &CtrlHdr, refusal: Refusal) {
+        log::debug!(
+            "connection {}: command {:#x} is refused: {refusal:?}",
+            self.connection,
+            header.kind.get()
+        );
+    }
+
+    /// Takes what has happened since. Returns the answers that may go out.
+    fn events(&mut self) -> Vec<Answer> {
+        let mut tickets: Vec<Ticket> = Vec::new();
+        let memory = self.memory.memory();
+        for source in self.events.take() {
+            let (channels, env) = self.channels_and_env(&memory);
+            match source {
+                Source::Timer | Source::Nudge => {}
+                Source::Control(id) => tickets.extend(channels.on_control(id, &memory)),
+                Source::GuestWake(id) => channels.on_guest_wake(id),
+                Source::Death(id) => tickets.extend(channels.on_death(id, &env)),
+            }
+        }
+        tickets.extend(self.channels.awake(Instant::now(), &memory));
+        self.events.set_deadline(self.channels.deadline());
+        let mut answers = std::mem::take(&mut self.left);
+        answers.extend(tickets.into_iter().flat_map(|ticket| self.timelines.complete(ticket)));
+        answers
+    }
+
+    /// Ends all workers and forgets everything that the guest has made. Returns
+    /// the answers that it has not got.
+    fn clear(&mut self) -> Vec<Answer> {
+        self.channels.end(&self.host);
+        self.resources = Resources::default();
+        self.contexts = Contexts::default();
+        self.scanout = Scanout::default();
+        self.events.set_deadline(None);
+        let mut answers = std::mem::take(&mut self.left);
+        answers.append(&mut self.timelines.take_all());
+        answers
+    }
+
+    fn set_memory(&mut self, memory: Memory) -> io::Result<()> {
+        let table = MemoryTable::of(&memory.memory(), self.table.generation() + 1)?;
+        let kept = table.keeps(&self.table);
+        self.memory = memory;
+        self.table = table;
+        if kept {
+            self.channels.set_memory(&self.table);
+        } else {
+            log::info!("connection {}: guest memory has changed", self.connection);
+            self.left = self.clear();
+            self.events.nudge();
+        }
+        Ok(())
+    }
+}
+
+/// A device with the lock that its two threads share.
+pub struct DeviceBackend<S> {
+    device: Mutex<Device>,
+    /// Dropped when no thread uses the device any more.
+    _slot: S,
+}
+
+impl<S: Send + Sync> DeviceBackend<S> {
+    /// A device for a new connection.
+    pub fn new(host: Arc<Host>, connection: u64, slot: S) -> io::Result<Self> {
+        Ok(Self { device: Mutex::new(Device::new(host, connection)?), _slot: slot })
+    }
+
+    // A panic under the lock is a bug; the device's own threads go on, so that
+    // at least its workers end.
+    fn device(&self) -> MutexGuard<'_, Device> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The descriptor to watch for [`EVENTS`].
+    pub fn events_fd(&self) -> RawFd {
+        self.device().events.epoll().as_raw_fd()
+    }
+
+    /// The front end is gone: ends all workers, and the queue thread.
+    pub fn end(&self) {
+        let mut device = self.device();
+        device.clear();
+        device.ending = true;
+        device.events.nudge();
+    }
+
+    /// Takes commands from a queue until it is empty.
+    fn drain(&self, queue: usize, vrings: &[Vring]) {
+        let Some(vring) = vrings.get(queue) else { return };
+        let mut idle = 0;
+        // A ring that says that there is more but gives nothing is broken.
+        while idle < 2 {
+            // Without guest memory there is no ring, and nothing to take.
+            let _ = vring.disable_notification();
+            let taken = self.take(queue, vring);
+            idle = if taken == 0 { idle + 1 } else { 0 };
+            self.serve_events(vrings);
+            let _device = self.device();
+            let stopped = !vring.get_ref().get_queue().ready();
+            if stopped || (taken < BATCH && !vring.enable_notification().unwrap_or(false)) {
+                return;
+            }
+        }
+    }
+
+    /// Takes up to [`BATCH`] commands. Returns how many there were.
+    fn take(&self, queue: usize, vring: &Vring) -> usize {
+        let mut taken = 0;
+        while taken < BATCH {
+            let mut device = self.device();
+            let Some(request) = Request::next(vring, &device.memory) else { break };
+            taken += 1;
+            if let Some(answer) = device.execute(queue, request) {
+                answer.put(vring, &device.memory);
+            }
+        }
+        if taken > 0 {
+            let _device = self.device();
+            notify(vring);
+        }
+        taken
+    }
+
+    /// Serves workers and deadlines.
+    fn serve_events(&self, vrings: &[Vring]) {
+        let mut device = self.device();
+        for answer in device.events() {
+            if let Some(vring) = vrings.get(answer.queue) {
+                answer.put(vring, &device.memory);
+                notify(vring);
+            }
+        }
+    }
+}
+
+impl<S: Send + Sync> VhostUserBackend for DeviceBackend<S> {
+    type Bitmap = ();
+    type Vring = Vring;
+
+    fn num_queues(&self) -> usize {
+        QUEUES.into()
+    }
+
+    fn max_queue_size(&self) -> usize {
+        QUEUE_SIZE_MAX
+    }
+
+    fn features(&self) -> u64 {
+        config::features(self.device().host.with_3d)
+    }
+
+    fn protocol_features(&self) -> VhostUserProtocolFeatures {
+        VhostUserProtocolFeatures::CONFIG | VhostUserProtocolFeatures::MQ
+    }
+
+    fn set_event_idx(&self, _enabled: bool) {}
+
+    fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
+        config::read(offset, size)
+    }
+
+    fn update_memory(&self, memory: Memory) -> io::Result<()> {
+        self.device().set_memory(memory)
+    }
+
+    fn reset_device(&self) {
+        self.device().clear();
+    }
+
+    fn stop_vring(&self, queue: u32) -> io::Result<()> {
+        // A stopped control queue is a driver that has been reset or unloaded:
+        // its pages may be somebody else's in a moment.
+        if queue as usize == CONTROL_QUEUE {
+            self.device().clear();
+        }
+        Ok(())
+    }
+
+    fn set_gpu_socket(&self, socket: GpuBackend) -> io::Result<()> {
+        self.device()._gpu_socket = Some(socket);
+        Ok(())
+    }
+
+    fn handle_event(
+        &self,
+        event: u16,
+        _: EventSet,
+        vrings: &[Vring],
+        _: usize,
+    ) -> io::Result<()> {
+        if event == EVENTS {
+            self.serve_events(vrings);
+        } else {
+            self.drain(event.into(), vrings);
+        }
+        if self.device().ending {
+            // vhost-user-backend ends the queue thread on an error only.
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
+}

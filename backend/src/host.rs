@@ -1,0 +1,57 @@
+//! What all connections of a back end share: how workers are started, the
+//! accounts, the bounds.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use paravane_protocol::limits::WORKERS_MAX;
+
+use crate::fault_log::FaultLog;
+use crate::usage::Usage;
+use crate::worker_process::Starter;
+
+/// Shared by all connections.
+pub struct Host {
+    /// The VM's name in reports.
+    pub name: String,
+    /// Whether 3D features are offered.
+    pub with_3d: bool,
+    /// Where the usage report goes.
+    pub usage_json: Option<PathBuf>,
+    /// Starts workers.
+    pub starter: Starter,
+    /// Accounts.
+    pub usage: Usage,
+    /// Bounded log of guests' faults.
+    pub faults: FaultLog,
+    /// Workers in use.
+    pub workers: Arc<AtomicUsize>,
+}
+
+impl Host {
+    /// Writes the usage report, where one is wanted.
+    pub fn report_usage(&self) {
+        let Some(path) = &self.usage_json else { return };
+        if let Err(error) = self.usage.write(&self.name, path) {
+            log::error!("{}: the usage report cannot be written: {error}", path.display());
+        }
+    }
+
+    /// Room for one more worker, until the slot is dropped.
+    pub fn worker_slot(&self) -> Option<WorkerSlot> {
+        let slot = WorkerSlot(Arc::clone(&self.workers));
+        let others = self.workers.fetch_add(1, Ordering::Relaxed);
+        (others < WORKERS_MAX).then_some(slot)
+    }
+}
+
+/// One of the WORKERS_MAX.
+#[derive(Debug)]
+pub struct WorkerSlot(Arc<AtomicUsize>);
+
+impl Drop for WorkerSlot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,35 @@
+//! The back end's parts. `main.rs` starts them; a worker is the same
+//! executable in another process (`worker/`).
+#![deny(unsafe_code)]
+
+pub mod account;
+pub mod backing;
+pub mod capset;
+pub mod channel;
+pub mod channels;
+pub mod command;
+pub mod config;
+pub mod connection;
+pub mod context;
+pub mod control;
+pub mod device;
+pub mod edid;
+pub mod events;
+pub mod fault_log;
+pub mod fence;
+pub mod host;
+pub mod libcuda;
+pub mod logging;
+pub mod memory;
+pub mod options;
+pub mod process;
+pub mod queue;
+pub mod relay;
+pub mod resource;
+pub mod response;
+pub mod scanout;
+pub mod serve;
+pub mod usage;
+pub mod worker;
+pub mod worker_link;
+pub mod worker_process;

@@ -1,0 +1,193 @@
+//! Guest memory as the front end describes it: which file holds which guest
+//! physical addresses. Turns a resource's pages into pieces that a worker can
+//! map, and tells whether a new table keeps what the old one had.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+use paravane_protocol::limits::{PIECES_MAX, REGIONS_MAX};
+use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+
+use crate::command::Entry;
+use crate::control::{Piece, Region, ToWorker};
+
+/// The page size of guest and host, and the grain of everything shared.
+pub const PAGE_BYTES: u64 = 4096;
+
+/// One region of guest memory.
+#[derive(Clone, Debug)]
+struct TableRegion {
+    addr: u64,
+    bytes: u64,
+    file: Arc<File>,
+    file_offset: u64,
+    /// Device and inode: the file's identity, whatever descriptor names it.
+    identity: (u64, u64),
+}
+
+impl PartialEq for TableRegion {
+    fn eq(&self, other: &Self) -> bool {
+        (self.addr, self.bytes, self.file_offset, self.identity)
+            == (other.addr, other.bytes, other.file_offset, other.identity)
+    }
+}
+
+/// The current memory table.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryTable {
+    generation: u32,
+    regions: Vec<TableRegion>,
+}
+
+impl MemoryTable {
+    /// Reads the table that a front end has set. Regions without a file are
+    /// left out: no worker could map them.
+    pub fn of(memory: &GuestMemoryMmap, generation: u32) -> io::Result<Self> {
+        let mut regions = Vec::new();
+        for region in memory.iter() {
+            let Some(place) = region.file_offset() else { continue };
+            let data = place.file().metadata()?;
+            regions.push(TableRegion {
+                addr: region.start_addr().raw_value(),
+                bytes: region.len(),
+                file: Arc::clone(place.arc()),
+                file_offset: place.start(),
+                identity: (data.dev(), data.ino()),
+            });
+        }
+        if regions.len() > REGIONS_MAX {
+            let text = format!("{} memory regions, {REGIONS_MAX} are supported", regions.len());
+            return Err(io::Error::other(text));
+        }
+        Ok(Self { generation, regions })
+    }
+
+    /// Counts the tables of a connection.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Whether every region of `old` is in this table unchanged.
+    pub fn keeps(&self, old: &Self) -> bool {
+        old.regions.iter().all(|region| self.regions.contains(region))
+    }
+
+    /// The message that tells a worker of this table.
+    pub fn message(&self) -> io::Result<ToWorker> {
+        let regions = self.regions.iter().map(|region| {
+            Ok(Region {
+                file: region.file.try_clone()?.into(),
+                file_offset: region.file_offset,
+                bytes: region.bytes,
+            })
+        });
+        let regions = regions.collect::<io::Result<_>>()?;
+        Ok(ToWorker::SetMemory { generation: self.generation, regions })
+    }
+
+    /// Where the pages of a resource lie. `None`: an entry is not made of whole
+    /// pages of guest memory, or there are too many.
+    pub fn pieces(&self, entries: &[Entry]) -> Option<Vec<Piece>> {
+        let mut pieces: Vec<Piece> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if !entry.addr.is_multiple_of(PAGE_BYTES) || !entry.bytes.is_multiple_of(PAGE_BYTES) {
+                return None;
+            }
+            let mut at = *entry;
+            while at.bytes > 0 {
+                let (index, region) = self.find(at.addr)?;
+                let within = at.addr - region.addr;
+                let bytes = at.bytes.min(region.bytes - within);
+                let offset = region.file_offset.checked_add(within)?;
+                if !offset.is_multiple_of(PAGE_BYTES) || !bytes.is_multiple_of(PAGE_BYTES) {
+                    return None;
+                }
+                pieces.push(Piece {
+                    region: index.into(),
+                    pad: 0.into(),
+                    offset: offset.into(),
+                    bytes: bytes.into(),
+                });
+                at = Entry { addr: at.addr.checked_add(bytes)?, bytes: at.bytes - bytes };
+            }
+        }
+        (pieces.len() <= PIECES_MAX as usize).then_some(pieces)
+    }
+
+    fn find(&self, addr: u64) -> Option<(u32, &TableRegion)> {
+        let index = self.regions.iter().position(|region| {
+            addr.checked_sub(region.addr).is_some_and(|within| within < region.bytes)
+        })?;
+        Some((u32::try_from(index).ok()?, self.regions.get(index)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vm_memory::{FileOffset, GuestAddress};
+
+    use super::*;
+
+    fn memory(regions: &[(u64, usize, u64)], file: &File) -> GuestMemoryMmap {
+        let ranges: Vec<_> = regions
+            .iter()
+            .map(|&(addr, bytes, offset)| {
+                let place = FileOffset::new(file.try_clone().unwrap(), offset);
+                (GuestAddress(addr), bytes, Some(place))
+            })
+            .collect();
+        GuestMemoryMmap::from_ranges_with_files(ranges).unwrap()
+    }
+
+    fn file() -> File {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 20).unwrap();
+        file
+    }
+
+    fn pieces(table: &MemoryTable, entries: &[(u64, u64)]) -> Option<Vec<(u32, u64, u64)>> {
+        let entries: Vec<_> =
+            entries.iter().map(|&(addr, bytes)| Entry { addr, bytes }).collect();
+        let plain = |piece: &Piece| (piece.region.get(), piece.offset.get(), piece.bytes.get());
+        Some(table.pieces(&entries)?.iter().map(plain).collect())
+    }
+
+    #[test]
+    fn entries_become_places_in_files() {
+        let memory = memory(&[(0, 0x8000, 0x1000), (0x8000, 0x8000, 0x10000)], &file());
+        let table = MemoryTable::of(&memory, 1).unwrap();
+        assert_eq!(pieces(&table, &[(0x3000, 0x1000)]), Some(vec![(0, 0x4000, 0x1000)]));
+        let across = pieces(&table, &[(0x7000, 0x3000)]);
+        assert_eq!(across, Some(vec![(0, 0x8000, 0x1000), (1, 0x10000, 0x2000)]));
+    }
+
+    #[test]
+    fn entries_outside_memory_or_pages_are_refused() {
+        let memory = memory(&[(0x1000, 0x8000, 0)], &file());
+        let table = MemoryTable::of(&memory, 1).unwrap();
+        let page = 0x1000;
+        let wild = [(0, page), (0x8000, 2 * page), (u64::MAX - 0xfff, page), (0x9000, page)];
+        for entry in wild {
+            assert_eq!(pieces(&table, &[entry]), None, "{entry:x?}");
+        }
+        for odd in [(0x1800, page), (0x1000, 0x800), (0x1000, u64::MAX)] {
+            assert_eq!(pieces(&table, &[odd]), None, "{odd:x?}");
+        }
+        assert!(pieces(&table, &[(0x8000, page)]).is_some());
+    }
+
+    #[test]
+    fn a_table_keeps_another_when_its_regions_are_all_there() {
+        let file = file();
+        let other = self::file();
+        let old = MemoryTable::of(&memory(&[(0, 0x8000, 0)], &file), 1).unwrap();
+        let both = memory(&[(0, 0x8000, 0), (0x8000, 0x1000, 0x8000)], &file);
+        assert!(MemoryTable::of(&both, 2).unwrap().keeps(&old));
+        let elsewhere = memory(&[(0, 0x8000, 0)], &other);
+        assert!(!MemoryTable::of(&elsewhere, 2).unwrap().keeps(&old));
+        assert!(!MemoryTable::default().keeps(&old));
+        assert!(old.keeps(&MemoryTable::default()));
+    }
+}

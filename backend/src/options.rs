@@ -1,0 +1,98 @@
+//! The command line, as QEMU's convention for vhost-user back ends has it, and
+//! `--print-capabilities`.
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Parser};
+use log::LevelFilter;
+use serde_json::{Value, json};
+
+const EXAMPLES: &str = "\
+Examples:
+  A socket for one VM, or for the containers of one tenant:
+    paravane-backend --socket-path /run/paravane/vm1.sock --name vm1
+
+  In QEMU, for that socket:
+    -object memory-backend-memfd,id=mem,size=4G,share=on -machine memory-backend=mem
+    -chardev socket,id=gpu,path=/run/paravane/vm1.sock
+    -device vhost-user-gpu-pci,chardev=gpu
+
+  For a process on this host:
+    PARAVANE_SOCKET=/run/paravane/vm1.sock LD_LIBRARY_PATH=/usr/lib/paravane ./program
+
+  Kernels on the CPU, whatever GPU there is:
+    paravane-backend --socket-path vm1.sock --libcuda /usr/lib/paravane/libparavane_cpu.so";
+
+/// A share of this host's GPU for a virtual machine or a container: a
+/// vhost-user back end of a virtio-gpu device.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "paravane-backend", version, after_help = EXAMPLES)]
+#[command(group = ArgGroup::new("what").required(true)
+    .args(["socket_path", "fd", "print_capabilities"]))]
+pub struct Options {
+    /// Listen on this Unix socket; a stale one is replaced
+    #[arg(long, value_name = "PATH")]
+    pub socket_path: Option<PathBuf>,
+
+    /// Serve the one front end that is connected to this descriptor, then end
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..))]
+    pub fd: Option<RawFd>,
+
+    /// Print what this back end can do, as JSON for a management layer, and end
+    #[arg(long)]
+    pub print_capabilities: bool,
+
+    /// The libcuda to execute calls with [default: NVIDIA's, else the CPU's]
+    #[arg(long, value_name = "PATH")]
+    pub libcuda: Option<PathBuf>,
+
+    /// Offer no 3D feature: the guest has 2D, and CUDA by polling
+    #[arg(long)]
+    pub no_3d: bool,
+
+    /// Keep a report of calls, bytes and GPU time in this file
+    #[arg(long, value_name = "PATH")]
+    pub usage_json: Option<PathBuf>,
+
+    /// The VM's name, in log and report
+    #[arg(long, value_name = "VM", default_value = "vm")]
+    pub name: String,
+
+    /// What to log: off, error, warn, info, debug, trace
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: LevelFilter,
+}
+
+/// QEMU's docs/interop/vhost-user.json for a back end of type gpu. Neither
+/// render-node nor virgl: no 3D drawing yet.
+pub fn capabilities() -> Value {
+    json!({ "type": "gpu", "features": [] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, clap::Error> {
+        let words = std::iter::once("paravane-backend").chain(line.split_whitespace());
+        Options::try_parse_from(words)
+    }
+
+    #[test]
+    fn one_way_to_the_front_end_is_named() {
+        let options = parse("--socket-path /run/a.sock --no-3d").unwrap();
+        assert_eq!(options.socket_path.unwrap().to_str(), Some("/run/a.sock"));
+        assert!(options.no_3d);
+        assert_eq!(options.log_level, LevelFilter::Info);
+        assert_eq!(parse("--fd 7 --log-level debug").unwrap().fd, Some(7));
+        for wrong in ["", "--fd 7 --socket-path a", "--fd 1", "--fd x", "--log-level loud"] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn capabilities_name_the_type_that_qemu_knows() {
+        assert_eq!(capabilities()["type"], "gpu");
+    }
+}

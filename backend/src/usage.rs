@@ -1,0 +1,155 @@
+//! What each guest process has used, for `--usage-json`: counters of workers
+//! that run, of workers that have ended, and their sum.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use paravane_protocol::limits::PROCESSES_KEPT_MAX;
+use serde_json::{Map, Value, json};
+
+use crate::account::{AccountPage, COUNTERS};
+
+type Counters = [u64; COUNTERS.len()];
+
+/// The account of one guest process.
+#[derive(Debug)]
+pub struct ProcessAccount {
+    /// Its id in the guest.
+    pub pid: u32,
+    /// Its name in the guest.
+    pub name: String,
+    /// Its counters.
+    pub page: AccountPage,
+}
+
+struct Finished {
+    pid: u32,
+    name: String,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Ledger {
+    running: Vec<Arc<ProcessAccount>>,
+    finished: Vec<Finished>,
+    /// Sum of the finished ones that are no longer named.
+    forgotten: Counters,
+}
+
+/// All accounts of a back end.
+#[derive(Default)]
+pub struct Usage {
+    ledger: Mutex<Ledger>,
+}
+
+impl Usage {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a process's account.
+    pub fn open(&self, pid: u32, name: String, page: AccountPage) -> Arc<ProcessAccount> {
+        let account = Arc::new(ProcessAccount { pid, name, page });
+        self.ledger().running.push(Arc::clone(&account));
+        account
+    }
+
+    /// Closes it: the worker has ended, its counters are final.
+    pub fn close(&self, account: &Arc<ProcessAccount>) {
+        let mut ledger = self.ledger();
+        ledger.running.retain(|other| !Arc::ptr_eq(other, account));
+        ledger.finished.push(Finished {
+            pid: account.pid,
+            name: account.name.clone(),
+            counters: account.page.read(),
+        });
+        if ledger.finished.len() > PROCESSES_KEPT_MAX {
+            let oldest = ledger.finished.remove(0);
+            add(&mut ledger.forgotten, &oldest.counters);
+        }
+    }
+
+    /// One JSON object: the VM, its processes, the totals.
+    pub fn report(&self, vm: &str) -> Value {
+        let ledger = self.ledger();
+        let mut totals = ledger.forgotten;
+        let running = ledger.running.iter().map(|a| (a.pid, a.name.as_str(), a.page.read()));
+        let finished = ledger.finished.iter().map(|f| (f.pid, f.name.as_str(), f.counters));
+        let processes: Vec<Value> = finished
+            .chain(running)
+            .map(|(pid, name, counters)| {
+                add(&mut totals, &counters);
+                let mut object = named(&counters);
+                object.insert("pid".into(), pid.into());
+                object.insert("name".into(), name.into());
+                Value::Object(object)
+            })
+            .collect();
+        json!({ "vm": vm, "processes": processes, "totals": named(&totals) })
+    }
+
+    /// Replaces the file at `path` by the report.
+    pub fn write(&self, vm: &str, path: &Path) -> io::Result<()> {
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".new");
+        fs::write(&unfinished, format!("{}\n", self.report(vm)))?;
+        fs::rename(&unfinished, path)
+    }
+}
+
+fn add(sum: &mut Counters, counters: &Counters) {
+    for (sum, counter) in sum.iter_mut().zip(counters) {
+        *sum = sum.saturating_add(*counter);
+    }
+}
+
+fn named(counters: &Counters) -> Map<String, Value> {
+    COUNTERS
+        .iter()
+        .zip(counters)
+        .map(|((_, name), counter)| ((*name).to_string(), (*counter).into()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::account::Counter;
+
+    fn open(usage: &Usage, pid: u32, kernels: u64) -> Arc<ProcessAccount> {
+        let page = AccountPage::create().unwrap().0;
+        page.counter(Counter::Kernels).store(kernels, Ordering::Relaxed);
+        usage.open(pid, format!("p{pid}"), page)
+    }
+
+    #[test]
+    fn running_and_ended_processes_are_summed() {
+        let usage = Usage::default();
+        let first = open(&usage, 7, 3);
+        let _second = open(&usage, 8, 4);
+        usage.close(&first);
+        first.page.counter(Counter::Kernels).store(100, Ordering::Relaxed);
+        let report = usage.report("vm");
+        assert_eq!(report["vm"], "vm");
+        assert_eq!(report["totals"]["kernels"], 7);
+        assert_eq!(report["processes"][0]["pid"], 7);
+        assert_eq!(report["processes"][0]["kernels"], 3);
+        assert_eq!(report["processes"][1]["name"], "p8");
+        assert_eq!(report["processes"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn forgotten_processes_stay_in_the_totals() {
+        let usage = Usage::default();
+        for _ in 0..PROCESSES_KEPT_MAX + 5 {
+            usage.close(&open(&usage, 1, 1));
+        }
+        let report = usage.report("vm");
+        assert_eq!(report["processes"].as_array().unwrap().len(), PROCESSES_KEPT_MAX);
+        assert_eq!(report["totals"]["kernels"], PROCESSES_KEPT_MAX + 5);
+    }
+}

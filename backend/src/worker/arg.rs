@@ -1,0 +1,168 @@
+//! The directions of the table on the host's side: how an argument is read
+//! from a frame, handed to libcuda, and its result written into the reply.
+
+use std::ffi::{CStr, CString, c_char};
+
+use paravane_protocol::arg::*;
+use paravane_protocol::codec::{Decoder, Encoder};
+use paravane_protocol::cuda_types::*;
+
+use super::handles::{Belongs, Handles};
+use super::libcuda::Answer;
+
+/// Where arguments are resolved: the process's handles and the context that is
+/// current on the ring's thread.
+pub(super) struct Scope<'a> {
+    pub(super) handles: &'a Handles,
+    pub(super) context: u64,
+}
+
+/// A type that libcuda takes: numbers as they are, ids as what they stand for.
+pub(super) trait Native: Word {
+    fn resolve(self, handles: &Handles) -> Answer<Self>;
+}
+
+macro_rules! plain {
+    ($($type:ty)*) => {$(
+        impl Native for $type {
+            #[inline]
+            fn resolve(self, _: &Handles) -> Answer<Self> {
+                Ok(self)
+            }
+        }
+    )*};
+}
+plain!(u8 u16 u32 u64 usize i32 f32 CUdevice CUdeviceptr CUlimit CUfunc_cache);
+plain!(CUfunction_attribute CUfunctionLoadingState);
+
+macro_rules! handles {
+    ($($type:ty)*) => {$(
+        impl Native for $type {
+            #[inline]
+            fn resolve(self, handles: &Handles) -> Answer<Self> {
+                handles.resolve(self)
+            }
+        }
+    )*};
+}
+handles!(CUcontext CUmodule CUfunction CUlibrary CUkernel CUstream CUevent);
+
+/// A direction as the worker handles it.
+pub(super) trait HostArg: Arg {
+    /// Holds the argument while libcuda runs.
+    type Slot;
+    fn take(from: &mut Decoder, scope: &Scope) -> Answer<Self::Slot>;
+    fn c(slot: &mut Self::Slot) -> Self::C;
+    /// libcuda has succeeded: the result goes into the reply and the tables.
+    fn finish(_slot: Self::Slot, _scope: &Scope, _to: &mut Encoder) -> Answer {
+        Ok(())
+    }
+}
+
+impl<T: Native> HostArg for In<T> {
+    type Slot = T;
+    #[inline]
+    fn take(from: &mut Decoder, scope: &Scope) -> Answer<T> {
+        T::from_word(from.word()).resolve(scope.handles)
+    }
+    #[inline]
+    fn c(slot: &mut T) -> T {
+        *slot
+    }
+}
+
+impl<T: Native> HostArg for On<T> {
+    type Slot = T;
+    #[inline]
+    fn take(from: &mut Decoder, scope: &Scope) -> Answer<T> {
+        <In<T> as HostArg>::take(from, scope)
+    }
+    #[inline]
+    fn c(slot: &mut T) -> T {
+        *slot
+    }
+}
+
+impl<T: Native> HostArg for Out<T> {
+    type Slot = T;
+    fn take(_: &mut Decoder, _: &Scope) -> Answer<T> {
+        Ok(T::from_word(0))
+    }
+    fn c(slot: &mut T) -> *mut T {
+        slot
+    }
+    fn finish(slot: T, _: &Scope, to: &mut Encoder) -> Answer {
+        to.word(slot.to_word());
+        Ok(())
+    }
+}
+
+impl<T: Native> HostArg for OutOpt<T> {
+    type Slot = (bool, T);
+    fn take(from: &mut Decoder, _: &Scope) -> Answer<(bool, T)> {
+        Ok((from.word() != 0, T::from_word(0)))
+    }
+    fn c((wanted, value): &mut (bool, T)) -> *mut T {
+        if *wanted { value } else { std::ptr::null_mut() }
+    }
+    fn finish((_, value): (bool, T), _: &Scope, to: &mut Encoder) -> Answer {
+        to.word(value.to_word());
+        Ok(())
+    }
+}
+
+/// A NUL-terminated string in a frame.
+pub(super) fn take_string(from: &mut Decoder) -> Answer<CString> {
+    let bytes = from.bytes();
+    match CStr::from_bytes_with_nul(bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => {
+            from.fail();
+            Err(CUDA_ERROR_INVALID_VALUE)
+        }
+    }
+}
+
+impl HostArg for InStr {
+    type Slot = CString;
+    fn take(from: &mut Decoder, _: &Scope) -> Answer<CString> {
+        take_string(from)
+    }
+    fn c(slot: &mut CString) -> *const c_char {
+        slot.as_ptr()
+    }
+}
+
+impl<H: Handle + Word> HostArg for New<H> {
+    type Slot = (H, H);
+    fn take(from: &mut Decoder, scope: &Scope) -> Answer<(H, H)> {
+        let id = H::from_word(from.word());
+        scope.handles.check_new(id)?;
+        Ok((id, H::from_number(0)))
+    }
+    fn c((_, native): &mut (H, H)) -> *mut H {
+        native
+    }
+    fn finish((id, native): (H, H), scope: &Scope, _: &mut Encoder) -> Answer {
+        scope.handles.insert(id, native, Belongs { context: scope.context, parent: 0 })
+    }
+}
+
+impl<H: Handle + Word> HostArg for Del<H> {
+    type Slot = (H, H);
+    fn take(from: &mut Decoder, scope: &Scope) -> Answer<(H, H)> {
+        let id = H::from_word(from.word());
+        if id.number() <= 2 {
+            return Err(CUDA_ERROR_INVALID_HANDLE);
+        }
+        Ok((id, scope.handles.resolve(id)?))
+    }
+    fn c((_, native): &mut (H, H)) -> H {
+        *native
+    }
+    fn finish((id, _): (H, H), scope: &Scope, _: &mut Encoder) -> Answer {
+        scope.handles.remove(id);
+        scope.handles.forget_parent(id.number());
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! Host functions. The stream reaches a function of ours, which tells the
+//! guest's waiting thread and holds the stream until the guest has run its own.
+#![allow(unsafe_code, reason = "callbacks from libcuda")]
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ffi::c_void;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use paravane_protocol::cuda_types::*;
+
+use crate::worker::dispatch::Command;
+use crate::worker::libcuda::{Answer, cuda};
+
+#[derive(Default)]
+struct State {
+    /// Reached by their streams, not yet told.
+    due: VecDeque<(u64, CUresult)>,
+    /// Told, not yet returned.
+    running: BTreeSet<u64>,
+}
+
+/// The host functions of one guest process.
+pub(in crate::worker) struct Callbacks {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Callbacks {
+    pub(in crate::worker) fn new() -> Self {
+        Self { state: Mutex::new(State::default()), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a stream has reached a host function.
+    pub(in crate::worker) fn next(&self) -> (u64, CUresult) {
+        let mut state = self
+            .changed
+            .wait_while(self.lock(), |state| state.due.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        state.due.pop_front().unwrap_or((0, CUDA_ERROR_UNKNOWN))
+    }
+
+    /// The guest's function has returned.
+    pub(in crate::worker) fn done(&self, number: u64) {
+        self.lock().running.remove(&number);
+        self.changed.notify_all();
+    }
+
+    /// Runs on a thread of libcuda's: tells the guest and waits for it.
+    fn reached(&self, number: u64, status: CUresult) {
+        let mut state = self.lock();
+        state.running.insert(number);
+        state.due.push_back((number, status));
+        self.changed.notify_all();
+        drop(self.changed.wait_while(state, |state| state.running.contains(&number)));
+    }
+}
+
+/// What libcuda hands back.
+struct Due {
+    callbacks: Arc<Callbacks>,
+    number: u64,
+}
+
+unsafe extern "C" fn host_function(data: *mut c_void) {
+    // SAFETY: the box that the enqueuing call leaked; libcuda calls once.
+    let due = unsafe { Box::from_raw(data.cast::<Due>()) };
+    due.callbacks.reached(due.number, CUDA_SUCCESS);
+}
+
+unsafe extern "C" fn stream_callback(_: CUstream, status: CUresult, data: *mut c_void) {
+    // SAFETY: as in host_function.
+    let due = unsafe { Box::from_raw(data.cast::<Due>()) };
+    due.callbacks.reached(due.number, status);
+}
+
+/// In: stream, the number that the guest gave its function.
+fn enqueue(command: &mut Command, into_library: impl FnOnce(CUstream, Pointer) -> Answer) -> Answer {
+    let stream = CUstream(command.from.word());
+    let number = command.from.word();
+    command.read_all()?;
+    let process = command.thread.process();
+    let stream = process.handles.resolve(stream)?;
+    let due = Box::into_raw(Box::new(Due { callbacks: Arc::clone(&process.callbacks), number }));
+    into_library(stream, due.cast()).inspect_err(|_| {
+        // SAFETY: leaked just above, and refused by libcuda.
+        drop(unsafe { Box::from_raw(due) });
+        // The guest's thread must not wait for it: it is told of the failure.
+        let failed = (number, CUDA_ERROR_UNKNOWN);
+        process.callbacks.lock().due.push_back(failed);
+        process.callbacks.changed.notify_all();
+    })
+}
+
+pub(in crate::worker) fn cuLaunchHostFunc(command: &mut Command) -> Answer {
+    let process = command.thread.process();
+    let lib = &process.lib;
+    enqueue(command, |stream, data| cuda!(lib.cuLaunchHostFunc(stream, Some(host_function), data)))
+}
+
+pub(in crate::worker) fn cuStreamAddCallback(command: &mut Command) -> Answer {
+    let process = command.thread.process();
+    let lib = &process.lib;
+    enqueue(command, |stream, data| {
+        cuda!(lib.cuStreamAddCallback(stream, Some(stream_callback), data, 0))
+    })
+}

@@ -1,0 +1,13 @@
+//! The rows that are written by hand on both sides, one file for each family.
+
+mod callback;
+mod context;
+mod function;
+mod image;
+mod launch;
+
+pub(super) use callback::*;
+pub(super) use context::*;
+pub(super) use function::*;
+pub(super) use image::*;
+pub(super) use launch::*;

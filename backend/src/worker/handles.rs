@@ -1,0 +1,187 @@
+//! What the guest's ids stand for. Each type has a dense table; an id of
+//! another type, an ended one or a forged one is CUDA_ERROR_INVALID_HANDLE.
+
+use std::sync::{PoisonError, RwLock};
+
+use paravane_protocol::cuda_types::*;
+use paravane_protocol::limits::{HANDLE_GAP_MAX, HANDLES_MAX};
+
+use super::libcuda::Answer;
+
+const TYPES: usize = 16;
+
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    /// The guest's whole id; 0 for none.
+    id: u64,
+    native: u64,
+    /// The context in which it was made, and the module or library it is part
+    /// of: with either, it ends. 0 for none.
+    context: u64,
+    parent: u64,
+}
+
+/// The tables of one guest process.
+pub(super) struct Handles([RwLock<Vec<Entry>>; TYPES]);
+
+/// With what an object ends.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Belongs {
+    pub(super) context: u64,
+    pub(super) parent: u64,
+}
+
+fn type_of(id: u64) -> Option<usize> {
+    usize::try_from(id >> 40).ok().filter(|number| *number < TYPES)
+}
+
+fn index_of(id: u64) -> u32 {
+    (id & 0xff_ffff) as u32
+}
+
+impl Handles {
+    pub(super) fn new() -> Self {
+        Self(std::array::from_fn(|_| RwLock::new(Vec::new())))
+    }
+
+    /// What an id of any type stands for.
+    #[inline]
+    fn find(&self, id: u64) -> Option<u64> {
+        let table = self.0.get(type_of(id)?)?.read().unwrap_or_else(PoisonError::into_inner);
+        let entry = table.get(index_of(id) as usize)?;
+        (entry.id == id).then_some(entry.native)
+    }
+
+    /// What an id of type `H` stands for. NULL stands for itself where CUDA
+    /// gives it a meaning; a kernel may be given for a function.
+    #[inline]
+    pub(super) fn resolve<H: Handle>(&self, id: H) -> Answer<H> {
+        let number = id.number();
+        if number <= 2 && (H::TYPE == CUstream::TYPE || (H::TYPE == CUcontext::TYPE && number == 0)) {
+            return Ok(id);
+        }
+        let of_type = type_of(number) == Some(usize::from(H::TYPE));
+        let kernel_for_function = H::TYPE == CUfunction::TYPE
+            && type_of(number) == Some(usize::from(CUkernel::TYPE));
+        if !of_type && !kernel_for_function {
+            return Err(CUDA_ERROR_INVALID_HANDLE);
+        }
+        self.find(number).map(H::from_number).ok_or(CUDA_ERROR_INVALID_HANDLE)
+    }
+
+    /// Whether a new id could be inserted.
+    pub(super) fn check_new<H: Handle>(&self, id: H) -> Answer {
+        let table = self.0[usize::from(H::TYPE)].read().unwrap_or_else(PoisonError::into_inner);
+        let index = index_of(id.number());
+        let known = u32::try_from(table.len()).unwrap_or(u32::MAX);
+        let of_type = type_of(id.number()) == Some(usize::from(H::TYPE));
+        if of_type && index < HANDLES_MAX && index <= known.saturating_add(HANDLE_GAP_MAX) {
+            Ok(())
+        } else {
+            Err(CUDA_ERROR_INVALID_HANDLE)
+        }
+    }
+
+    /// Makes an id stand for something; an id that did already stands for the
+    /// new from now on.
+    pub(super) fn insert<H: Handle>(&self, id: H, native: H, belongs: Belongs) -> Answer {
+        self.check_new(id)?;
+        let mut table =
+            self.0[usize::from(H::TYPE)].write().unwrap_or_else(PoisonError::into_inner);
+        let index = index_of(id.number()) as usize;
+        if table.len() <= index {
+            table.resize(index + 1, Entry::default());
+        }
+        let Belongs { context, parent } = belongs;
+        table[index] = Entry { id: id.number(), native: native.number(), context, parent };
+        Ok(())
+    }
+
+    /// An id stands for nothing any more.
+    pub(super) fn remove<H: Handle>(&self, id: H) {
+        self.forget_in(usize::from(H::TYPE), |entry| entry.id == id.number());
+    }
+
+    /// A context is gone with all that was made in it.
+    pub(super) fn forget_context(&self, context: u64) {
+        for table in 0..TYPES {
+            self.forget_in(table, |entry| entry.context == context || entry.id == context);
+        }
+    }
+
+    /// A module or library is gone with all its parts.
+    pub(super) fn forget_parent(&self, parent: u64) {
+        for table in 0..TYPES {
+            self.forget_in(table, |entry| entry.parent == parent);
+        }
+    }
+
+    fn forget_in(&self, table: usize, gone: impl Fn(&Entry) -> bool) {
+        let mut table = self.0[table].write().unwrap_or_else(PoisonError::into_inner);
+        for entry in table.iter_mut().filter(|entry| entry.id != 0 && gone(entry)) {
+            *entry = Entry::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id<H: Handle>(generation: u64, index: u64) -> H {
+        H::from_number(u64::from(H::TYPE) << 40 | generation << 24 | index)
+    }
+
+    #[test]
+    fn only_the_id_that_was_inserted_resolves() {
+        let handles = Handles::new();
+        let stream: CUstream = id(0, 5);
+        handles.insert(stream, CUstream(0xbeef), Belongs::default()).unwrap();
+        assert_eq!(handles.resolve(stream), Ok(CUstream(0xbeef)));
+        let others = [id::<CUstream>(1, 5), id(0, 6), CUstream(stream.0 | 1 << 63), CUstream(99)];
+        for other in others {
+            assert_eq!(handles.resolve(other), Err(CUDA_ERROR_INVALID_HANDLE), "{other:?}");
+        }
+        assert_eq!(handles.resolve(CUevent(stream.0)), Err(CUDA_ERROR_INVALID_HANDLE));
+        handles.remove(stream);
+        assert_eq!(handles.resolve(stream), Err(CUDA_ERROR_INVALID_HANDLE));
+    }
+
+    #[test]
+    fn null_means_something_only_for_streams_and_contexts() {
+        let handles = Handles::new();
+        assert_eq!(handles.resolve(CU_STREAM_PER_THREAD), Ok(CU_STREAM_PER_THREAD));
+        assert_eq!(handles.resolve(CUcontext(0)), Ok(CUcontext(0)));
+        assert_eq!(handles.resolve(CUevent(0)), Err(CUDA_ERROR_INVALID_HANDLE));
+        assert_eq!(handles.resolve(CUcontext(1)), Err(CUDA_ERROR_INVALID_HANDLE));
+    }
+
+    #[test]
+    fn a_kernel_may_stand_for_a_function_and_nothing_else() {
+        let handles = Handles::new();
+        let kernel: CUkernel = id(0, 1);
+        handles.insert(kernel, CUkernel(0xf00), Belongs::default()).unwrap();
+        assert_eq!(handles.resolve(CUfunction(kernel.0)), Ok(CUfunction(0xf00)));
+        assert_eq!(handles.resolve(CUmodule(kernel.0)), Err(CUDA_ERROR_INVALID_HANDLE));
+    }
+
+    #[test]
+    fn what_belongs_to_a_context_ends_with_it() {
+        let handles = Handles::new();
+        let belongs = Belongs { context: 7, parent: 0 };
+        let (mine, other): (CUevent, CUevent) = (id(0, 1), id(0, 2));
+        handles.insert(mine, CUevent(1), belongs).unwrap();
+        handles.insert(other, CUevent(2), Belongs::default()).unwrap();
+        handles.forget_context(7);
+        assert_eq!(handles.resolve(mine), Err(CUDA_ERROR_INVALID_HANDLE));
+        assert_eq!(handles.resolve(other), Ok(CUevent(2)));
+    }
+
+    #[test]
+    fn an_index_far_ahead_is_refused_before_memory_is_taken() {
+        let handles = Handles::new();
+        let far: CUevent = id(0, u64::from(HANDLE_GAP_MAX) + 1);
+        assert!(handles.check_new(far).is_err());
+        assert!(handles.insert(far, CUevent(1), Belongs::default()).is_err());
+    }
+}

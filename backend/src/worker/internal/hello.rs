@@ -1,0 +1,71 @@
+//! HELLO: initialises the library and tells the guest what it can answer by
+//! itself from then on.
+
+use paravane_protocol::codec::Encoder;
+use paravane_protocol::cuda_types::*;
+use paravane_protocol::limits::{DEVICE_ATTRIBUTE_MAX, DEVICES_MAX, REPLY_BYTES_MAX};
+
+use crate::worker::dispatch::Command;
+use crate::worker::libcuda::{Answer, Libcuda, cuda};
+
+/// Longest device name in a description.
+const NAME_BYTES: usize = 256;
+/// Bytes of one device's description at most: name, uuid, memory, bus id,
+/// attributes, each with its length.
+const DEVICE_BYTES_MAX: u64 = (NAME_BYTES + 128 + 4 * (DEVICE_ATTRIBUTE_MAX as usize + 1)) as u64;
+const _: () = assert!(DEVICE_BYTES_MAX + 64 < REPLY_BYTES_MAX as u64);
+
+pub(super) fn hello(command: &mut Command) -> Answer {
+    let first = command.from.word();
+    command.read_all()?;
+    let process = command.thread.process();
+    let lib = &process.lib;
+    cuda!(lib.cuInit(0))?;
+    let (mut version, mut count) = (0, 0);
+    cuda!(lib.cuDriverGetVersion(&raw mut version))?;
+    cuda!(lib.cuDeviceGetCount(&raw mut count))?;
+    let count = u64::try_from(count).unwrap_or(0).min(u64::from(DEVICES_MAX));
+    let fitting = (u64::from(REPLY_BYTES_MAX) - 64) / DEVICE_BYTES_MAX;
+    let present = count.saturating_sub(first).min(fitting);
+    command.to.word(version.to_word());
+    command.to.word(count);
+    command.to.word(present);
+    for ordinal in first..first + present {
+        describe(lib, i32::from_word(ordinal), &mut command.to)?;
+    }
+    Ok(())
+}
+
+fn describe(lib: &Libcuda, ordinal: i32, to: &mut Encoder) -> Answer {
+    let mut dev = CUdevice(0);
+    cuda!(lib.cuDeviceGet(&raw mut dev, ordinal))?;
+    let mut name = [0_u8; NAME_BYTES];
+    cuda!(lib.cuDeviceGetName(name.as_mut_ptr(), 256, dev))?;
+    let mut uuid = CUuuid { bytes: [0; 16] };
+    cuda!(lib.cuDeviceGetUuid_v2(&raw mut uuid, dev))
+        .or_else(|_| cuda!(lib.cuDeviceGetUuid(&raw mut uuid, dev)))?;
+    let mut total = 0_usize;
+    cuda!(lib.cuDeviceTotalMem_v2(&raw mut total, dev))?;
+    let mut bus_id = [0_u8; 32];
+    cuda!(lib.cuDeviceGetPCIBusId(bus_id.as_mut_ptr(), 32, dev))?;
+    to.bytes(until_nul(&name));
+    to.bytes(&uuid.bytes);
+    to.word(total as u64);
+    to.bytes(until_nul(&bus_id));
+    let attributes: Vec<u8> =
+        (0..=DEVICE_ATTRIBUTE_MAX).flat_map(|number| attribute(lib, number, dev).to_le_bytes()).collect();
+    to.bytes(&attributes);
+    Ok(())
+}
+
+fn until_nul(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == 0).next().unwrap_or(text)
+}
+
+fn attribute(lib: &Libcuda, number: u32, dev: CUdevice) -> i32 {
+    let mut value = 0;
+    match cuda!(lib.cuDeviceGetAttribute(&raw mut value, CUdevice_attribute(number), dev)) {
+        Ok(()) => value,
+        Err(_) => i32::MIN,
+    }
+}

@@ -1,0 +1,67 @@
+//! Areas that become host memory or staging.
+
+use std::sync::PoisonError;
+
+use paravane_protocol::cuda_types::*;
+use paravane_protocol::limits::{STAGING_SLOT_BYTES, STAGING_SLOTS};
+
+use super::take_area;
+use crate::worker::dispatch::Command;
+use crate::worker::libcuda::{Answer, cuda};
+
+/// Portable and mapped: the guest's other contexts and its kernels may use the
+/// memory whatever it asked for.
+const REGISTER_PORTABLE_MAPPED: u32 = 3;
+
+fn mapping_failed(area: u16, error: &std::io::Error) -> CUresult {
+    log::warn!("area {area}: {error}");
+    CUDA_ERROR_OUT_OF_MEMORY
+}
+
+/// In: area, address in the guest, bytes, flags. Reply: device address.
+pub(super) fn add(command: &mut Command) -> Answer {
+    let area = take_area(command);
+    let wanted = command.from.word();
+    let bytes = command.from.word();
+    let _flags = command.from.word();
+    command.read_all()?;
+    let area = area?;
+    let process = command.thread.process();
+    let wanted = usize::try_from(wanted).ok().filter(|address| address.is_multiple_of(4096));
+    let mapping = process.areas.map(area, wanted).map_err(|error| mapping_failed(area, &error))?;
+    let base = mapping.address(0, bytes).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    let len = usize::try_from(bytes).map_err(|_| CUDA_ERROR_INVALID_VALUE)?;
+    let lib = &process.lib;
+    let mut device = CUdeviceptr(0);
+    cuda!(lib.cuMemHostRegister_v2(base.cast(), len, REGISTER_PORTABLE_MAPPED))?;
+    cuda!(lib.cuMemHostGetDevicePointer_v2(&raw mut device, base.cast(), 0))?;
+    let mut host_memory = process.host_memory.lock().unwrap_or_else(PoisonError::into_inner);
+    host_memory.insert(area, (mapping, base as u64));
+    command.to.word(device.0);
+    Ok(())
+}
+
+/// In: area.
+pub(super) fn remove(command: &mut Command) -> Answer {
+    let area = take_area(command);
+    command.read_all()?;
+    let process = command.thread.process();
+    let mut host_memory = process.host_memory.lock().unwrap_or_else(PoisonError::into_inner);
+    let (_, base) = host_memory.remove(&area?).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    drop(host_memory);
+    let lib = &process.lib;
+    cuda!(lib.cuMemHostUnregister(base as Pointer))
+}
+
+/// In: area.
+pub(super) fn add_staging(command: &mut Command) -> Answer {
+    let area = take_area(command);
+    command.read_all()?;
+    let area = area?;
+    let process = command.thread.process();
+    let mapping = process.areas.map(area, None).map_err(|error| mapping_failed(area, &error))?;
+    let bytes = u64::from(STAGING_SLOT_BYTES) * u64::from(STAGING_SLOTS);
+    mapping.address(0, bytes).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    *process.staging.write().unwrap_or_else(PoisonError::into_inner) = Some((area, mapping));
+    Ok(())
+}

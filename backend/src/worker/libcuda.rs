@@ -1,0 +1,77 @@
+//! The host's libcuda: NVIDIA's or cpu-driver's, found by path and reached
+//! through one function pointer for each row of the API table.
+#![allow(unsafe_code, reason = "foreign functions")]
+#![allow(non_snake_case, reason = "CUDA's names")]
+
+use std::path::Path;
+
+use libloading::Library;
+use paravane_protocol::arg::*;
+use paravane_protocol::cuda_types::*;
+
+/// What a worker's functions answer: a CUresult that is not success is an
+/// ordinary value.
+pub(super) type Answer<T = ()> = Result<T, CUresult>;
+
+macro_rules! functions {
+    ($($opcode:literal $verb:ident fn $name:ident($($arg:ident: $kind:ty $([$len:expr])?),*) $(+ $variant:ident)?;)*) => {
+        /// The library's functions; `None` where it lacks a symbol. Rows that are
+        /// the guest's alone have one too: the worker composes other calls of it.
+        #[allow(dead_code, reason = "not every row is called")]
+        pub(super) struct Libcuda {
+            $(pub(super) $name: Option<unsafe extern "C" fn($(<$kind as Arg>::C),*) -> CUresult>,)*
+            /// Nanoseconds that the device has worked, where the library keeps
+            /// that clock itself (cpu-driver does).
+            pub(super) busy_ns: Option<unsafe extern "C" fn() -> u64>,
+            /// Keeps the functions in place.
+            _library: Library,
+        }
+
+        impl Libcuda {
+            /// Loads the library.
+            pub(super) fn load(path: &Path) -> Result<Self, libloading::Error> {
+                // SAFETY: libcuda's initialisers are safe to run; which library
+                // this is was decided by the operator.
+                let library = unsafe { Library::new(path) }?;
+                Ok(Self {
+                    $($name: symbol(&library, concat!(stringify!($name), "\0")),)*
+                    busy_ns: symbol(&library, "paravane_cpu_busy_ns\0"),
+                    _library: library,
+                })
+            }
+        }
+    };
+}
+paravane_protocol::cuda_api!(functions);
+
+fn symbol<F: Copy>(library: &Library, name: &str) -> Option<F> {
+    // SAFETY: F is the C prototype of the symbol: from the table for CUDA's,
+    // from cpu-driver's contract for its clock.
+    unsafe { library.get::<F>(name.as_bytes()) }.ok().map(|symbol| *symbol)
+}
+
+/// A function of the library; CUDA_ERROR_NOT_SUPPORTED where it lacks it.
+#[inline]
+pub(super) fn has<F: Copy>(function: Option<F>) -> Answer<F> {
+    function.ok_or(CUDA_ERROR_NOT_SUPPORTED)
+}
+
+/// Calls a function of the library: `cuda!(lib.cuInit(0))` is an `Answer`.
+macro_rules! cuda {
+    ($lib:ident . $name:ident ($($arg:expr),* $(,)?)) => {
+        $crate::worker::libcuda::has($lib.$name).and_then(|function| {
+            // SAFETY: the function has the table's prototype; pointers among the
+            // arguments are to locals or mapped memory that outlive the call.
+            #[allow(unsafe_code, reason = "foreign function")]
+            let result = unsafe { function($($arg),*) };
+            result.ok()
+        })
+    };
+}
+pub(super) use cuda;
+
+/// Reads the library's own clock.
+pub(super) fn clock(busy_ns: unsafe extern "C" fn() -> u64) -> u64 {
+    // SAFETY: cpu-driver's clock takes nothing and may be read at any time.
+    unsafe { busy_ns() }
+}

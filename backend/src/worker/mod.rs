@@ -1,0 +1,110 @@
+//! The worker: the process that makes one guest process's CUDA calls. Its main
+//! thread listens to the backend; each ring has a thread of its own that takes
+//! frames (`thread`), keeps them in the process's order (`order`) and runs
+//! them (`dispatch`).
+
+#![allow(non_snake_case, reason = "CUDA's names")]
+
+mod arg;
+mod area;
+mod custom;
+mod dispatch;
+mod handles;
+mod internal;
+mod libcuda;
+mod order;
+mod process;
+mod sandbox;
+mod thread;
+mod wake;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use paravane_protocol::cuda_types::*;
+
+use crate::account::AccountPage;
+use crate::control::{
+    self, ACCOUNT_FD, CONTROL_FD, ControlError, ENV_LIBCUDA, FromWorker, GUEST_WAKE_FD, ToWorker,
+};
+use libcuda::Libcuda;
+use process::Process;
+
+/// Why a worker cannot go on.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The environment names no library.
+    #[error("{ENV_LIBCUDA} is not set")]
+    NoLibrary,
+    /// The library cannot be loaded.
+    #[error("{0}: {1}")]
+    Library(PathBuf, libloading::Error),
+    /// The backend's messages cannot be read.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The process cannot be set up, or an area cannot be mapped.
+    #[error("{0}: {1}")]
+    System(&'static str, std::io::Error),
+}
+
+/// Entry of a process that the backend started with `worker` as argument.
+pub fn main() -> ExitCode {
+    let control = match control::inherited(CONTROL_FD) {
+        Ok(control) => Arc::new(control),
+        Err(error) => {
+            log::error!("worker: no control socket: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match run(&control) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            log::error!("worker: {failure}");
+            let result = CUDA_ERROR_SYSTEM_NOT_READY.0;
+            // The backend notices the exit in any case.
+            let _ = FromWorker::Failed { result }.send(control.as_fd());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
+    let inherited = |fd, what| control::inherited(fd).map_err(|error| Failure::System(what, error));
+    let wake = inherited(GUEST_WAKE_FD, "guest wake eventfd")?;
+    let account = inherited(ACCOUNT_FD, "account page")?;
+    let account = AccountPage::map(&account).map_err(|error| Failure::System("account page", error))?;
+    let path = PathBuf::from(std::env::var_os(ENV_LIBCUDA).ok_or(Failure::NoLibrary)?);
+    let lib = Libcuda::load(&path).map_err(|error| Failure::Library(path, error))?;
+    sandbox::enter().map_err(|error| Failure::System("sandbox", error))?;
+    let process = Arc::new(Process::new(lib, account, wake, Arc::clone(control)));
+    loop {
+        match ToWorker::receive(control.as_fd()) {
+            Ok(message) => obey(&process, message)?,
+            // The backend is gone, so is this worker's reason.
+            Err(ControlError::Closed) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn obey(process: &Arc<Process>, message: ToWorker) -> Result<(), Failure> {
+    match message {
+        ToWorker::SetMemory { regions, .. } => process.areas.set_memory(regions),
+        ToWorker::AddArea { area, bytes, pieces } => {
+            process.areas.add(area, bytes, pieces);
+            if area == 0 {
+                let rings = process.open_rings(0);
+                rings.map_err(|error| Failure::System("the channel's pages", error))?;
+                FromWorker::Ready.send(process.control())?;
+            }
+        }
+        ToWorker::RemoveArea { area } => {
+            let removed = process.remove_area(area);
+            removed.map_err(|error| Failure::System("taking back an area", error))?;
+            FromWorker::Removed { area }.send(process.control())?;
+        }
+    }
+    Ok(())
+}

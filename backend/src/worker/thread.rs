@@ -1,0 +1,235 @@
+//! A ring's host thread: it is to libcuda what the guest's thread is to its
+//! program, with the same current context and the same order of calls.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use paravane_protocol::codec::{Decoder, Encoder};
+use paravane_protocol::cuda_types::*;
+use paravane_protocol::frame::{FLAG_AWAITED, FrameHeader};
+use paravane_protocol::limits::{FRAME_BYTES_MAX, REPLY_BYTES_MAX, RING_BYTES};
+use paravane_protocol::opcode;
+use paravane_protocol::ring::{Consumer, word};
+use paravane_protocol::shared::{Shared, SharedPages};
+
+use super::arg::Scope;
+use super::dispatch::{Command, dispatch};
+use super::order::RingState;
+use super::process::Process;
+use super::wake;
+use crate::account::Counter;
+
+/// Looks at an empty ring before the first yield: about two microseconds.
+const SPINS: u32 = 50;
+/// How long an idle thread yields before it sleeps.
+const YIELD_FOR: Duration = Duration::from_micros(60);
+/// Wake-ups in a row that found nothing, after which the thread sleeps for
+/// [`PENALTY`] first: a guest that plays with the words gains no host time.
+const FRUITLESS_MAX: u32 = 16;
+const PENALTY: Duration = Duration::from_millis(2);
+
+/// What a thread has done since it told the account.
+#[derive(Default)]
+struct Tally {
+    awaited: u64,
+    posted: u64,
+    kernels: u64,
+}
+
+/// A ring's thread.
+pub(super) struct Thread {
+    process: Arc<Process>,
+    ring: Arc<RingState>,
+    others: Vec<Arc<RingState>>,
+    /// The guest's id of the context that is current here; 0 for none.
+    pub(super) context: u64,
+    /// The image that is arriving.
+    pub(super) image: Vec<u8>,
+    pub(super) image_bytes: u64,
+    tally: Tally,
+    done: u32,
+    replies: u32,
+}
+
+impl Thread {
+    pub(super) fn new(process: Arc<Process>, ring: Arc<RingState>) -> Self {
+        Self {
+            process,
+            ring,
+            others: Vec::new(),
+            context: 0,
+            image: Vec::new(),
+            image_bytes: 0,
+            tally: Tally::default(),
+            done: 0,
+            replies: 0,
+        }
+    }
+
+    pub(super) fn process(&self) -> Arc<Process> {
+        Arc::clone(&self.process)
+    }
+
+    pub(super) fn process_ref(&self) -> &Process {
+        &self.process
+    }
+
+    pub(super) fn scope<'a>(&self, process: &'a Process) -> Scope<'a> {
+        Scope { handles: &process.handles, context: self.context }
+    }
+
+    /// The guest broke the protocol; does not return.
+    pub(super) fn broke_protocol(&self, why: &str) {
+        self.process.die(why);
+    }
+
+    pub(super) fn count_kernel(&mut self) {
+        self.tally.kernels += 1;
+    }
+
+    /// Serves the ring until the process ends.
+    pub(super) fn serve(mut self) {
+        let mut consumer: Consumer<SharedPages> =
+            Consumer::new(self.ring.control, self.ring.commands, RING_BYTES);
+        let mut body = Vec::with_capacity(FRAME_BYTES_MAX as usize);
+        let mut reply = vec![0; REPLY_BYTES_MAX as usize].into_boxed_slice();
+        let mut fruitless = 0;
+        loop {
+            match consumer.pop(&mut body) {
+                Ok(Some(header)) => {
+                    fruitless = 0;
+                    self.run(&consumer, header, &body, &mut reply);
+                }
+                Ok(None) => self.idle(&consumer, &mut fruitless),
+                Err(error) => self.process.die(&error.to_string()),
+            }
+        }
+    }
+
+    fn run(
+        &mut self,
+        consumer: &Consumer<SharedPages>,
+        header: FrameHeader,
+        body: &[u8],
+        reply: &mut [u8],
+    ) {
+        self.wait_for_turn(header.ticket);
+        let awaited = header.flags & FLAG_AWAITED != 0;
+        if awaited {
+            // What depends on an awaited call comes after its reply, so nobody
+            // has to wait while it blocks.
+            self.issued(consumer);
+        }
+        let context = self.context;
+        let mut command =
+            Command { thread: self, from: Decoder::new(body), to: Encoder::new(reply) };
+        let answer = dispatch(header.opcode, &mut command);
+        let bytes = command.to.finish();
+        if awaited {
+            let answer = answer.and(bytes.ok_or(CUDA_ERROR_OUT_OF_MEMORY));
+            self.reply(header.opcode, answer, reply);
+        } else {
+            self.issued(consumer);
+            self.tally.posted += 1;
+            if let Err(error) = answer {
+                log::debug!("{}: {error}, posted", name(header.opcode));
+                self.process.defer(context, error);
+            }
+        }
+        self.done = self.done.wrapping_add(1);
+        self.ring.control.store_u32(word::DONE, self.done, Ordering::Release);
+    }
+
+    #[inline]
+    fn issued(&self, consumer: &Consumer<SharedPages>) {
+        self.ring.set_issued(consumer.head());
+        consumer.release();
+    }
+
+    #[inline]
+    fn wait_for_turn(&mut self, ticket: u64) {
+        if self.others.len() + 1 != self.process.ring_count() {
+            self.others = self.process.rings();
+            self.others.retain(|other| !Arc::ptr_eq(other, &self.ring));
+        }
+        for other in &self.others {
+            other.wait_behind(ticket);
+        }
+    }
+
+    fn reply(&mut self, opcode: u16, answer: Result<usize, CUresult>, data: &[u8]) {
+        let answer = match (answer, self.process.take_deferred(self.context)) {
+            (Ok(_), Some(deferred)) => Err(deferred),
+            (answer, _) => answer,
+        };
+        let (result, bytes) = match answer {
+            Ok(bytes) => (CUDA_SUCCESS, bytes),
+            Err(error) => {
+                log::debug!("{}: {error}", name(opcode));
+                (error, 0)
+            }
+        };
+        self.tally.awaited += 1;
+        self.settle_account();
+        let control = &self.ring.control;
+        self.ring.reply.write(0, &data[..bytes]);
+        control.store_u32(word::REPLY_RESULT, result.0, Ordering::Relaxed);
+        control.store_u32(word::REPLY_BYTES, u32::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
+        self.replies = self.replies.wrapping_add(1);
+        control.store_u32(word::REPLY_SEQ, self.replies, Ordering::Release);
+        wake::guest_thread(control, self.process.same_kernel(), self.process.wake_fd());
+    }
+
+    /// Adds what was done since the last time to the account.
+    fn settle_account(&mut self) {
+        let account = &self.process.account;
+        let Tally { awaited, posted, kernels } = std::mem::take(&mut self.tally);
+        let counts =
+            [(Counter::CallsAwaited, awaited), (Counter::CallsPosted, posted), (Counter::Kernels, kernels)];
+        for (counter, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+            account.counter(counter).fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes were copied; counted at once, beside a copy it costs nothing.
+    pub(super) fn count_bytes(&self, counter: Counter, bytes: u64) {
+        self.process.account.counter(counter).fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn settle_gpu_time(&self) {
+        let Some(busy_ns) = self.process.lib.busy_ns else { return };
+        let busy_ns = super::libcuda::clock(busy_ns);
+        self.process.account.counter(Counter::GpuTimeNs).fetch_max(busy_ns, Ordering::Relaxed);
+    }
+
+    /// The ring is empty: a short spin, then giving way, then sleep.
+    fn idle(&mut self, consumer: &Consumer<SharedPages>, fruitless: &mut u32) {
+        for _ in 0..SPINS {
+            if !consumer.is_empty() {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        self.settle_account();
+        self.settle_gpu_time();
+        let since = Instant::now();
+        while since.elapsed() < YIELD_FOR {
+            std::thread::yield_now();
+            if !consumer.is_empty() {
+                return;
+            }
+        }
+        if *fruitless >= FRUITLESS_MAX {
+            std::thread::sleep(PENALTY);
+        }
+        *fruitless += 1;
+        if consumer.may_sleep() {
+            wake::sleep_as_host(consumer.control());
+        }
+    }
+}
+
+fn name(opcode: u16) -> &'static str {
+    opcode::name(opcode).unwrap_or("unknown opcode")
+}

@@ -1,0 +1,59 @@
+//! The boundary to the program: every export passes here. A panic becomes
+//! CUDA_ERROR_UNKNOWN, a call in a forked child is refused, and what is not
+//! implemented says so once.
+#![allow(unsafe_code, reason = "fork handler")]
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
+
+use paravane_protocol::cuda_types::*;
+
+/// What the shim's functions answer: nothing, or the CUresult that failed.
+pub(crate) type Answer<T = ()> = Result<T, CUresult>;
+
+static FORKED: AtomicBool = AtomicBool::new(false);
+
+/// Runs one CUDA call.
+#[inline]
+pub(crate) fn enter(name: &str, call: impl FnOnce() -> Answer) -> CUresult {
+    if FORKED.load(Ordering::Relaxed) {
+        return CUDA_ERROR_NOT_INITIALIZED;
+    }
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(())) => CUDA_SUCCESS,
+        Ok(Err(error)) => {
+            log::debug!("{name}: {error}");
+            error
+        }
+        Err(_) => {
+            log::error!("{name}: panicked");
+            CUDA_ERROR_UNKNOWN
+        }
+    }
+}
+
+/// Answers for a symbol that is exported but not implemented.
+pub(crate) fn absent(name: &'static str) -> CUresult {
+    static TOLD: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+    if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(name) {
+        log::warn!("{name} is not implemented: CUDA_ERROR_NOT_SUPPORTED");
+    }
+    CUDA_ERROR_NOT_SUPPORTED
+}
+
+/// Makes calls in a forked child answer CUDA_ERROR_NOT_INITIALIZED, as
+/// libcuda does: the rings belong to the parent's threads.
+pub(crate) fn watch_forks() {
+    extern "C" fn in_child() {
+        FORKED.store(true, Ordering::Relaxed);
+    }
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the handler only stores to an atomic, which is allowed after
+        // a fork, and lives as long as the library: a library with thread-local
+        // destructors is never unmapped by glibc.
+        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    });
+}

@@ -1,0 +1,199 @@
+//! Launches: checked here, packed by the function's known layout, posted.
+
+use paravane_protocol::codec::Encoder;
+use paravane_protocol::cuda_types::*;
+use paravane_protocol::limits::KERNEL_PARAM_BYTES_MAX;
+use paravane_protocol::opcode;
+
+use crate::boundary::Answer;
+use crate::pointer;
+use crate::state::functions::{self, Function};
+use crate::state::{current, mode, stream};
+
+/// CUDA's bound on threads per block; the host checks its device's own.
+const BLOCK_THREADS_MAX: u64 = 1024;
+/// `extra`'s tags (cuda.h): end, buffer, pointer to the buffer's size.
+const PARAM_END: usize = 0;
+const PARAM_BUFFER_POINTER: usize = 1;
+const PARAM_BUFFER_SIZE: usize = 2;
+
+/// What every form of launch comes to.
+struct Launch {
+    function: CUfunction,
+    grid: [u32; 3],
+    block: [u32; 3],
+    shared_bytes: u32,
+    stream: CUstream,
+}
+
+/// Where the parameters' values are.
+#[derive(Clone, Copy)]
+struct Params {
+    kernel_params: Pointers,
+    extra: Pointers,
+}
+
+#[allow(clippy::too_many_arguments, reason = "CUDA's prototype")]
+pub(crate) fn cuLaunchKernel(
+    f: CUfunction,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: CUstream,
+    kernel_params: Pointers,
+    extra: Pointers,
+) -> Answer {
+    let (grid, block) = ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]);
+    let launch = Launch { function: f, grid, block, shared_bytes, stream };
+    launch.post(opcode::cuLaunchKernel, &[], Params { kernel_params, extra })
+}
+
+#[allow(clippy::too_many_arguments, reason = "CUDA's prototype")]
+pub(crate) fn cuLaunchCooperativeKernel(
+    f: CUfunction,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    shared_bytes: u32,
+    stream: CUstream,
+    kernel_params: Pointers,
+) -> Answer {
+    let (grid, block) = ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]);
+    let launch = Launch { function: f, grid, block, shared_bytes, stream };
+    let params = Params { kernel_params, extra: std::ptr::null_mut() };
+    launch.post(opcode::cuLaunchCooperativeKernel, &[], params)
+}
+
+pub(crate) fn cuLaunchKernelEx(
+    config: *const CUlaunchConfig,
+    f: CUfunction,
+    kernel_params: Pointers,
+    extra: Pointers,
+) -> Answer {
+    let config = pointer::get(config)?;
+    let launch = Launch {
+        function: f,
+        grid: [config.gridDimX, config.gridDimY, config.gridDimZ],
+        block: [config.blockDimX, config.blockDimY, config.blockDimZ],
+        shared_bytes: config.sharedMemBytes,
+        stream: config.hStream,
+    };
+    let params = Params { kernel_params, extra };
+    if config.numAttrs == 0 {
+        return launch.post(opcode::cuLaunchKernel, &[], params);
+    }
+    let attributes = (0..config.numAttrs as usize)
+        .map(|index| checked(pointer::element(config.attrs.cast_const(), index)?))
+        .collect::<Answer<Vec<_>>>()?;
+    launch.post(opcode::cuLaunchKernelEx, &attributes, params)
+}
+
+/// Attributes that carry an event or a pointer into the program are refused;
+/// the others are numbers.
+fn checked(attribute: CUlaunchAttribute) -> Answer<CUlaunchAttribute> {
+    match attribute.id {
+        CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT
+        | CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT
+        | CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE => Err(CUDA_ERROR_NOT_SUPPORTED),
+        _ => Ok(attribute),
+    }
+}
+
+impl Launch {
+    fn check(&self) -> Answer {
+        current::context()?;
+        let threads: u64 = self.block.iter().map(|&side| u64::from(side)).product();
+        let grid_is_empty = self.grid.contains(&0);
+        if grid_is_empty || threads == 0 || threads > BLOCK_THREADS_MAX {
+            return Err(CUDA_ERROR_INVALID_VALUE);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn post(&self, opcode: u16, attributes: &[CUlaunchAttribute], params: Params) -> Answer {
+        self.check()?;
+        let function = functions::get(self.function.0)?;
+        let stream = stream::resolve(self.stream);
+        stream::mark_busy(stream);
+        mode::post_or_call(opcode, |to| {
+            to.word(self.function.0);
+            to.word(pair(self.grid[0], self.grid[1]));
+            to.word(pair(self.grid[2], self.block[0]));
+            to.word(pair(self.block[1], self.block[2]));
+            to.word(u64::from(self.shared_bytes));
+            to.word(stream.0);
+            if opcode == opcode::cuLaunchKernelEx {
+                to.bytes(zerocopy::IntoBytes::as_bytes(attributes));
+            }
+            write_params(&function, params, to)
+        })
+    }
+}
+
+fn pair(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << 32
+}
+
+/// Writes the parameters as one block of bytes in the function's layout.
+#[inline]
+fn write_params(function: &Function, params: Params, to: &mut Encoder) -> Answer {
+    if function.params.is_empty() {
+        to.word(0);
+        return Ok(());
+    }
+    if params.kernel_params.is_null() {
+        return write_extra(function, params.extra, to);
+    }
+    to.word(function.param_bytes as u64);
+    let mut written = 0;
+    for (index, &(offset, size)) in function.params.iter().enumerate() {
+        let value = pointer::element(params.kernel_params.cast_const(), index)?;
+        zeros(offset as usize - written, to);
+        to.raw(pointer::bytes(value.cast(), size as usize)?);
+        written = offset as usize + size as usize;
+    }
+    zeros(written.next_multiple_of(8) - written, to);
+    Ok(())
+}
+
+fn zeros(mut count: usize, to: &mut Encoder) {
+    while count > 0 {
+        let step = count.min(64);
+        to.raw(&[0; 64][..step]);
+        count -= step;
+    }
+}
+
+/// The parameters as one buffer that the caller packed.
+fn write_extra(function: &Function, extra: Pointers, to: &mut Encoder) -> Answer {
+    if extra.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let (mut buffer, mut size) = (std::ptr::null_mut(), None);
+    for index in (0..).step_by(2) {
+        let tag = pointer::element(extra.cast_const(), index)? as usize;
+        if tag == PARAM_END {
+            break;
+        }
+        let value = pointer::element(extra.cast_const(), index + 1)?;
+        match tag {
+            PARAM_BUFFER_POINTER => buffer = value,
+            PARAM_BUFFER_SIZE => size = Some(pointer::get(value.cast::<usize>())?),
+            _ => return Err(CUDA_ERROR_INVALID_VALUE),
+        }
+    }
+    let size = size.ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    if size < function.param_bytes || size > KERNEL_PARAM_BYTES_MAX {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    to.bytes(pointer::bytes(buffer.cast(), size)?);
+    Ok(())
+}

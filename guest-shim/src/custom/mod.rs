@@ -1,0 +1,14 @@
+//! Calls whose two sides are both written by hand: contexts, images, functions,
+//! launches and host functions.
+
+mod callback;
+mod context;
+mod function;
+mod image;
+mod launch;
+
+pub(crate) use callback::*;
+pub(crate) use context::*;
+pub(crate) use function::*;
+pub(crate) use image::*;
+pub(crate) use launch::*;

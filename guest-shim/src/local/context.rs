@@ -1,0 +1,80 @@
+//! The context stack, which is the guest thread's own.
+
+use paravane_protocol::cuda_types::*;
+
+use crate::boundary::Answer;
+use crate::state::{current, devices, objects, stream};
+use crate::{custom, pointer, wrap};
+
+/// Without parameters this is cuCtxCreate_v2. Execution affinity and CIG are
+/// CUDA_ERROR_NOT_SUPPORTED.
+pub(crate) fn cuCtxCreate_v4(pctx: *mut CUcontext, params: Pointer, flags: u32, dev: CUdevice) -> Answer {
+    if params.is_null() {
+        return custom::cuCtxCreate_v2(pctx, flags, dev);
+    }
+    Err(CUDA_ERROR_NOT_SUPPORTED)
+}
+
+fn known(context: CUcontext) -> Answer {
+    devices::hello()?;
+    devices::of_context(context).map(|_| ())
+}
+
+pub(crate) fn cuCtxPushCurrent_v2(ctx: CUcontext) -> Answer {
+    known(ctx)?;
+    current::push(ctx);
+    Ok(())
+}
+
+pub(crate) fn cuCtxPopCurrent_v2(pctx: *mut CUcontext) -> Answer {
+    devices::hello()?;
+    pointer::put_opt(pctx, current::pop()?);
+    Ok(())
+}
+
+pub(crate) fn cuCtxSetCurrent(ctx: CUcontext) -> Answer {
+    devices::hello()?;
+    if ctx.0 != 0 {
+        known(ctx)?;
+    }
+    current::set(ctx);
+    Ok(())
+}
+
+pub(crate) fn cuCtxGetCurrent(pctx: *mut CUcontext) -> Answer {
+    devices::hello()?;
+    pointer::put(pctx, CUcontext(current::number()))
+}
+
+pub(crate) fn cuCtxGetDevice(device: *mut CUdevice) -> Answer {
+    devices::hello()?;
+    pointer::put(device, devices::of_context(current::context()?)?)
+}
+
+pub(crate) fn cuCtxGetDevice_v2(device: *mut CUdevice, ctx: CUcontext) -> Answer {
+    if ctx.0 == 0 {
+        return cuCtxGetDevice(device);
+    }
+    pointer::put(device, devices::of_context(ctx)?)
+}
+
+pub(crate) fn cuCtxSynchronize_v2(ctx: CUcontext) -> Answer {
+    if ctx.0 == 0 || ctx.0 == current::number() {
+        return wrap::cuCtxSynchronize();
+    }
+    cuCtxPushCurrent_v2(ctx)?;
+    let answer = wrap::cuCtxSynchronize();
+    current::pop()?;
+    answer
+}
+
+pub(crate) fn cuStreamGetCtx(stream: CUstream, pctx: *mut CUcontext) -> Answer {
+    let of = match stream::resolve(stream) {
+        CUstream(0) | CU_STREAM_PER_THREAD => current::context()?,
+        CUstream(number) => objects::STREAM_CONTEXT
+            .get(number)
+            .map(CUcontext)
+            .ok_or(CUDA_ERROR_INVALID_HANDLE)?,
+    };
+    pointer::put(pctx, of)
+}

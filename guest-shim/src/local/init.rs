@@ -1,0 +1,30 @@
+//! Initialisation and version.
+
+use paravane_protocol::CUDA_VERSION;
+use paravane_protocol::cuda_types::*;
+
+use crate::boundary::{Answer, watch_forks};
+use crate::state::devices;
+use crate::{connection, journal, pointer};
+
+/// Connects to the backend and learns the devices. Repeated calls are no-ops;
+/// after a failure the next call tries again.
+pub(crate) fn cuInit(flags: u32) -> Answer {
+    journal::open();
+    if flags != 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    if devices::hello().is_ok() {
+        return Ok(());
+    }
+    watch_forks();
+    connection::open()?;
+    devices::ask()
+}
+
+/// The host library's version, or before cuInit the interface's; no newer than
+/// the interface, since newer calls would not be forwarded.
+pub(crate) fn cuDriverGetVersion(version: *mut i32) -> Answer {
+    let known = devices::hello().map_or(CUDA_VERSION, |hello| hello.driver_version);
+    pointer::put(version, known.min(CUDA_VERSION))
+}

@@ -1,0 +1,133 @@
+//! The host's devices as HELLO described them at cuInit: everything that the
+//! device queries answer without leaving the guest.
+
+use std::sync::{OnceLock, PoisonError, RwLock};
+
+use paravane_protocol::codec::Decoder;
+use paravane_protocol::cuda_types::*;
+use paravane_protocol::internal;
+use paravane_protocol::limits::DEVICES_MAX;
+
+use crate::boundary::Answer;
+use crate::connection::with_ring;
+use crate::handles;
+
+/// One device.
+pub(crate) struct Device {
+    pub(crate) name: Vec<u8>,
+    pub(crate) uuid: CUuuid,
+    pub(crate) total_bytes: u64,
+    pub(crate) pci_bus_id: Vec<u8>,
+    /// By attribute number; `i32::MIN` where the host's library has none.
+    attributes: Vec<i32>,
+    /// The id of the primary context, active or not.
+    pub(crate) primary: CUcontext,
+}
+
+/// What HELLO told.
+pub(crate) struct Hello {
+    pub(crate) driver_version: i32,
+    pub(crate) devices: Vec<Device>,
+}
+
+static HELLO: OnceLock<Hello> = OnceLock::new();
+/// The device of every context that this process knows.
+static CONTEXTS: RwLock<Vec<(u64, CUdevice)>> = RwLock::new(Vec::new());
+
+/// What the host told at cuInit; CUDA_ERROR_NOT_INITIALIZED before.
+#[inline]
+pub(crate) fn hello() -> Answer<&'static Hello> {
+    HELLO.get().ok_or(CUDA_ERROR_NOT_INITIALIZED)
+}
+
+/// Asks the host, once. The host runs its own cuInit for this.
+pub(crate) fn ask() -> Answer {
+    if HELLO.get().is_some() {
+        return Ok(());
+    }
+    let mut devices = Vec::new();
+    loop {
+        let first = devices.len() as u64;
+        let (driver_version, count) = with_ring(|ring| {
+            ring.call_anywhere(
+                internal::HELLO,
+                |to| {
+                    to.word(first);
+                    Ok(())
+                },
+                |from| read_hello(from, &mut devices),
+            )
+        })??;
+        if devices.len() as u64 >= count {
+            remember_primaries(&devices);
+            let _ = HELLO.set(Hello { driver_version, devices });
+            return Ok(());
+        }
+        if devices.len() as u64 == first {
+            return Err(CUDA_ERROR_UNKNOWN); // No progress: not what HELLO answers.
+        }
+    }
+}
+
+fn read_hello(from: &mut Decoder, devices: &mut Vec<Device>) -> Answer<(i32, u64)> {
+    let driver_version = i32::from_word(from.word());
+    let count = from.word().min(u64::from(DEVICES_MAX));
+    let present = from.word();
+    for _ in 0..present.min(count) {
+        devices.push(read_device(from)?);
+    }
+    Ok((driver_version, count))
+}
+
+fn read_device(from: &mut Decoder) -> Answer<Device> {
+    let name = from.bytes().to_vec();
+    let uuid = from.bytes().try_into().map_err(|_| CUDA_ERROR_UNKNOWN)?;
+    let total_bytes = from.word();
+    let pci_bus_id = from.bytes().to_vec();
+    let (attributes, _) = from.bytes().as_chunks();
+    let attributes = attributes.iter().map(|raw| i32::from_le_bytes(*raw)).collect();
+    let primary = handles::mint()?;
+    Ok(Device { name, uuid: CUuuid { bytes: uuid }, total_bytes, pci_bus_id, attributes, primary })
+}
+
+fn remember_primaries(devices: &[Device]) {
+    for (ordinal, device) in (0..).zip(devices) {
+        remember_context(device.primary, CUdevice(ordinal));
+    }
+}
+
+/// The device with an ordinal; CUDA_ERROR_INVALID_DEVICE for none.
+#[inline]
+pub(crate) fn device(device: CUdevice) -> Answer<&'static Device> {
+    let ordinal = usize::try_from(device.0).map_err(|_| CUDA_ERROR_INVALID_DEVICE)?;
+    hello()?.devices.get(ordinal).ok_or(CUDA_ERROR_INVALID_DEVICE)
+}
+
+impl Device {
+    /// An attribute's value; CUDA_ERROR_INVALID_VALUE for an unknown one.
+    pub(crate) fn attribute(&self, attribute: CUdevice_attribute) -> Answer<i32> {
+        match self.attributes.get(attribute.0 as usize) {
+            Some(&i32::MIN) | None => Err(CUDA_ERROR_INVALID_VALUE),
+            Some(&value) => Ok(value),
+        }
+    }
+}
+
+/// A context exists on a device.
+pub(crate) fn remember_context(context: CUcontext, device: CUdevice) {
+    let mut contexts = CONTEXTS.write().unwrap_or_else(PoisonError::into_inner);
+    contexts.push((context.0, device));
+}
+
+/// A context is gone.
+pub(crate) fn forget_context(context: CUcontext) {
+    let mut contexts = CONTEXTS.write().unwrap_or_else(PoisonError::into_inner);
+    contexts.retain(|(number, _)| *number != context.0);
+}
+
+/// The device of a context; CUDA_ERROR_INVALID_CONTEXT for an unknown one.
+pub(crate) fn of_context(context: CUcontext) -> Answer<CUdevice> {
+    let contexts = CONTEXTS.read().unwrap_or_else(PoisonError::into_inner);
+    let found = contexts.iter().find(|(number, _)| *number == context.0);
+    found.map(|(_, device)| *device).ok_or(CUDA_ERROR_INVALID_CONTEXT)
+}

@@ -1,0 +1,90 @@
+//! What the guest knows of functions and kernels: name, owner and where each
+//! parameter lies, so that a launch can be packed without asking.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use paravane_protocol::codec::Decoder;
+use paravane_protocol::cuda_types::*;
+use paravane_protocol::limits::{KERNEL_PARAM_BYTES_MAX, KERNEL_PARAMS_MAX};
+
+use crate::boundary::Answer;
+
+/// One function or kernel.
+#[derive(Debug)]
+pub(crate) struct Function {
+    pub(crate) name: CString,
+    /// The module of a function, the library of a kernel.
+    pub(crate) owner: u64,
+    /// Offset and size of each parameter.
+    pub(crate) params: Vec<(u32, u32)>,
+    /// Bytes of all parameters.
+    pub(crate) param_bytes: usize,
+}
+
+/// By id: functions and kernels share no number.
+static FUNCTIONS: RwLock<Vec<(u64, Arc<Function>)>> = RwLock::new(Vec::new());
+static BY_NAME: RwLock<Option<HashMap<(u64, CString), u64>>> = RwLock::new(None);
+
+/// Reads the description that the host gives with a function.
+pub(crate) fn read(from: &mut Decoder, owner: u64, name: CString) -> Answer<Function> {
+    let count = from.word();
+    if count > u64::from(KERNEL_PARAMS_MAX) {
+        return Err(CUDA_ERROR_UNKNOWN);
+    }
+    let mut params = Vec::new();
+    let mut param_bytes = 0;
+    for _ in 0..count {
+        let (offset, size) = (u32::from_word(from.word()), u32::from_word(from.word()));
+        param_bytes = param_bytes.max(offset as usize + size as usize);
+        params.push((offset, size));
+    }
+    if param_bytes > KERNEL_PARAM_BYTES_MAX {
+        return Err(CUDA_ERROR_UNKNOWN);
+    }
+    Ok(Function { name, owner, params, param_bytes })
+}
+
+/// Remembers a function under its id.
+pub(crate) fn remember(id: u64, function: Function) {
+    let key = (function.owner, function.name.clone());
+    let mut functions = FUNCTIONS.write().unwrap_or_else(PoisonError::into_inner);
+    let at = functions.partition_point(|(known, _)| *known < id);
+    functions.insert(at, (id, Arc::new(function)));
+    drop(functions);
+    let mut names = BY_NAME.write().unwrap_or_else(PoisonError::into_inner);
+    names.get_or_insert_default().insert(key, id);
+}
+
+/// The id of a function that was asked for before.
+pub(crate) fn known(owner: u64, name: &CString) -> Option<u64> {
+    let names = BY_NAME.read().unwrap_or_else(PoisonError::into_inner);
+    names.as_ref()?.get(&(owner, name.clone())).copied()
+}
+
+/// The function or kernel with an id; CUDA_ERROR_INVALID_HANDLE for none.
+#[inline]
+pub(crate) fn get(id: u64) -> Answer<Arc<Function>> {
+    let functions = FUNCTIONS.read().unwrap_or_else(PoisonError::into_inner);
+    match functions.binary_search_by_key(&id, |(known, _)| *known) {
+        Ok(at) => Ok(Arc::clone(&functions[at].1)),
+        Err(_) => Err(CUDA_ERROR_INVALID_HANDLE),
+    }
+}
+
+/// A module or library is gone, its functions with it. Returns their ids.
+pub(crate) fn forget_owner(owner: u64) -> Vec<u64> {
+    let mut gone = Vec::new();
+    FUNCTIONS.write().unwrap_or_else(PoisonError::into_inner).retain(|(id, function)| {
+        let keep = function.owner != owner;
+        if !keep {
+            gone.push(*id);
+        }
+        keep
+    });
+    if let Some(names) = BY_NAME.write().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        names.retain(|(of, _), _| *of != owner);
+    }
+    gone
+}

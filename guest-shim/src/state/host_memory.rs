@@ -1,0 +1,171 @@
+//! Host memory that the device can reach: pages shared with the worker and
+//! registered with its libcuda, either fresh (cuMemHostAlloc) or laid in place
+//! of the program's own (cuMemHostRegister). A copy names them by area and
+//! offset; no byte of theirs goes through a ring.
+
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
+
+use paravane_protocol::cuda_types::*;
+use paravane_protocol::internal;
+
+use crate::boundary::Answer;
+use crate::connection::{self, Area, with_ring};
+use crate::memory;
+
+const PAGE: usize = 4096;
+
+/// One piece of host memory.
+#[derive(Clone, Copy, Debug)]
+struct HostMemory {
+    /// Bytes that the program asked for.
+    bytes: usize,
+    area: Area,
+    /// Offset of the first byte in the area.
+    offset: usize,
+    /// Where the device sees the first byte.
+    device: u64,
+    flags: u32,
+    registered: bool,
+}
+
+/// By the address that the program knows.
+static HOST: RwLock<BTreeMap<usize, HostMemory>> = RwLock::new(BTreeMap::new());
+
+/// Allocates host memory; flags as cuMemHostAlloc's.
+pub(crate) fn allocate(bytes: usize, flags: u32) -> Answer<usize> {
+    if bytes == 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let area = connection::get()?.create_area(bytes)?;
+    let address = area.pages.at(0, 0) as usize;
+    let device = add(area, address, flags)?;
+    insert(address, HostMemory { bytes, area, offset: 0, device, flags, registered: false });
+    Ok(address)
+}
+
+/// Frees what [`allocate`] returned.
+pub(crate) fn free(address: usize) -> Answer {
+    let memory = take(address, false).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    remove(&memory)?;
+    connection::get()?.free_area(memory.area)
+}
+
+/// Lays shared pages in place of the program's, with the same bytes. Pages at
+/// both ends may hold other data of the program, which stays as it is. Other
+/// threads must not write there during the call.
+pub(crate) fn register(address: usize, bytes: usize, flags: u32) -> Answer {
+    if bytes == 0 || address == 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let start = address & !(PAGE - 1);
+    let end = address
+        .checked_add(bytes)
+        .and_then(|end| end.checked_next_multiple_of(PAGE))
+        .ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    if overlaps(start, end) {
+        return Err(CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
+    }
+    let connection = connection::get()?;
+    let area = connection.create_area(end - start)?;
+    let shared = crate::pointer::bytes_mut(area.pages.at(0, end - start), end - start)?;
+    shared.copy_from_slice(crate::pointer::bytes(start as *const u8, end - start)?);
+    if let Err(error) = connection.map_over(&area, start) {
+        connection.free_area(area)?;
+        return Err(error);
+    }
+    let device = add(area, start, flags).inspect_err(|_| {
+        // The bytes stay valid either way; only the sharing is undone.
+        let _ = memory::make_private(start, end - start);
+    })?;
+    let offset = address - start;
+    let device = device + offset as u64;
+    insert(address, HostMemory { bytes, area, offset, device, flags, registered: true });
+    Ok(())
+}
+
+/// Undoes [`register`].
+pub(crate) fn unregister(address: usize) -> Answer {
+    let memory = take(address, true).ok_or(CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED)?;
+    remove(&memory)?;
+    memory::make_private(address - memory.offset, memory.area.pages.bytes())
+        .map_err(|_| CUDA_ERROR_OPERATING_SYSTEM)?;
+    connection::get()?.free_area(memory.area)
+}
+
+/// The area and the offset in it of `bytes` from `address`, if they are host
+/// memory.
+#[inline]
+pub(crate) fn find(address: usize, bytes: usize) -> Option<(u16, u64)> {
+    let (start, memory) = lookup(address)?;
+    let within = address - start;
+    let fits = within.checked_add(bytes).is_some_and(|end| end <= memory.bytes);
+    fits.then_some((memory.area.index, (memory.offset + within) as u64))
+}
+
+/// The device's address of host memory.
+pub(crate) fn device_address(address: usize) -> Option<u64> {
+    let (start, memory) = lookup(address)?;
+    Some(memory.device + (address - start) as u64)
+}
+
+/// The flags of host memory.
+pub(crate) fn flags(address: usize) -> Option<u32> {
+    lookup(address).map(|(_, memory)| memory.flags)
+}
+
+fn lookup(address: usize) -> Option<(usize, HostMemory)> {
+    let host = HOST.read().unwrap_or_else(PoisonError::into_inner);
+    let (&start, memory) = host.range(..=address).next_back()?;
+    (address - start < memory.bytes).then_some((start, *memory))
+}
+
+fn overlaps(start: usize, end: usize) -> bool {
+    let host = HOST.read().unwrap_or_else(PoisonError::into_inner);
+    host.range(..end).next_back().is_some_and(|(&at, memory)| {
+        let first = at - memory.offset;
+        first + memory.area.pages.bytes() > start
+    })
+}
+
+fn insert(address: usize, memory: HostMemory) {
+    HOST.write().unwrap_or_else(PoisonError::into_inner).insert(address, memory);
+}
+
+fn take(address: usize, registered: bool) -> Option<HostMemory> {
+    let mut host = HOST.write().unwrap_or_else(PoisonError::into_inner);
+    if host.get(&address)?.registered == registered { host.remove(&address) } else { None }
+}
+
+fn add(area: Area, address: usize, flags: u32) -> Answer<u64> {
+    let added = with_ring(|ring| {
+        ring.call(
+            internal::HOST_ADD,
+            |to| {
+                to.word(u64::from(area.index));
+                to.word(address as u64);
+                to.word(area.pages.bytes() as u64);
+                to.word(u64::from(flags));
+                Ok(())
+            },
+            |from| from.word(),
+        )
+    });
+    if added.is_err() {
+        connection::get()?.free_area(area)?;
+    }
+    added
+}
+
+fn remove(memory: &HostMemory) -> Answer {
+    with_ring(|ring| {
+        ring.call(
+            internal::HOST_REMOVE,
+            |to| {
+                to.word(u64::from(memory.area.index));
+                Ok(())
+            },
+            |_| (),
+        )
+    })
+}

@@ -1,0 +1,12 @@
+//! What the guest knows without asking: devices, the calling thread's context
+//! stack, which streams have work, what functions take, where memory lies.
+
+pub(crate) mod current;
+pub(crate) mod devices;
+pub(crate) mod functions;
+pub(crate) mod host_memory;
+pub(crate) mod mode;
+pub(crate) mod objects;
+pub(crate) mod ranges;
+pub(crate) mod staging;
+pub(crate) mod stream;

@@ -1,0 +1,48 @@
+//! Contexts and what ends with them.
+
+use paravane_protocol::cuda_types::*;
+
+use crate::boundary::Answer;
+use crate::remote::table;
+use crate::state::{current, devices, functions, objects, stream};
+use crate::{connection, handles};
+
+/// Stays in the guest when nothing is outstanding and no posted call failed.
+pub(crate) fn cuCtxSynchronize() -> Answer {
+    current::context()?;
+    if !stream::context_is_busy() && !connection::get()?.has_deferred() {
+        return connection::get()?.check();
+    }
+    stream::set_context(false);
+    table::cuCtxSynchronize().inspect_err(|_| stream::set_context(true))
+}
+
+pub(crate) fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) -> Answer {
+    devices::device(dev)?;
+    table::cuDevicePrimaryCtxRelease_v2(dev)
+}
+
+pub(crate) fn cuDevicePrimaryCtxReset_v2(dev: CUdevice) -> Answer {
+    devices::device(dev)?;
+    table::cuDevicePrimaryCtxReset_v2(dev)
+}
+
+pub(crate) fn cuModuleUnload(module: CUmodule) -> Answer {
+    table::cuModuleUnload(module)?;
+    for id in functions::forget_owner(module.0) {
+        handles::release(CUfunction(id));
+    }
+    Ok(())
+}
+
+pub(crate) fn cuLibraryUnload(library: CUlibrary) -> Answer {
+    table::cuLibraryUnload(library)?;
+    for id in functions::forget_owner(library.0) {
+        handles::release(CUkernel(id));
+        let of_kernel = objects::KERNEL_FUNCTION.remove_where(|key| key & !(0xffff << 48) == id);
+        of_kernel.into_iter().for_each(|function| handles::release(CUfunction(function)));
+    }
+    let modules = objects::LIBRARY_MODULE.remove_where(|key| key & !(0xffff << 48) == library.0);
+    modules.into_iter().for_each(|module| handles::release(CUmodule(module)));
+    Ok(())
+}

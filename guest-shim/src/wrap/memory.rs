@@ -1,0 +1,73 @@
+//! Device memory: allocations are remembered, so that unified copies know the
+//! device's addresses.
+
+use std::ffi::c_char;
+
+use paravane_protocol::cuda_types::*;
+
+use crate::boundary::Answer;
+use crate::pointer;
+use crate::remote::table;
+use crate::state::ranges;
+
+pub(crate) fn cuMemAlloc_v2(dptr: *mut CUdeviceptr, bytes: usize) -> Answer {
+    table::cuMemAlloc_v2(dptr, bytes)?;
+    ranges::insert(pointer::get(dptr)?.0, bytes as u64);
+    Ok(())
+}
+
+pub(crate) fn cuMemAllocPitch_v2(
+    dptr: *mut CUdeviceptr,
+    pitch: *mut usize,
+    width: usize,
+    height: usize,
+    element: u32,
+) -> Answer {
+    table::cuMemAllocPitch_v2(dptr, pitch, width, height, element)?;
+    let bytes = pointer::get(pitch)?.saturating_mul(height);
+    ranges::insert(pointer::get(dptr)?.0, bytes as u64);
+    Ok(())
+}
+
+/// Forgets the range first: once the host has freed it, another thread's
+/// allocation may get the same address.
+pub(crate) fn cuMemFree_v2(dptr: CUdeviceptr) -> Answer {
+    if dptr.0 == 0 {
+        return crate::state::current::context().map(|_| ());
+    }
+    ranges::remove(dptr.0);
+    table::cuMemFree_v2(dptr)
+}
+
+/// Asks for both results, whatever the caller declines, and remembers where
+/// the global lies.
+fn global(
+    dptr: *mut CUdeviceptr,
+    bytes: *mut usize,
+    ask: impl FnOnce(*mut CUdeviceptr, *mut usize) -> Answer,
+) -> Answer {
+    let (mut at, mut len) = (CUdeviceptr(0), 0);
+    ask(&raw mut at, &raw mut len)?;
+    ranges::insert(at.0, len as u64);
+    pointer::put_opt(dptr, at);
+    pointer::put_opt(bytes, len);
+    Ok(())
+}
+
+pub(crate) fn cuModuleGetGlobal_v2(
+    dptr: *mut CUdeviceptr,
+    bytes: *mut usize,
+    module: CUmodule,
+    name: *const c_char,
+) -> Answer {
+    global(dptr, bytes, |at, len| table::cuModuleGetGlobal_v2(at, len, module, name))
+}
+
+pub(crate) fn cuLibraryGetGlobal(
+    dptr: *mut CUdeviceptr,
+    bytes: *mut usize,
+    library: CUlibrary,
+    name: *const c_char,
+) -> Answer {
+    global(dptr, bytes, |at, len| table::cuLibraryGetGlobal(at, len, library, name))
+}

@@ -1,0 +1,12 @@
+//! Calls that are sent as they are, with something done in the guest before or
+//! after: memory is remembered, work marked, a synchronise spared.
+
+mod context;
+mod memory;
+mod memset;
+mod stream;
+
+pub(crate) use context::*;
+pub(crate) use memory::*;
+pub(crate) use memset::*;
+pub(crate) use stream::*;
