@@ -24,6 +24,9 @@ use crate::account::Counter;
 const SPINS: u32 = 50;
 /// How long an idle thread yields before it sleeps.
 const YIELD_FOR: Duration = Duration::from_micros(60);
+/// A yield that takes longer gave the core to somebody: it is wanted, so this
+/// thread had better sleep.
+const OTHERS_RAN: Duration = Duration::from_micros(5);
 /// Wake-ups in a row that found nothing, after which the thread sleeps for
 /// [`PENALTY`] first: a guest that plays with the words gains no host time.
 const FRUITLESS_MAX: u32 = 16;
@@ -214,11 +217,17 @@ impl Thread {
         self.settle_account();
         self.settle_gpu_time();
         let since = Instant::now();
-        while since.elapsed() < YIELD_FOR {
+        let mut looked = since;
+        while looked - since < YIELD_FOR {
             std::thread::yield_now();
             if !consumer.is_empty() {
                 return;
             }
+            let now = Instant::now();
+            if now - looked > OTHERS_RAN {
+                break;
+            }
+            looked = now;
         }
         if *fruitless >= FRUITLESS_MAX {
             std::thread::sleep(PENALTY);
