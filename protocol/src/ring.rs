@@ -273,19 +273,26 @@ const _: () = assert!(FRAME_BYTES_MIN as usize == FRAME_HEADER_BYTES);
 
 /// Whether a ring shows no command below `ticket` that its own host thread has
 /// still to issue: the ordering rule between rings (docs/protocol.md,
-/// "Tickets"). False may also mean that the ring moved meanwhile; the caller
-/// looks again in any case.
+/// "Tickets"). `issued` reads how many bytes are issued, free running. False may
+/// also mean that the ring moved meanwhile: what lies behind a frame that was
+/// issued under our eyes may be smaller too, so the caller looks again.
 ///
-/// The ring's own thread must [`Consumer::pop`], issue, then
-/// [`Consumer::release`]. A frame that is released before it is issued may be
-/// overwritten while this function looks at it, and its ticket would be missed.
-pub fn nothing_before<S: Shared>(ticket: u64, control: &S, bytes: &S, capacity: u32) -> bool {
-    let head = control.load_u32(word::HEAD, Ordering::Acquire);
-    let oldest = visible_ticket(control, bytes, capacity, head);
+/// The ring's own thread must [`Consumer::pop`], issue, move `issued`, then
+/// [`Consumer::release`]: a frame that is released earlier may be overwritten
+/// while this function looks at it, and its ticket would be missed.
+#[inline]
+pub fn nothing_before<S: Shared>(
+    ticket: u64,
+    control: &S,
+    bytes: &S,
+    capacity: u32,
+    issued: impl Fn() -> u32,
+) -> bool {
+    let position = issued();
+    let oldest = visible_ticket(control, bytes, capacity, position);
+    // Seen not to have moved, so nobody has overwritten what was looked at.
     control.fence_acquire();
-    // The head has not moved, so nobody has overwritten what was looked at.
-    control.load_u32(word::HEAD, Ordering::Relaxed) == head
-        && oldest.is_none_or(|oldest| oldest >= ticket)
+    issued() == position && oldest.is_none_or(|oldest| oldest >= ticket)
 }
 
 /// The ticket of the first frame at or past `position` that `tail` has made

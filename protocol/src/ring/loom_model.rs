@@ -253,13 +253,15 @@ fn earlier_tickets_are_issued_first(early: u64, on_another_thread: bool) {
     explore.preemption_bound = Some(5);
     explore.check(move || {
         let (a, b) = (Model::peeked(CAPACITY), Model::peeked(CAPACITY));
-        let issued = Arc::new(AtomicU64::new(0));
+        let last_issued = Arc::new(AtomicU64::new(0));
+        let issued = Arc::new(AtomicU32::new(0));
 
-        let (pages, b_issued) = (b.clone(), issued.clone());
+        let (pages, b_last, b_issued) = (b.clone(), last_issued.clone(), issued.clone());
         let host_b = thread::spawn(move || {
             let mut consumer = Consumer::new(pages.clone(), pages, CAPACITY);
             while let Some(header) = consumer.pop(&mut Vec::new()).unwrap() {
-                b_issued.store(header.ticket, Ordering::Relaxed);
+                b_last.store(header.ticket, Ordering::Relaxed);
+                b_issued.store(consumer.head(), Ordering::Release);
                 consumer.release();
             }
         });
@@ -283,9 +285,9 @@ fn earlier_tickets_are_issued_first(early: u64, on_another_thread: bool) {
         let host_a = move || {
             let mut consumer = Consumer::new(a.clone(), a, CAPACITY);
             if consumer.pop(&mut Vec::new()).unwrap().is_some()
-                && nothing_before(late, &b, &b, CAPACITY)
+                && nothing_before(late, &b, &b, CAPACITY, || issued.load(Ordering::Acquire))
             {
-                assert!(issued.load(Ordering::Relaxed) >= early);
+                assert!(last_issued.load(Ordering::Relaxed) >= early);
                 reached.store(true, std::sync::atomic::Ordering::Relaxed);
             }
         };
