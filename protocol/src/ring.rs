@@ -215,17 +215,6 @@ impl<S: Shared> Consumer<S> {
         Ok(None)
     }
 
-    /// Publishes the answer to the awaited call with this number; result and
-    /// reply data must be written. True when the guest thread sleeps and this
-    /// caller has to wake it.
-    #[inline]
-    pub fn answer(&self, seq: u32) -> bool {
-        self.control.store_u32(word::REPLY_SEQ, seq, Ordering::Release);
-        self.control.fence();
-        self.control.load_u32(word::GUEST_SLEEPS, Ordering::Relaxed) != 0
-            && self.control.swap_u32(word::GUEST_SLEEPS, 0) != 0
-    }
-
     /// Gives the room of all popped frames back to the producer.
     #[inline]
     pub fn release(&self) {
@@ -270,6 +259,17 @@ impl<S: Shared> Consumer<S> {
 
 const FRAME_BYTES_MIN: u32 = 16;
 const _: () = assert!(FRAME_BYTES_MIN as usize == FRAME_HEADER_BYTES);
+
+/// The host's half of a reply: publishes that the awaited call with this
+/// number is answered; result and data must be written. True when the guest
+/// thread sleeps and this caller has to wake it.
+#[inline]
+pub fn answer<S: Shared>(control: &S, seq: u32) -> bool {
+    control.store_u32(word::REPLY_SEQ, seq, Ordering::Release);
+    control.fence();
+    control.load_u32(word::GUEST_SLEEPS, Ordering::Relaxed) != 0
+        && control.swap_u32(word::GUEST_SLEEPS, 0) != 0
+}
 
 /// Whether a ring shows no command below `ticket` that its own host thread has
 /// still to issue: the ordering rule between rings (docs/protocol.md,
