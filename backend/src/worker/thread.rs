@@ -10,7 +10,7 @@ use paravane_protocol::cuda_types::*;
 use paravane_protocol::frame::{FLAG_AWAITED, FrameHeader};
 use paravane_protocol::limits::{FRAME_BYTES_MAX, REPLY_BYTES_MAX, RING_BYTES};
 use paravane_protocol::opcode;
-use paravane_protocol::ring::{Consumer, word};
+use paravane_protocol::ring::{self, Consumer, word};
 use paravane_protocol::shared::{Shared, SharedPages};
 
 use super::arg::Scope;
@@ -180,8 +180,9 @@ impl Thread {
         control.store_u32(word::REPLY_RESULT, result.0, Ordering::Relaxed);
         control.store_u32(word::REPLY_BYTES, u32::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
         self.replies = self.replies.wrapping_add(1);
-        control.store_u32(word::REPLY_SEQ, self.replies, Ordering::Release);
-        wake::guest_thread(control, self.process.same_kernel(), self.process.wake_fd());
+        if ring::answer(control, self.replies) {
+            wake::guest_thread(control, self.process.same_kernel(), self.process.wake_fd());
+        }
     }
 
     /// Adds what was done since the last time to the account.
