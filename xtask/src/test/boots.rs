@@ -51,7 +51,9 @@ fn with_paravane(
     let usage = backend.stop()?;
     check.require(usage.totals.kernels > 0 && usage.totals.calls() > 0, || {
         format!(
-            "the back end accounted for nothing: {usage:?}; see {}",
+            "the back end accounted for {} calls and {} kernels; see {}",
+            usage.totals.calls(),
+            usage.totals.kernels,
             log.display()
         )
     });

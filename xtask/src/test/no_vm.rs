@@ -19,7 +19,11 @@ pub(crate) fn over_the_socket(samples: &Samples) -> Result<Check> {
     let mut check = Check::of_samples(&samples::verdicts(&output));
     let usage = backend.stop()?;
     check.require(usage.totals.kernels > 0 && usage.totals.calls() > 0, || {
-        format!("the back end accounted for nothing: {usage:?}")
+        format!(
+            "the back end accounted for {} calls and {} kernels",
+            usage.totals.calls(),
+            usage.totals.kernels
+        )
     });
     Ok(check)
 }
