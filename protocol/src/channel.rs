@@ -149,3 +149,55 @@ pub fn capset() -> [u8; 24] {
     body[16..20].copy_from_slice(&crate::PROTOCOL_VERSION.to_le_bytes());
     body
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_doorbell_is_read_as_it_was_sent(token: u64, area: u16, operation: u16, ring: u16) {
+            let offset = bell_offset(operation.into(), ring.into());
+            prop_assert_eq!(bell_parts(offset), (operation.into(), ring.into()));
+            let body = bell_command(token, area, offset);
+            prop_assert_eq!(parse_bell_command(&body), Some((token, area, offset)));
+        }
+
+        #[test]
+        fn only_a_whole_doorbell_is_one(
+            token: u64, area: u16, offset: u32, present in 0..24_usize, more in 1..40_usize, flipped in 0..64_u32,
+        ) {
+            let body = bell_command(token, area, offset);
+            prop_assert_eq!(parse_bell_command(&body[..present]), None);
+            let longer = [&body[..], &vec![0; more]].concat();
+            prop_assert_eq!(parse_bell_command(&longer), None);
+            let mut other = body;
+            other[flipped as usize / 8] ^= 1 << (flipped % 8);
+            prop_assert_eq!(parse_bell_command(&other), None, "not the magic");
+            let mut wild = body;
+            wild[18] = 1;
+            prop_assert_eq!(parse_bell_command(&wild), None, "area beyond 16 bits");
+        }
+
+        #[test]
+        fn any_body_is_read_without_a_panic(body in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = parse_bell_command(&body);
+        }
+
+        #[test]
+        fn any_word_is_a_status(word: u32) {
+            let status = Status::from_word(word);
+            prop_assert!(status as u32 == word || status == Status::Refused);
+        }
+    }
+
+    #[test]
+    fn rings_lie_side_by_side_in_their_area() {
+        assert_eq!(ring_offset(0), HEADER_BYTES);
+        assert_eq!(ring_offset(RINGS_PER_AREA), RING_AREA_BYTES);
+        assert_eq!(RING_COMMANDS + RING_BYTES as usize, RING_STRIDE);
+    }
+}

@@ -116,3 +116,111 @@ impl<'a> Decoder<'a> {
         !self.failed && self.rest.is_empty()
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// One step of a message.
+    #[derive(Clone, Debug, PartialEq)]
+    enum Item {
+        Word(u64),
+        Bytes(Vec<u8>),
+    }
+
+    fn items() -> impl Strategy<Value = Vec<Item>> {
+        let item = prop_oneof![
+            any::<u64>().prop_map(Item::Word),
+            prop::collection::vec(any::<u8>(), 0..40).prop_map(Item::Bytes),
+        ];
+        prop::collection::vec(item, 0..12)
+    }
+
+    fn encode(items: &[Item], into: &mut [u8]) -> Option<usize> {
+        let mut encoder = Encoder::new(into);
+        for item in items {
+            match item {
+                Item::Word(value) => encoder.word(*value),
+                Item::Bytes(value) => encoder.bytes(value),
+            }
+        }
+        encoder.finish()
+    }
+
+    /// Reads the same steps back; `None` when the decoder refuses.
+    fn decode(items: &[Item], from: &[u8]) -> Option<Vec<Item>> {
+        let mut decoder = Decoder::new(from);
+        let read = items
+            .iter()
+            .map(|item| match item {
+                Item::Word(_) => Item::Word(decoder.word()),
+                Item::Bytes(_) => Item::Bytes(decoder.bytes().to_vec()),
+            })
+            .collect();
+        decoder.finish().then_some(read)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_and_every_truncation_refused(items in items()) {
+            let mut message = [0; 1024];
+            let bytes = encode(&items, &mut message).unwrap();
+            prop_assert_eq!(bytes % 8, 0);
+            for present in 0..bytes {
+                prop_assert_eq!(decode(&items, &message[..present]), None);
+            }
+            prop_assert_eq!(decode(&items, &message[..bytes + 8]), None);
+            prop_assert_eq!(decode(&items, &message[..bytes]), Some(items));
+        }
+
+        #[test]
+        fn an_encoder_that_ran_over_stays_failed(items in items(), room in 0..600_usize) {
+            let mut message = [0; 1024];
+            let needed = encode(&items, &mut message).unwrap();
+            let written = encode(&items, &mut message[..room]);
+            prop_assert_eq!(written, (needed <= room).then_some(needed));
+        }
+
+        #[test]
+        fn any_bytes_decode_without_a_panic(
+            from in prop::collection::vec(any::<u8>(), 0..200),
+            steps in prop::collection::vec(prop_oneof![Just(None), any::<u64>().prop_map(Some)], 0..20),
+        ) {
+            let mut decoder = Decoder::new(&from);
+            let mut taken = 0;
+            for claimed in steps {
+                taken += match claimed {
+                    None => decoder.bytes().len(),
+                    Some(claimed) => decoder.raw(claimed).len(),
+                };
+            }
+            prop_assert!(taken <= from.len());
+            decoder.finish();
+        }
+    }
+
+    #[test]
+    fn a_decoder_that_failed_gives_nothing_more() {
+        let mut message = [0; 24];
+        let mut encoder = Encoder::new(&mut message);
+        encoder.word(17);
+        encoder.word(1);
+        encoder.word(2);
+        let mut decoder = Decoder::new(&message);
+        assert_eq!(decoder.bytes(), b"");
+        assert_eq!((decoder.word(), decoder.bytes()), (0, &b""[..]));
+        assert!(!decoder.finish());
+    }
+
+    #[test]
+    fn a_length_near_the_end_of_the_numbers_is_refused() {
+        for claimed in [u64::MAX, u64::MAX - 6, 9] {
+            let mut decoder = Decoder::new(&[0; 8]);
+            assert_eq!(decoder.raw(claimed), b"", "claimed {claimed}");
+            assert!(!decoder.finish(), "claimed {claimed}");
+        }
+    }
+}

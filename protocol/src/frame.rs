@@ -48,3 +48,24 @@ impl FrameHeader {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_header_and_its_bytes_are_the_same(raw in any::<[u8; FRAME_HEADER_BYTES]>()) {
+            prop_assert_eq!(FrameHeader::from_bytes(raw).to_bytes(), raw);
+        }
+    }
+
+    #[test]
+    fn the_fields_lie_where_the_protocol_says() {
+        let header = FrameHeader { bytes: 0x0403_0201, opcode: 0x0605, flags: 0x0807, ticket: 9 };
+        assert_eq!(header.to_bytes(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, 0, 0, 0, 0, 0]);
+    }
+}

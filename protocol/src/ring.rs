@@ -120,6 +120,26 @@ impl<S: Shared> Producer<S> {
         true
     }
 
+    /// Whether the host has answered the awaited call with this number. What
+    /// it wrote as the reply can be read then.
+    #[inline]
+    pub fn answered(&self, seq: u32) -> bool {
+        self.control.load_u32(word::REPLY_SEQ, Ordering::Acquire) == seq
+    }
+
+    /// Announces that the guest thread is about to sleep until the call `seq`
+    /// is answered. True: it may sleep until [`word::GUEST_SLEEPS`] turns 0.
+    /// False: the answer is there, and the announcement is taken back.
+    pub fn may_sleep(&self, seq: u32) -> bool {
+        self.control.swap_u32(word::GUEST_SLEEPS, 1);
+        self.control.fence();
+        if !self.answered(seq) {
+            return true;
+        }
+        self.control.swap_u32(word::GUEST_SLEEPS, 0);
+        false
+    }
+
     /// To be called after every push: true when the consumer sleeps and this
     /// caller has to ring its doorbell.
     #[inline]
@@ -167,7 +187,8 @@ impl<S: Shared> Consumer<S> {
     /// host threads can still read the frame's ticket in the ring.
     #[inline]
     pub fn pop(&mut self, body: &mut Vec<u8>) -> Result<Option<FrameHeader>, RingError> {
-        loop {
+        // At most one padding frame goes before a frame.
+        for _ in 0..2 {
             let tail = self.control.load_u32(word::TAIL, Ordering::Acquire);
             let published = tail.wrapping_sub(self.head);
             if published == 0 {
@@ -191,6 +212,7 @@ impl<S: Shared> Consumer<S> {
                 return Ok(Some(header));
             }
         }
+        Ok(None)
     }
 
     /// Gives the room of all popped frames back to the producer.
@@ -209,12 +231,15 @@ impl<S: Shared> Consumer<S> {
         self.bytes.read(position as usize, &mut raw[..present]);
         let header = FrameHeader::from_bytes(raw);
         let bytes = header.bytes;
-        let shortest = if header.opcode == OPCODE_PAD { 8 } else { FRAME_BYTES_MIN };
-        let fits = bytes >= shortest
-            && bytes <= FRAME_BYTES_MAX
+        let fits = bytes <= FRAME_BYTES_MAX
             && bytes.is_multiple_of(8)
             && bytes <= published
-            && bytes <= to_end;
+            && match header.opcode {
+                // Up to the end exactly and never from the start, so that no
+                // chain of padding keeps a host thread busy.
+                OPCODE_PAD => bytes == to_end && position != 0,
+                _ => bytes >= FRAME_BYTES_MIN && bytes <= to_end,
+            };
         if fits { Ok(header) } else { Err(RingError::FrameLength { bytes, position, published }) }
     }
 
@@ -235,10 +260,45 @@ impl<S: Shared> Consumer<S> {
 const FRAME_BYTES_MIN: u32 = 16;
 const _: () = assert!(FRAME_BYTES_MIN as usize == FRAME_HEADER_BYTES);
 
+/// The host's half of a reply: publishes that the awaited call with this
+/// number is answered; result and data must be written. True when the guest
+/// thread sleeps and this caller has to wake it.
+#[inline]
+pub fn answer<S: Shared>(control: &S, seq: u32) -> bool {
+    control.store_u32(word::REPLY_SEQ, seq, Ordering::Release);
+    control.fence();
+    control.load_u32(word::GUEST_SLEEPS, Ordering::Relaxed) != 0
+        && control.swap_u32(word::GUEST_SLEEPS, 0) != 0
+}
+
+/// Whether a ring shows no command below `ticket` that its own host thread has
+/// still to issue: the ordering rule between rings (docs/protocol.md,
+/// "Tickets"). `issued` reads how many bytes are issued, free running. False may
+/// also mean that the ring moved meanwhile: what lies behind a frame that was
+/// issued under our eyes may be smaller too, so the caller looks again.
+///
+/// The ring's own thread must [`Consumer::pop`], issue, move `issued`, then
+/// [`Consumer::release`]: a frame that is released earlier may be overwritten
+/// while this function looks at it, and its ticket would be missed.
+#[inline]
+pub fn nothing_before<S: Shared>(
+    ticket: u64,
+    control: &S,
+    bytes: &S,
+    capacity: u32,
+    issued: impl Fn() -> u32,
+) -> bool {
+    let position = issued();
+    let oldest = visible_ticket(control, bytes, capacity, position);
+    // Seen not to have moved, so nobody has overwritten what was looked at.
+    control.fence_acquire();
+    issued() == position && oldest.is_none_or(|oldest| oldest >= ticket)
+}
+
 /// The ticket of the first frame at or past `position` that `tail` has made
-/// visible, for the ordering rule between rings (docs/protocol.md, "Tickets").
-/// `None` when nothing is visible, or when what is there is no frame: the
-/// ring's own thread will say so.
+/// visible. `None` when nothing is visible, or when what is there is no frame:
+/// the ring's own thread will say so. The answer holds only if the bytes from
+/// `position` on were not released meanwhile.
 pub fn visible_ticket<S: Shared>(
     control: &S,
     bytes: &S,
@@ -263,3 +323,10 @@ pub fn visible_ticket<S: Shared>(
     }
     None
 }
+
+#[cfg(test)]
+#[cfg(loom)]
+mod loom_model;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

@@ -24,6 +24,8 @@ pub trait Shared {
     fn write(&self, offset: usize, from: &[u8]);
     /// A sequentially consistent fence.
     fn fence(&self);
+    /// An acquire fence: reads before it are not seen after reads behind it.
+    fn fence_acquire(&self);
 }
 
 /// Mapped shared pages. `Copy`, because it owns nothing: whoever maps the
@@ -118,5 +120,9 @@ impl Shared for SharedPages {
     #[inline]
     fn fence(&self) {
         fence(Ordering::SeqCst);
+    }
+    #[inline]
+    fn fence_acquire(&self) {
+        fence(Ordering::Acquire);
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use paravane_protocol::channel::{RING_COMMANDS, RING_REPLY, RING_STRIDE};
 use paravane_protocol::limits::{REPLY_BYTES_MAX, RING_BYTES};
-use paravane_protocol::ring::{visible_ticket, word};
-use paravane_protocol::shared::{Shared, SharedPages};
+use paravane_protocol::ring::nothing_before;
+use paravane_protocol::shared::SharedPages;
 
 use super::wake;
 
@@ -39,17 +39,11 @@ impl RingState {
         self.issued.store(head, Ordering::Release);
     }
 
-    /// Whether a command with a smaller ticket is visible and not issued.
+    /// Whether a command with a smaller ticket may be visible and not issued.
     #[inline]
     fn holds_back(&self, ticket: u64) -> bool {
-        let issued = self.issued.load(Ordering::Acquire);
-        if self.control.load_u32(word::TAIL, Ordering::Acquire) == issued {
-            return false;
-        }
-        let first = visible_ticket(&self.control, &self.commands, RING_BYTES, issued);
-        // The ring went on while it was read: what was there is issued.
-        let stale = self.issued.load(Ordering::Acquire) != issued;
-        !stale && first.is_some_and(|first| first < ticket)
+        let issued = || self.issued.load(Ordering::Acquire);
+        !nothing_before(ticket, &self.control, &self.commands, RING_BYTES, issued)
     }
 
     /// Waits until no smaller ticket is visible and unissued in this ring.

@@ -10,7 +10,7 @@ use paravane_protocol::cuda_types::*;
 use paravane_protocol::frame::{FLAG_AWAITED, FrameHeader};
 use paravane_protocol::limits::{FRAME_BYTES_MAX, REPLY_BYTES_MAX, RING_BYTES};
 use paravane_protocol::opcode;
-use paravane_protocol::ring::{Consumer, word};
+use paravane_protocol::ring::{self, Consumer, word};
 use paravane_protocol::shared::{Shared, SharedPages};
 
 use super::arg::Scope;
@@ -24,6 +24,9 @@ use crate::account::Counter;
 const SPINS: u32 = 50;
 /// How long an idle thread yields before it sleeps.
 const YIELD_FOR: Duration = Duration::from_micros(60);
+/// A yield that takes longer gave the core to somebody: it is wanted, so this
+/// thread had better sleep.
+const OTHERS_RAN: Duration = Duration::from_micros(5);
 /// Wake-ups in a row that found nothing, after which the thread sleeps for
 /// [`PENALTY`] first: a guest that plays with the words gains no host time.
 const FRUITLESS_MAX: u32 = 16;
@@ -177,8 +180,9 @@ impl Thread {
         control.store_u32(word::REPLY_RESULT, result.0, Ordering::Relaxed);
         control.store_u32(word::REPLY_BYTES, u32::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
         self.replies = self.replies.wrapping_add(1);
-        control.store_u32(word::REPLY_SEQ, self.replies, Ordering::Release);
-        wake::guest_thread(control, self.process.same_kernel(), self.process.wake_fd());
+        if ring::answer(control, self.replies) {
+            wake::guest_thread(control, self.process.same_kernel(), self.process.wake_fd());
+        }
     }
 
     /// Adds what was done since the last time to the account.
@@ -214,11 +218,17 @@ impl Thread {
         self.settle_account();
         self.settle_gpu_time();
         let since = Instant::now();
-        while since.elapsed() < YIELD_FOR {
+        let mut looked = since;
+        while looked - since < YIELD_FOR {
             std::thread::yield_now();
             if !consumer.is_empty() {
                 return;
             }
+            let now = Instant::now();
+            if now - looked > OTHERS_RAN {
+                break;
+            }
+            looked = now;
         }
         if *fruitless >= FRUITLESS_MAX {
             std::thread::sleep(PENALTY);

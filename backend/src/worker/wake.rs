@@ -3,7 +3,6 @@
 
 use std::ffi::c_void;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::Ordering;
 
 use paravane_protocol::ring::word;
 use paravane_protocol::shared::{Shared, SharedPages};
@@ -28,16 +27,9 @@ pub(super) fn host_thread(control: &SharedPages) {
     }
 }
 
-/// Wakes a ring's guest thread if it sleeps: by futex where it shares the
+/// Wakes a ring's guest thread, which sleeps: by futex where it shares the
 /// kernel, else through the backend, which completes its fence.
-#[inline]
 pub(super) fn guest_thread(control: &SharedPages, same_kernel: bool, backend: BorrowedFd<'_>) {
-    control.fence();
-    if control.load_u32(word::GUEST_SLEEPS, Ordering::Relaxed) == 0
-        || control.swap_u32(word::GUEST_SLEEPS, 0) == 0
-    {
-        return;
-    }
     if same_kernel {
         futex(control, word::GUEST_SLEEPS, libc::FUTEX_WAKE, 1);
     } else {

@@ -220,15 +220,11 @@ impl ThreadRing {
         })
     }
 
-    fn answered(&self, expected: u32) -> bool {
-        self.control.load_u32(word::REPLY_SEQ, Ordering::Acquire) == expected
-    }
-
     #[inline]
     fn wait_for_reply(&self, expected: u32) -> Answer {
         let mut waiter = Waiter::new();
         loop {
-            if self.answered(expected) {
+            if self.producer.answered(expected) {
                 return Ok(());
             }
             if matches!(waiter.step(), Step::Sleep) {
@@ -241,13 +237,11 @@ impl ThreadRing {
     fn sleep_for_reply(&self, expected: u32) -> Answer {
         let mut asked = Instant::now();
         loop {
-            self.control.swap_u32(word::GUEST_SLEEPS, 1);
-            self.control.fence();
-            if !self.answered(expected) {
+            if self.producer.may_sleep(expected) {
                 self.connection.sleep(&self.slot, SLEEP_SLICE)?;
+                self.control.swap_u32(word::GUEST_SLEEPS, 0);
             }
-            self.control.swap_u32(word::GUEST_SLEEPS, 0);
-            if self.answered(expected) {
+            if self.producer.answered(expected) {
                 return Ok(());
             }
             self.connection.check()?;

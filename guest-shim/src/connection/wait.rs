@@ -14,6 +14,10 @@ const SPINS: u32 = 50;
 /// cost some 10 us on one host and more through a VM's doorbell.
 const YIELD_FOR: Duration = Duration::from_micros(60);
 
+/// A yield that takes longer gave the core to somebody: it is wanted, so the
+/// waiter had better sleep.
+const OTHERS_RAN: Duration = Duration::from_micros(5);
+
 /// The steps of one wait.
 pub(crate) enum Step {
     /// Look again at once.
@@ -41,9 +45,11 @@ impl Waiter {
             std::hint::spin_loop();
             return Step::Again;
         }
-        let since = *self.yielding_since.get_or_insert_with(Instant::now);
+        let before = Instant::now();
+        let since = *self.yielding_since.get_or_insert(before);
         std::thread::yield_now();
-        if since.elapsed() < YIELD_FOR { Step::Again } else { Step::Sleep }
+        let others_ran = before.elapsed() > OTHERS_RAN;
+        if others_ran || since.elapsed() > YIELD_FOR { Step::Sleep } else { Step::Again }
     }
 }
 

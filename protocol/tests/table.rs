@@ -1,0 +1,174 @@
+//! The API table against CUDA's own interface: every row's name, number and
+//! kinds of arguments are compared with `cuda_abi.tsv`, which says how it was
+//! made. Whoever adds a row learns here of a slip in it.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use core::ffi::c_void;
+use std::collections::{BTreeMap, BTreeSet};
+
+use paravane_protocol::arg::{Del, In, InOut, InSlice, InStr, New, On, Out, OutOpt, OutSlice};
+use paravane_protocol::cuda_types::*;
+use paravane_protocol::{cuda_api, cuda_api_absent, internal, opcode};
+
+/// How cuda_abi.tsv writes a type.
+trait Kind {
+    fn kind() -> String;
+}
+
+macro_rules! kinds {
+    ($($kind:literal: $($type:ty)*;)*) => {$($(
+        impl Kind for $type {
+            fn kind() -> String {
+                $kind.to_owned()
+            }
+        }
+    )*)*};
+}
+kinds! {
+    "u8": u8 i8;
+    "u16": u16;
+    "i32": i32 CUdevice;
+    "u32": u32;
+    "u64": u64 usize CUdeviceptr;
+    "f32": f32;
+    "void": c_void;
+    "e32": CUresult CUdevice_attribute CUfunction_attribute CUlimit CUfunc_cache CUjit_option CUlibraryOption
+        CUmoduleLoadingMode CUdriverProcAddressQueryResult CUfunctionLoadingState;
+    "h": CUcontext CUmodule CUfunction CUlibrary CUkernel CUstream CUevent;
+    "f": CUhostFn CUstreamCallback CUoccupancyB2DSize;
+}
+macro_rules! struct_kinds {
+    ($($type:ty)*) => {$(
+        impl Kind for $type {
+            fn kind() -> String {
+                format!("s{}", size_of::<$type>())
+            }
+        }
+    )*};
+}
+struct_kinds!(CUuuid CUDA_MEMCPY2D CUlaunchConfig);
+
+impl<T: Kind> Kind for *mut T {
+    fn kind() -> String {
+        format!("*{}", T::kind())
+    }
+}
+impl<T: Kind> Kind for *const T {
+    fn kind() -> String {
+        format!("*{}", T::kind())
+    }
+}
+
+macro_rules! by_value {
+    ($($direction:ident)*) => {$(
+        impl<T: Kind> Kind for $direction<T> {
+            fn kind() -> String {
+                T::kind()
+            }
+        }
+    )*};
+}
+by_value!(In On Del);
+macro_rules! by_pointer {
+    ($($direction:ident)*) => {$(
+        impl<T: Kind> Kind for $direction<T> {
+            fn kind() -> String {
+                format!("*{}", T::kind())
+            }
+        }
+    )*};
+}
+by_pointer!(Out OutOpt InOut InSlice OutSlice New);
+impl Kind for InStr {
+    fn kind() -> String {
+        ConstStr::kind()
+    }
+}
+
+macro_rules! rows {
+    ($($opcode:literal $verb:ident fn $name:ident($($arg:ident: $kind:ty $([$len:expr])?),*) $(+ $variant:ident)?;)*) => {
+        /// Name, per-thread variant and kinds of the arguments of every row.
+        fn rows() -> Vec<(&'static str, Option<&'static str>, String)> {
+            let mut rows = Vec::new();
+            $(
+                let kinds: Vec<String> = vec![$(<$kind>::kind()),*];
+                let variant: Option<&str> = [$(stringify!($variant))?].first().copied();
+                rows.push((stringify!($name), variant, kinds.join(" ")));
+            )*
+            rows
+        }
+    };
+}
+cuda_api!(rows);
+
+macro_rules! absent_names {
+    ($($name:ident;)*) => {
+        const ABSENT: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+cuda_api_absent!(absent_names);
+
+/// cuda_abi.tsv: name to kinds of arguments; `None` where only the name is listed.
+fn abi() -> BTreeMap<&'static str, Option<&'static str>> {
+    include_str!("cuda_abi.tsv")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.split_once('\t').unwrap())
+        .map(|(name, kinds)| (name, (kinds != "?").then_some(kinds)))
+        .collect()
+}
+
+/// Whether the table's kinds are cuda.h's. An untyped pointer in the table
+/// stands for any pointer: a hand-written symbol looks into it itself.
+fn agree(table: &str, declared: &str) -> bool {
+    table.split(' ').count() == declared.split(' ').count()
+        && table
+            .split(' ')
+            .zip(declared.split(' '))
+            .all(|(ours, theirs)| ours == theirs || ours == "*void" && theirs.starts_with('*'))
+}
+
+#[test]
+fn every_row_has_the_arguments_that_cuda_h_declares() {
+    let abi = abi();
+    let mut wrong = Vec::new();
+    for (name, variant, kinds) in rows() {
+        for symbol in [Some(name), variant].into_iter().flatten() {
+            if !abi.get(symbol).is_some_and(|declared| declared.is_some_and(|d| agree(&kinds, d))) {
+                wrong.push(format!("{symbol}: table {kinds:?}, cuda.h {:?}", abi.get(symbol)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn table_and_absent_list_are_the_whole_interface_without_overlap() {
+    let mut named = BTreeSet::new();
+    let symbols = rows().into_iter().flat_map(|(name, variant, _)| [Some(name), variant]);
+    for symbol in symbols.flatten().chain(ABSENT.iter().copied()) {
+        assert!(named.insert(symbol), "{symbol} is listed twice");
+    }
+    let listed: BTreeSet<&str> = abi().into_keys().collect();
+    let missing: Vec<_> = listed.difference(&named).collect();
+    let unknown: Vec<_> = named.difference(&listed).collect();
+    assert!(missing.is_empty() && unknown.is_empty(), "missing {missing:?}, unknown {unknown:?}");
+}
+
+#[test]
+fn opcodes_rise_from_row_to_row_and_stay_below_the_internal_ones() {
+    for pair in opcode::ALL.windows(2) {
+        assert!(pair[0].0 < pair[1].0, "{} does not come after {}", pair[1].1, pair[0].1);
+    }
+    let (last, name) = opcode::ALL.last().unwrap();
+    assert!(*last < internal::HELLO, "{name} lies among the internal opcodes");
+}
+
+#[test]
+fn opcodes_and_names_lead_to_each_other() {
+    for (number, name) in opcode::ALL {
+        assert_eq!(opcode::name(*number), Some(*name));
+    }
+    assert_eq!(opcode::name(internal::COPY), Some("COPY"));
+    assert_eq!(opcode::name(0), None);
+}

@@ -1,0 +1,192 @@
+//! The few calls of CUDA's driver API that the probes make, on whatever
+//! libcuda they are told to load: the shim, cpu-driver or NVIDIA's.
+#![allow(unsafe_code, reason = "a C library")]
+
+use std::ffi::{CStr, c_char, c_void};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+
+/// A kernel that does nothing, with the parameters of a usual one.
+const PTX: &CStr = c"
+.version 6.0
+.target sm_50
+.address_size 64
+.visible .entry nothing(.param .u64 a, .param .u64 b, .param .u64 c, .param .u32 n)
+{
+    ret;
+}
+";
+
+/// An opaque handle.
+pub(crate) type Handle = *mut c_void;
+pub(crate) type HostFunction = extern "C" fn(*mut c_void);
+
+macro_rules! functions {
+    ($($field:ident $symbol:ident($($type:ty),*);)*) => {
+        struct Functions {
+            $($field: unsafe extern "C" fn($($type),*) -> u32,)*
+        }
+        impl Functions {
+            fn load(library: &Library) -> Result<Self> {
+                Ok(Self {$(
+                    $field: {
+                        // SAFETY: the type is cuda.h's prototype of this symbol.
+                        let found = unsafe { library.get(concat!(stringify!($symbol), "\0")) };
+                        *found.context(concat!("no symbol ", stringify!($symbol)))?
+                    },
+                )*})
+            }
+        }
+        /// CUDA's names, for messages.
+        #[allow(non_upper_case_globals, reason = "fields' names")]
+        mod name {
+            $(pub(super) const $field: &str = stringify!($symbol);)*
+        }
+    };
+}
+
+functions! {
+    init cuInit(u32);
+    primary_retain cuDevicePrimaryCtxRetain(*mut Handle, i32);
+    set_current cuCtxSetCurrent(Handle);
+    api_version cuCtxGetApiVersion(Handle, *mut u32);
+    module_load cuModuleLoadData(*mut Handle, *const c_char);
+    function_get cuModuleGetFunction(*mut Handle, Handle, *const c_char);
+    stream_create cuStreamCreate(*mut Handle, u32);
+    stream_synchronize cuStreamSynchronize(Handle);
+    launch cuLaunchKernel(Handle, u32, u32, u32, u32, u32, u32, u32, Handle, *mut *mut c_void, *mut *mut c_void);
+    launch_host_function cuLaunchHostFunc(Handle, HostFunction, *mut c_void);
+    alloc cuMemAlloc_v2(*mut u64, usize);
+    free cuMemFree_v2(u64);
+    host_alloc cuMemAllocHost_v2(*mut *mut c_void, usize);
+    host_free cuMemFreeHost(*mut c_void);
+    to_device cuMemcpyHtoD_v2(u64, *const c_void, usize);
+    from_device cuMemcpyDtoH_v2(*mut c_void, u64, usize);
+}
+
+/// Calls one of the functions and turns its CUresult into a `Result`.
+macro_rules! cuda {
+    ($self:ident.$field:ident($($argument:expr),*)) => {{
+        // SAFETY: the arguments are as cuda.h asks; pointers are to live values.
+        let result = unsafe { ($self.functions.$field)($($argument),*) };
+        check(name::$field, result)
+    }};
+}
+
+fn check(name: &str, result: u32) -> Result<()> {
+    if result != 0 {
+        bail!("{name} answered CUresult {result}");
+    }
+    Ok(())
+}
+
+/// A loaded libcuda. It is never unloaded: libraries with threads are not.
+pub(crate) struct Cuda {
+    functions: Functions,
+}
+
+impl Cuda {
+    /// Loads the library; calls nothing in it.
+    pub(crate) fn load(path: &Path) -> Result<Self> {
+        // SAFETY: a libcuda; what its constructors do is its affair.
+        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
+        let library = library.with_context(|| format!("cannot load {}", path.display()))?;
+        let functions = Functions::load(&library).with_context(|| path.display().to_string())?;
+        std::mem::forget(library);
+        Ok(Self { functions })
+    }
+
+    pub(crate) fn init(&self) -> Result<()> {
+        cuda!(self.init(0))
+    }
+
+    /// Device 0's primary context, made current, with the stand-in kernel and
+    /// a stream.
+    pub(crate) fn session(&self) -> Result<Session<'_>> {
+        let mut context = std::ptr::null_mut();
+        cuda!(self.primary_retain(&raw mut context, 0))?;
+        cuda!(self.set_current(context))?;
+        let mut module = std::ptr::null_mut();
+        cuda!(self.module_load(&raw mut module, PTX.as_ptr()))?;
+        let mut kernel = std::ptr::null_mut();
+        cuda!(self.function_get(&raw mut kernel, module, c"nothing".as_ptr()))?;
+        let mut stream = std::ptr::null_mut();
+        cuda!(self.stream_create(&raw mut stream, 1))?;
+        Ok(Session { functions: &self.functions, context, kernel, stream })
+    }
+}
+
+/// A context with what the probes need in it.
+pub(crate) struct Session<'a> {
+    functions: &'a Functions,
+    context: Handle,
+    kernel: Handle,
+    stream: Handle,
+}
+
+impl Session<'_> {
+    /// A call that no library answers without its context, so it is awaited.
+    #[inline]
+    pub(crate) fn awaited(&self) -> Result<u32> {
+        let mut version = 0;
+        cuda!(self.api_version(self.context, &raw mut version))?;
+        Ok(version)
+    }
+
+    /// One block of 32 threads of the stand-in kernel.
+    #[inline]
+    pub(crate) fn launch(&self) -> Result<()> {
+        let mut pointers = [0x1000_u64, 0x2000, 0x3000];
+        let [a, b, c] = pointers.each_mut().map(|p| std::ptr::from_mut(p).cast::<c_void>());
+        let mut n = 7_u32;
+        let mut parameters = [a, b, c, (&raw mut n).cast()];
+        let nothing = std::ptr::null_mut();
+        cuda!(self.launch(
+            self.kernel, 1, 1, 1, 32, 1, 1, 0, self.stream, parameters.as_mut_ptr(), nothing
+        ))
+    }
+
+    #[inline]
+    pub(crate) fn synchronize(&self) -> Result<()> {
+        cuda!(self.stream_synchronize(self.stream))
+    }
+
+    /// Has the library call `function` when the stream gets there. `data` is
+    /// handed on and never read here.
+    pub(crate) fn call_back(&self, function: HostFunction, data: *mut c_void) -> Result<()> {
+        cuda!(self.launch_host_function(self.stream, function, data))
+    }
+
+    pub(crate) fn alloc(&self, bytes: usize) -> Result<u64> {
+        let mut address = 0;
+        cuda!(self.alloc(&raw mut address, bytes))?;
+        Ok(address)
+    }
+
+    pub(crate) fn free(&self, address: u64) -> Result<()> {
+        cuda!(self.free(address))
+    }
+
+    /// Pinned memory, as a slice that lives until [`Session::host_free`].
+    pub(crate) fn host_alloc(&self, bytes: usize) -> Result<&'static mut [u8]> {
+        let mut address = std::ptr::null_mut::<c_void>();
+        cuda!(self.host_alloc(&raw mut address, bytes))?;
+        // SAFETY: the library gave `bytes` readable and writable bytes to us alone.
+        Ok(unsafe { std::slice::from_raw_parts_mut(address.cast(), bytes) })
+    }
+
+    /// The slice must have come from [`Session::host_alloc`] whole.
+    pub(crate) fn host_free(&self, memory: &'static mut [u8]) -> Result<()> {
+        cuda!(self.host_free(memory.as_mut_ptr().cast()))
+    }
+
+    pub(crate) fn copy_in(&self, to: u64, from: &[u8]) -> Result<()> {
+        cuda!(self.to_device(to, from.as_ptr().cast(), from.len()))
+    }
+
+    pub(crate) fn copy_out(&self, to: &mut [u8], from: u64) -> Result<()> {
+        cuda!(self.from_device(to.as_mut_ptr().cast(), from, to.len()))
+    }
+}

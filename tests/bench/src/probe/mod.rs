@@ -1,0 +1,71 @@
+//! A probe: one process that loads a libcuda and measures it from inside, as
+//! any program would see it. It tells its figures on stdout, a line each.
+#![allow(unsafe_code, reason = "alarm and prctl")]
+
+mod call;
+pub(crate) mod copy;
+mod share;
+pub(crate) use share::READY;
+mod start;
+mod wake;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::cuda::Cuda;
+
+/// A probe that has not ended by then is stuck and is ended.
+const LIMIT_S: u32 = 240;
+
+/// One measured process.
+#[derive(clap::Args)]
+pub(crate) struct Probe {
+    what: What,
+    /// The libcuda to load
+    #[arg(long)]
+    libcuda: PathBuf,
+    #[arg(long)]
+    quick: bool,
+}
+
+/// What a probe does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum What {
+    /// Calls, launches and synchronisation.
+    Call,
+    /// Waking from sleep.
+    Wake,
+    /// Copies in both directions, from pageable and pinned memory.
+    Copy,
+    /// Launches and synchronises until told to stop, beside others.
+    Share,
+    /// Opens a context, then does nothing.
+    Idle,
+    /// The first kernel of a process.
+    First,
+}
+
+impl Probe {
+    pub(crate) fn run(self) -> Result<()> {
+        end_with_the_benchmark();
+        let cuda = Cuda::load(&self.libcuda)?;
+        match self.what {
+            What::Call => call::run(&cuda, self.quick),
+            What::Wake => wake::run(&cuda, self.quick),
+            What::Copy => copy::run(&cuda, self.quick),
+            What::Share => share::run(&cuda, self.quick),
+            What::Idle => share::idle(&cuda),
+            What::First => start::first_kernel(&cuda),
+        }
+    }
+}
+
+/// No probe outlives the benchmark or hangs it.
+fn end_with_the_benchmark() {
+    // SAFETY: no pointers are passed.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    // SAFETY: no pointers are passed.
+    unsafe { libc::alarm(LIMIT_S) };
+}
