@@ -6,8 +6,9 @@ use zerocopy::IntoBytes;
 use crate::scanout::SCANOUTS;
 
 /// Ring and transport features: indirect descriptors, event index, version 1,
-/// and vhost-user's protocol features.
-const RING_FEATURES: u64 = 1 << 28 | 1 << 29 | 1 << 30 | 1 << 32;
+/// vhost-user's protocol features, and queue reset: QEMU's vhost-user-gpu-pci
+/// acknowledges that one on its own, whatever the back end offers.
+const RING_FEATURES: u64 = 1 << 28 | 1 << 29 | 1 << 30 | 1 << 32 | 1 << 40;
 
 /// The features that the device offers. Without `with_3d` a guest has 2D only.
 pub fn features(with_3d: bool) -> u64 {

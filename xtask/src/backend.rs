@@ -22,7 +22,7 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    /// Starts paravane-backend and waits until its socket is there. Its log goes under `name`.
+    /// Starts paravane-backend and waits until its socket is there. `name` is the VM's, and its log's.
     pub(crate) fn start(name: &str, arguments: &[&str]) -> Result<Self> {
         let dir =
             TempDir::with_prefix("paravane-").context("cannot create a temporary directory")?;
@@ -35,6 +35,7 @@ impl Backend {
             .arg(dir.path().join("backend.sock"))
             .arg("--usage-json")
             .arg(dir.path().join("usage.json"))
+            .args(["--name", name])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)

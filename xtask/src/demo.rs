@@ -56,11 +56,6 @@ impl Demo {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let start = Instant::now();
         setup::to_build()?;
-        let name = if self.no_vm {
-            "host process"
-        } else {
-            self.front_end.name()
-        };
         let ran = if self.no_vm {
             self.on_the_host()?
         } else {
@@ -96,7 +91,7 @@ impl Demo {
             before.display(),
             after.display()
         );
-        println!("{}", ran.usage.table(name));
+        println!("{}", ran.usage.table());
         println!("All of it took {}.\ndemo: PASS", seconds(start.elapsed()));
         Ok(ExitCode::SUCCESS)
     }

@@ -9,58 +9,80 @@ use serde::Deserialize;
 use crate::table;
 
 /// The account of one VM over the life of its back end.
-#[derive(Deserialize, Debug, Default, PartialEq, Eq)]
+#[derive(Deserialize, Debug)]
 pub(crate) struct Usage {
+    vm: String,
+    pub(crate) totals: Counters,
+    processes: Vec<Process>,
+}
+
+/// One process in the guest.
+#[derive(Deserialize, Debug)]
+struct Process {
+    name: String,
+    #[serde(flatten)]
+    counters: Counters,
+}
+
+#[derive(Deserialize, Debug)]
+pub(crate) struct Counters {
     /// CUDA calls whose reply the guest awaited.
     calls_awaited: u64,
     /// CUDA calls without a reply.
     calls_posted: u64,
-    pub(crate) bytes_to_device: u64,
-    pub(crate) bytes_from_device: u64,
+    bytes_to_device: u64,
+    bytes_from_device: u64,
     /// Kernels launched.
     pub(crate) kernels: u64,
     /// Time that kernels ran, by the device's events.
-    pub(crate) gpu_time_ns: u64,
+    gpu_time_ns: u64,
 }
 
 impl Usage {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path)
             .context("paravane-backend left no account of what was used")?;
-        let line = text.lines().last().unwrap_or_default();
-        serde_json::from_str(line)
-            .with_context(|| format!("paravane-backend's account is not readable: {line}"))
+        serde_json::from_str(&text)
+            .with_context(|| format!("paravane-backend's account is not readable: {text}"))
     }
 
-    pub(crate) fn calls(&self) -> u64 {
-        self.calls_awaited + self.calls_posted
-    }
-
-    /// A table with one row.
-    pub(crate) fn table(&self, name: &str) -> String {
-        let row = vec![
-            name.to_owned(),
-            table::count(self.calls()),
-            table::count(self.bytes_to_device),
-            table::count(self.bytes_from_device),
-            table::count(self.kernels),
-            format!(
-                "{}.{:03} ms",
-                self.gpu_time_ns / 1_000_000,
-                self.gpu_time_ns / 1_000 % 1_000
-            ),
-        ];
+    /// A table with a row for each process, and the VM's sum.
+    pub(crate) fn table(&self) -> String {
+        let mut rows: Vec<_> = self
+            .processes
+            .iter()
+            .map(|process| process.counters.row(&process.name))
+            .collect();
+        rows.push(self.totals.row(&format!("VM {}", self.vm)));
         table::table(
             &[
-                "VM",
+                "process",
                 "calls",
                 "bytes to GPU",
                 "bytes from GPU",
                 "kernels",
                 "GPU time",
             ],
-            &[row],
+            &rows,
         )
+    }
+}
+
+impl Counters {
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls_awaited + self.calls_posted
+    }
+
+    fn row(&self, name: &str) -> Vec<String> {
+        let gpu_time_us = self.gpu_time_ns / 1_000;
+        vec![
+            name.to_owned(),
+            table::count(self.calls()),
+            table::count(self.bytes_to_device),
+            table::count(self.bytes_from_device),
+            table::count(self.kernels),
+            format!("{}.{:03} ms", gpu_time_us / 1_000, gpu_time_us % 1_000),
+        ]
     }
 }
 
@@ -68,14 +90,40 @@ impl Usage {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_last_line_counts_and_a_missing_figure_is_an_error() {
+    const COUNTERS: &str = r#""calls_awaited":7,"calls_posted":3,"bytes_to_device":1,"bytes_from_device":2,"kernels":4"#;
+
+    fn read(text: &str) -> Result<Usage> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("usage.json");
-        let whole = r#"{"calls_awaited":7,"calls_posted":3,"bytes_to_device":1,"bytes_from_device":2,"kernels":3,"gpu_time_ns":4,"later":5}"#;
-        fs::write(&path, format!("{{}}\n{whole}\n")).unwrap();
-        assert_eq!(Usage::read(&path).unwrap().calls(), 10);
-        fs::write(&path, r#"{"calls_awaited":7}"#).unwrap();
-        assert!(Usage::read(&path).is_err());
+        fs::write(&path, text).unwrap();
+        Usage::read(&path)
+    }
+
+    #[test]
+    fn each_process_and_the_sum_have_a_row() {
+        let process = format!(r#"{{{COUNTERS},"gpu_time_ns":1002003,"name":"matmul","pid":9}}"#);
+        let totals = format!(r#"{{{COUNTERS},"gpu_time_ns":5}}"#);
+        let usage = read(&format!(
+            r#"{{"vm":"a","processes":[{process}],"totals":{totals}}}"#
+        ))
+        .unwrap();
+        let table = usage.table();
+        let rows: Vec<Vec<&str>> = table
+            .lines()
+            .skip(2)
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(rows[0], ["matmul", "10", "1", "2", "4", "1.002", "ms"]);
+        assert_eq!(rows[1][..3], ["VM", "a", "10"]);
+    }
+
+    #[test]
+    fn a_missing_figure_is_an_error() {
+        assert!(
+            read(&format!(
+                r#"{{"vm":"a","processes":[],"totals":{{{COUNTERS}}}}}"#
+            ))
+            .is_err()
+        );
     }
 }

@@ -49,9 +49,11 @@ fn with_paravane(
     require_installed(&mut check, &outcome);
     let log = backend.log().to_owned();
     let usage = backend.stop()?;
-    check.require(usage.kernels > 0 && usage.calls() > 0, || {
+    check.require(usage.totals.kernels > 0 && usage.totals.calls() > 0, || {
         format!(
-            "the back end accounted for nothing: {usage:?}; see {}",
+            "the back end accounted for {} calls and {} kernels; see {}",
+            usage.totals.calls(),
+            usage.totals.kernels,
             log.display()
         )
     });
