@@ -8,5 +8,6 @@
 )]
 
 pub mod backend;
+pub mod cuda;
 pub mod frontend;
 pub mod guest;
