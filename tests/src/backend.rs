@@ -102,6 +102,20 @@ impl Backend {
         held(self.pid())
     }
 
+    /// What it holds once that has stayed the same for a while: connections that
+    /// end and workers that start are over.
+    pub fn settled(&self) -> Held {
+        let mut held = self.held();
+        let mut same = 0;
+        eventually("the backend settles", || {
+            std::thread::sleep(Duration::from_millis(10));
+            let before = std::mem::replace(&mut held, self.held());
+            same = if before == held { same + 1 } else { 0 };
+            same == 20
+        });
+        held
+    }
+
     /// Waits until it holds what it held `before`.
     pub fn assert_nothing_leaked(&self, before: &Held) {
         let start = Instant::now();

@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use paravane_tests::backend::{Backend, Held, children, eventually, executable, kill};
+use paravane_tests::backend::{Backend, children, executable, kill};
 use rustix::process::Signal;
 
 /// Starts `guest-program` over a socket.
@@ -68,12 +68,10 @@ fn a_forked_child_is_not_initialised() {
 #[test]
 fn nothing_is_left_of_a_program_that_ends_or_is_killed() {
     let backend = Backend::start(&[]);
-    let idle = backend.held();
     // What the backend keeps for good is there after the first program.
     assert_eq!(output(program("exit", &backend.socket())), "left");
-    let counts = |held: &Held| (held.fds.len(), held.threads, held.children);
-    eventually("the first program is gone", || counts(&backend.held()) == counts(&idle));
-    let before = backend.held();
+    let before = backend.settled();
+    assert_eq!(before.children, 1, "the spare worker");
     for _ in 0..5 {
         assert_eq!(output(program("exit", &backend.socket())), "left");
     }
