@@ -1,1 +1,13 @@
-//! Placeholder until the first commit of code.
+//! What the tests share: the backend as a child process, and a guest that is
+//! its own virtio driver.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+pub mod backend;
+pub mod cuda;
+pub mod frontend;
+pub mod guest;

@@ -1,0 +1,193 @@
+//! The real `paravane-backend`, started for one test, and what it holds: file
+//! descriptors, mappings, children.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// A wait that takes longer has hung.
+pub const HANG: Duration = Duration::from_secs(30);
+
+/// The built backend, beside the test's own executable.
+pub fn executable() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.parent().and_then(Path::parent).unwrap();
+    let path = folder.join("paravane-backend");
+    assert!(path.is_file(), "{} is missing: cargo build --release", path.display());
+    path
+}
+
+/// Waits until `done` says so.
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < HANG, "never: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What a process holds.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Open descriptors, by what they are; numbers do not matter.
+    pub fds: Vec<String>,
+    /// Mapped files.
+    pub files: BTreeSet<String>,
+    /// Threads.
+    pub threads: usize,
+    /// Child processes.
+    pub children: usize,
+}
+
+/// A running backend. Dropping it kills it.
+pub struct Backend {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Backend {
+    /// Starts a backend with these arguments besides its socket, and waits until
+    /// it listens.
+    pub fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("gpu.sock");
+        let child = Command::new(executable())
+            .arg("--socket-path")
+            .arg(&socket)
+            .args(["--log-level", "warn"])
+            .args(libcuda())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut backend = Self { child, folder };
+        eventually("the backend listens", || {
+            assert_eq!(backend.child.try_wait().unwrap(), None, "the backend has ended");
+            socket.exists()
+        });
+        // The first spare worker is on its way.
+        eventually("the backend has a spare worker", || backend.children().len() == 1);
+        backend
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("gpu.sock")
+    }
+
+    /// A path in a folder that goes away with the backend.
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its child processes: workers and one spare.
+    pub fn children(&self) -> Vec<u32> {
+        children(self.pid())
+    }
+
+    /// What it holds now.
+    pub fn held(&self) -> Held {
+        held(self.pid())
+    }
+
+    /// Waits until it holds what it held `before`.
+    pub fn assert_nothing_leaked(&self, before: &Held) {
+        let start = Instant::now();
+        while self.held() != *before {
+            if start.elapsed() > HANG {
+                assert_eq!(self.held(), *before, "leaked");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal);
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the backend ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// Asks it to end and checks that it does so cleanly.
+    pub fn terminate(&mut self) {
+        self.signal(Signal::TERM);
+        let status = self.wait();
+        assert_eq!((status.code(), status.signal()), (Some(0), None));
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        // It may have ended; both then fail, and nothing is left to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The library for the workers: cpu-driver where it is built, else one that is
+/// no libcuda but lets the device be tested.
+fn libcuda() -> Vec<PathBuf> {
+    let cpu_driver = executable().with_file_name("libparavane_cpu.so");
+    if cpu_driver.is_file() { vec!["--libcuda".into(), cpu_driver] } else { Vec::new() }
+}
+
+/// Sends a signal to a process.
+pub fn kill(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+/// Child processes of all threads of a process.
+pub fn children(pid: u32) -> Vec<u32> {
+    let mut children = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let list = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        children.extend(list.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
+    }
+    children.sort_unstable();
+    children
+}
+
+/// What a process holds now.
+pub fn held(pid: u32) -> Held {
+    let mut fds = Vec::new();
+    for fd in fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
+        let target = fs::read_link(fd.path()).unwrap_or_default();
+        // Sockets and the like carry a number of their own.
+        let name = target.to_string_lossy().into_owned();
+        fds.push(name.split(":[").next().unwrap_or_default().to_string());
+    }
+    fds.sort_unstable();
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let files = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
+    let files = files.filter(|name| !name.starts_with('[')).map(String::from).collect();
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().count();
+    Held { fds, files, threads, children: children(pid).len() }
+}
+
+/// Runs the backend with these arguments to its end: status, stdout, stderr.
+pub fn run<A: AsRef<OsStr>>(arguments: &[A]) -> (ExitStatus, String, String) {
+    let output = Command::new(executable()).args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status, text(output.stdout), text(output.stderr))
+}

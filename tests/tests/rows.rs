@@ -1,0 +1,73 @@
+//! Every row of the API table, called as a program calls it: on cpu-driver
+//! alone, and through shim, backend and worker. A symbol that no part calls
+//! fails the test. What every part expects is the same for both.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+#![allow(non_snake_case, reason = "CUDA's names")]
+
+mod rows {
+    pub(crate) mod context;
+    pub(crate) mod copy;
+    pub(crate) mod device;
+    pub(crate) mod launch;
+    pub(crate) mod memory;
+    pub(crate) mod memset;
+    pub(crate) mod module;
+    pub(crate) mod stream;
+}
+
+use std::path::PathBuf;
+
+use paravane_tests::backend::{Backend, executable};
+use paravane_tests::cuda::Cuda;
+use paravane_tests::must;
+
+fn built(name: &str) -> PathBuf {
+    let path = executable().with_file_name(name);
+    assert!(path.is_file(), "{} is missing: cargo build --release", path.display());
+    path
+}
+
+fn every_row(cuda: &Cuda) {
+    rows::device::before_init(cuda);
+    must!(cuda.cuInit(0));
+    rows::device::devices(cuda);
+    rows::device::symbols(cuda);
+    let context = rows::context::primary(cuda);
+    rows::memory::device_memory(cuda);
+    rows::memory::host_memory(cuda);
+    rows::copy::linear(cuda);
+    rows::copy::planes(cuda);
+    rows::memset::all(cuda);
+    let module = rows::module::modules(cuda);
+    rows::module::libraries(cuda);
+    rows::launch::launches(cuda, module);
+    rows::launch::occupancy(cuda, module);
+    rows::stream::streams(cuda);
+    rows::stream::events(cuda, module);
+    rows::stream::host_functions(cuda);
+    rows::module::unload(cuda, module);
+    rows::context::created(cuda, context);
+    rows::context::end(cuda);
+    assert_eq!(cuda.left_out(), Vec::<&str>::new(), "rows that no part of this test calls");
+}
+
+#[test]
+fn on_cpu_driver_alone() {
+    every_row(&Cuda::load(&built("libparavane_cpu.so")));
+}
+
+#[test]
+fn through_shim_backend_and_worker() {
+    let backend = Backend::start(&[]);
+    // SAFETY: the shim reads it at cuInit, in this thread; the other test's
+    // library does not read the environment meanwhile.
+    #[allow(unsafe_code, reason = "environment")]
+    unsafe {
+        std::env::set_var("PARAVANE_SOCKET", backend.socket());
+    }
+    every_row(&Cuda::load(&built("libcuda.so")));
+}
