@@ -1,0 +1,124 @@
+//! The one device: its name, its memory, its attributes.
+
+use super::{Answer, device, give, give_string, initialised, string};
+use crate::memory::arena;
+use paravane_protocol::cuda_types::{
+    CUDA_ERROR_INVALID_DEVICE, CUDA_ERROR_INVALID_VALUE, CUdevice, CUdevice_attribute, CUuuid,
+};
+use std::ffi::c_char;
+
+pub const DEVICE_NAME: &str = "Paravane CPU device";
+const PCI_BUS_ID: &str = "0000:00:00.0";
+/// The same on every machine and in every run: there is one such device wherever it is.
+const UUID: [u8; 16] = *b"paravane-cpu-dev";
+/// Figures that occupancy and launch checks use too.
+pub const COMPUTE_CAPABILITY: (i32, i32) = (8, 0);
+pub const THREADS_PER_BLOCK_MAX: u32 = 1024;
+pub const SHARED_PER_BLOCK: u32 = 48 << 10;
+pub const SHARED_PER_BLOCK_OPTIN: u32 = 163 << 10;
+pub const SHARED_PER_MULTIPROCESSOR: u32 = 164 << 10;
+pub const THREADS_PER_MULTIPROCESSOR: u32 = 2048;
+pub const BLOCKS_PER_MULTIPROCESSOR: u32 = 32;
+
+/// Processors stand for multiprocessors.
+pub fn multiprocessors() -> i32 {
+    std::thread::available_parallelism().ok().and_then(|n| i32::try_from(n.get()).ok()).unwrap_or(1)
+}
+
+/// Attributes of a device by cuda.h's numbers; textures, surfaces and pools are not there, so theirs
+/// are 0, which is what numbers in the known range answer that are not listed.
+fn attribute(number: u32) -> Option<i32> {
+    const KNOWN_MAX: u32 = 160;
+    Some(match number {
+        0 | KNOWN_MAX.. => return None,
+        1..=3 => 1024,
+        4 => 64,
+        5 => i32::MAX,
+        6 | 7 => 65_535,
+        8 => SHARED_PER_BLOCK.cast_signed(),
+        9 => 64 << 10,
+        10 => 32,
+        11 => i32::MAX,
+        12 | 82 => 64 << 10,
+        // Clock in kHz, a nominal one.
+        13 | 36 => 1_000_000,
+        14 | 30 => 512,
+        15 | 19 | 31 | 41 | 78..=80 | 90 | 91 | 95 | 99 => 1,
+        16 => multiprocessors(),
+        37 => 64,
+        38 => 1 << 20,
+        39 => THREADS_PER_MULTIPROCESSOR.cast_signed(),
+        40 => 1,
+        51 => 32,
+        75 => COMPUTE_CAPABILITY.0,
+        76 => COMPUTE_CAPABILITY.1,
+        81 => SHARED_PER_MULTIPROCESSOR.cast_signed(),
+        // Atomics between host and device are the host's own.
+        86 => 1,
+        87 => 2,
+        97 => SHARED_PER_BLOCK_OPTIN.cast_signed(),
+        106 => BLOCKS_PER_MULTIPROCESSOR.cast_signed(),
+        111 => 1024,
+        134 => -1,
+        _ => 0,
+    })
+}
+
+pub unsafe fn cuDeviceGet(device: *mut CUdevice, ordinal: i32) -> Answer {
+    initialised()?;
+    if ordinal != 0 {
+        return Err(CUDA_ERROR_INVALID_DEVICE);
+    }
+    give(device, CUdevice(0))
+}
+
+pub unsafe fn cuDeviceGetCount(count: *mut i32) -> Answer {
+    initialised()?;
+    give(count, 1)
+}
+
+pub unsafe fn cuDeviceGetName(name: *mut u8, len: i32, dev: CUdevice) -> Answer {
+    device(dev)?;
+    give_string(name.cast(), len, DEVICE_NAME)
+}
+
+pub unsafe fn cuDeviceGetUuid(uuid: *mut CUuuid, dev: CUdevice) -> Answer {
+    device(dev)?;
+    give(uuid, CUuuid { bytes: UUID })
+}
+
+pub unsafe fn cuDeviceGetUuid_v2(uuid: *mut CUuuid, dev: CUdevice) -> Answer {
+    device(dev)?;
+    give(uuid, CUuuid { bytes: UUID })
+}
+
+pub unsafe fn cuDeviceTotalMem_v2(bytes: *mut usize, dev: CUdevice) -> Answer {
+    device(dev)?;
+    give(bytes, usize::try_from(arena().device_size()).unwrap_or(usize::MAX))
+}
+
+pub unsafe fn cuDeviceGetAttribute(pi: *mut i32, attrib: CUdevice_attribute, dev: CUdevice) -> Answer {
+    device(dev)?;
+    give(pi, attribute(attrib.0).ok_or(CUDA_ERROR_INVALID_VALUE)?)
+}
+
+pub unsafe fn cuDeviceComputeCapability(major: *mut i32, minor: *mut i32, dev: CUdevice) -> Answer {
+    device(dev)?;
+    give(major, COMPUTE_CAPABILITY.0)?;
+    give(minor, COMPUTE_CAPABILITY.1)
+}
+
+pub unsafe fn cuDeviceGetPCIBusId(pciBusId: *mut u8, len: i32, dev: CUdevice) -> Answer {
+    device(dev)?;
+    give_string(pciBusId.cast(), len, PCI_BUS_ID)
+}
+
+pub unsafe fn cuDeviceGetByPCIBusId(dev: *mut CUdevice, pciBusId: *const c_char) -> Answer {
+    initialised()?;
+    // SAFETY: the caller passes a C string.
+    let text = unsafe { string(pciBusId) }?.trim_end_matches(".0");
+    if !matches!(text, "0000:00:00" | "00:00" | "0:0" | "0:0:0") {
+        return Err(CUDA_ERROR_INVALID_DEVICE);
+    }
+    give(dev, CUdevice(0))
+}

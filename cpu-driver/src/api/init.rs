@@ -1,0 +1,39 @@
+//! Initialisation, version, error texts, export tables.
+
+use super::{Answer, INITIALISED, give, initialised};
+use paravane_protocol::CUDA_VERSION;
+use paravane_protocol::cuda_types::{CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_SUPPORTED, CUresult, CUuuid};
+use std::ffi::{c_char, c_void};
+use std::sync::atomic::Ordering;
+
+pub unsafe fn cuInit(Flags: u32) -> Answer {
+    if Flags != 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    INITIALISED.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+pub unsafe fn cuDriverGetVersion(driverVersion: *mut i32) -> Answer {
+    give(driverVersion, CUDA_VERSION)
+}
+
+pub unsafe fn cuGetErrorName(error: CUresult, pStr: *mut *const c_char) -> Answer {
+    give(pStr, error.name().map_or(std::ptr::null(), |name| name.as_ptr()))?;
+    error.name().map(|_| ()).ok_or(CUDA_ERROR_INVALID_VALUE)
+}
+
+pub unsafe fn cuGetErrorString(error: CUresult, pStr: *mut *const c_char) -> Answer {
+    give(pStr, error.meaning().map_or(std::ptr::null(), |text| text.as_ptr()))?;
+    error.meaning().map(|_| ()).ok_or(CUDA_ERROR_INVALID_VALUE)
+}
+
+/// Export tables are a matter between NVIDIA's runtime and its driver; the guest's shim answers
+/// those that programs need.
+pub unsafe fn cuGetExportTable(ppExportTable: *mut *mut c_void, pExportTableId: *const CUuuid) -> Answer {
+    if pExportTableId.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    give(ppExportTable, std::ptr::null_mut())?;
+    initialised().and(Err(CUDA_ERROR_NOT_SUPPORTED))
+}

@@ -1,0 +1,264 @@
+//! Launches. A kernel that does nothing on an idle stream is complete when its call returns; any
+//! other becomes a task with its parameters copied.
+
+use super::device::THREADS_PER_BLOCK_MAX;
+use super::function::dynamic_shared_max;
+use super::library::kernel;
+use super::{Answer, multiprocessors, stream};
+use crate::exec::grid::Grid;
+use crate::memory::View;
+use crate::objects::{KERNELS, Kernel, STREAMS};
+use crate::stream::kernel::Launch;
+use crate::stream::task::Work;
+use paravane_protocol::cuda_types::{
+    CU_LAUNCH_ATTRIBUTE_COOPERATIVE, CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, CUDA_ERROR_INVALID_VALUE,
+    CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, CUDA_ERROR_NOT_SUPPORTED, CUfunction, CUlaunchAttribute, CUlaunchConfig,
+    CUstream,
+};
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const PARAM_END: usize = 0;
+const PARAM_BUFFER_POINTER: usize = 1;
+const PARAM_BUFFER_SIZE: usize = 2;
+const GRID_YZ_MAX: u32 = 65_535;
+const BLOCK_Z_MAX: u32 = 64;
+/// Local memory that a thread has for calls beyond its kernel's own, at least.
+const STACK_MIN: usize = 64 << 10;
+
+/// Attributes of a launch that ask for what is not here, so that ignoring them would be a lie.
+const UNSUPPORTED_ATTRIBUTES: [u32; 2] = [13, 12];
+const CLUSTER_DIMENSION: u32 = 4;
+
+/// How a kernel is to run.
+#[derive(Clone, Copy)]
+struct Shape {
+    grid: [u32; 3],
+    block: [u32; 3],
+    shared: u32,
+    cooperative: bool,
+}
+
+impl Shape {
+    fn check(&self, max_threads: u32) -> Answer {
+        let [_, gy, gz] = self.grid;
+        let threads = self.block.iter().try_fold(1u32, |n, &d| n.checked_mul(d)).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+        let is_empty = self.grid.contains(&0) || threads == 0;
+        let is_large = gy > GRID_YZ_MAX || gz > GRID_YZ_MAX || self.grid[0] > i32::MAX.cast_unsigned();
+        if is_empty || is_large || self.block[2] > BLOCK_Z_MAX || threads > THREADS_PER_BLOCK_MAX {
+            return Err(CUDA_ERROR_INVALID_VALUE);
+        }
+        if threads > max_threads { Err(CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES) } else { Ok(()) }
+    }
+}
+
+/// Whether the launch is complete already: an empty kernel with nothing before it.
+#[inline]
+fn is_complete(f: CUfunction, shape: &Shape, handle: CUstream) -> Answer<bool> {
+    let Some(max_threads) = KERNELS.with(f.0, |kernel| kernel.is_empty.then_some(kernel.max_threads)).flatten() else {
+        return Ok(false);
+    };
+    shape.check(max_threads)?;
+    match STREAMS.with(handle.0, |stream| super::usable(&stream.context).map(|()| stream.is_idle())) {
+        Some(idle) => idle,
+        // With no task in the whole context, its default streams are idle too.
+        None => super::look_at_current(|context| Ok(context.pending.load(Ordering::Acquire) == 0)),
+    }
+}
+
+/// # Safety
+/// `kernelParams` or `extra` describe the kernel's parameters as CUDA demands.
+unsafe fn launch(
+    f: CUfunction,
+    shape: Shape,
+    handle: CUstream,
+    kernelParams: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> Answer {
+    if is_complete(f, &shape, handle)? {
+        return Ok(());
+    }
+    let stream = stream(handle)?;
+    let kernel = kernel(f.0)?;
+    shape.check(kernel.max_threads)?;
+    check_kernel(&kernel, &shape)?;
+    // SAFETY: the caller's promise.
+    let params = unsafe { parameters(&kernel, kernelParams, extra) }?;
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let stack = stream.context.stack_limit.load(Ordering::Relaxed).max(STACK_MIN);
+    let grid = Arc::new(Grid {
+        functions: Arc::clone(&kernel.module.module.functions),
+        kernel: kernel.number,
+        grid: shape.grid,
+        block: shape.block,
+        dynamic_shared: shape.shared,
+        params,
+        grid_id: NEXT.fetch_add(1, Ordering::Relaxed),
+        stack_limit: u32::try_from(stack).unwrap_or(u32::MAX),
+        view: View::now(),
+    });
+    stream.enqueue(Work::Kernel(Launch::new(grid, shape.cooperative)), None);
+    Ok(())
+}
+
+fn check_kernel(kernel: &Kernel, shape: &Shape) -> Answer {
+    let function = kernel.function();
+    if function.required_block.is_some_and(|required| required != shape.block) {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    if shape.shared > dynamic_shared_max(kernel) {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    if shape.cooperative {
+        let threads: u32 = shape.block.iter().product();
+        let resident = super::occupancy::blocks_per_multiprocessor(kernel, threads, u64::from(shape.shared));
+        let room = u64::from(resident) * u64::from(multiprocessors().cast_unsigned());
+        let ctas: u64 = shape.grid.iter().map(|&n| u64::from(n)).product();
+        if ctas > room {
+            return Err(CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
+        }
+    }
+    Ok(())
+}
+
+/// The parameter buffer of a launch.
+///
+/// # Safety
+/// As `launch`.
+unsafe fn parameters(kernel: &Kernel, kernelParams: *mut *mut c_void, extra: *mut *mut c_void) -> Answer<Box<[u8]>> {
+    let function = kernel.function();
+    let mut buffer = vec![0u8; function.param_size as usize].into_boxed_slice();
+    if !kernelParams.is_null() && !extra.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    if !extra.is_null() {
+        // SAFETY: the caller's promise.
+        let (from, size) = unsafe { packed(extra) }?;
+        let kept = size.min(buffer.len());
+        if kept > 0 && from.is_null() {
+            return Err(CUDA_ERROR_INVALID_VALUE);
+        }
+        // SAFETY: the program gave that many bytes.
+        unsafe { std::ptr::copy_nonoverlapping(from, buffer.as_mut_ptr(), kept) };
+        return Ok(buffer);
+    }
+    if kernelParams.is_null() {
+        return if function.params.is_empty() { Ok(buffer) } else { Err(CUDA_ERROR_INVALID_VALUE) };
+    }
+    for (number, place) in function.params.iter().enumerate() {
+        // SAFETY: the array has an element for each parameter.
+        let from = unsafe { *kernelParams.add(number) }.cast::<u8>();
+        let to = buffer.get_mut(place.offset as usize..(place.offset + place.size) as usize);
+        let (Some(to), false) = (to, from.is_null()) else { return Err(CUDA_ERROR_INVALID_VALUE) };
+        // SAFETY: each element points to a value of its parameter's size.
+        unsafe { std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
+    }
+    Ok(buffer)
+}
+
+/// Pointer and size of parameters that come packed.
+///
+/// # Safety
+/// `extra` is a list of names and values that PARAM_END ends.
+unsafe fn packed(mut extra: *mut *mut c_void) -> Answer<(*const u8, usize)> {
+    let (mut from, mut size) = (std::ptr::null(), 0);
+    loop {
+        // SAFETY: the caller's promise.
+        let name = unsafe { *extra }.addr();
+        if name == PARAM_END {
+            return Ok((from, size));
+        }
+        // SAFETY: the caller's promise: a value follows the name.
+        let value = unsafe { *extra.add(1) };
+        match name {
+            PARAM_BUFFER_POINTER => from = value.cast::<u8>().cast_const(),
+            // SAFETY: the value points to the size.
+            PARAM_BUFFER_SIZE => size = unsafe { *value.cast::<usize>() },
+            _ => return Err(CUDA_ERROR_INVALID_VALUE),
+        }
+        // SAFETY: the caller's promise.
+        extra = unsafe { extra.add(2) };
+    }
+}
+
+pub unsafe fn cuLaunchKernel(
+    f: CUfunction,
+    gridDimX: u32,
+    gridDimY: u32,
+    gridDimZ: u32,
+    blockDimX: u32,
+    blockDimY: u32,
+    blockDimZ: u32,
+    sharedMemBytes: u32,
+    hStream: CUstream,
+    kernelParams: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> Answer {
+    let (grid, block) = ([gridDimX, gridDimY, gridDimZ], [blockDimX, blockDimY, blockDimZ]);
+    let shape = Shape { grid, block, shared: sharedMemBytes, cooperative: false };
+    // SAFETY: the same contract.
+    unsafe { launch(f, shape, hStream, kernelParams, extra) }
+}
+
+pub unsafe fn cuLaunchCooperativeKernel(
+    f: CUfunction,
+    gridDimX: u32,
+    gridDimY: u32,
+    gridDimZ: u32,
+    blockDimX: u32,
+    blockDimY: u32,
+    blockDimZ: u32,
+    sharedMemBytes: u32,
+    hStream: CUstream,
+    kernelParams: *mut *mut c_void,
+) -> Answer {
+    let (grid, block) = ([gridDimX, gridDimY, gridDimZ], [blockDimX, blockDimY, blockDimZ]);
+    let shape = Shape { grid, block, shared: sharedMemBytes, cooperative: true };
+    // SAFETY: the same contract.
+    unsafe { launch(f, shape, hStream, kernelParams, std::ptr::null_mut()) }
+}
+
+/// Whether the attributes ask for a cooperative launch; an error when they ask for what is not here.
+fn is_cooperative(attributes: &[CUlaunchAttribute]) -> Answer<bool> {
+    let mut cooperative = false;
+    for attribute in attributes {
+        let id = attribute.id;
+        let low = attribute.value[0] & 0xffff_ffff;
+        if id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE {
+            cooperative = low != 0;
+        }
+        let is_cluster = id.0 == CLUSTER_DIMENSION && (attribute.value[0] != 1 << 32 | 1 || attribute.value[1] & 0xffff_ffff != 1);
+        if is_cluster || UNSUPPORTED_ATTRIBUTES.contains(&id.0) {
+            return Err(CUDA_ERROR_NOT_SUPPORTED);
+        }
+    }
+    Ok(cooperative)
+}
+
+pub unsafe fn cuLaunchKernelEx(
+    config: *const CUlaunchConfig,
+    f: CUfunction,
+    kernelParams: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> Answer {
+    if config.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    // SAFETY: the caller passes a pointer to the structure.
+    let c = unsafe { *config };
+    let attributes = if c.attrs.is_null() || c.numAttrs == 0 {
+        &[]
+    } else {
+        // SAFETY: the caller passes an array of that length.
+        unsafe { std::slice::from_raw_parts(c.attrs, c.numAttrs as usize) }
+    };
+    let shape = Shape {
+        grid: [c.gridDimX, c.gridDimY, c.gridDimZ],
+        block: [c.blockDimX, c.blockDimY, c.blockDimZ],
+        shared: c.sharedMemBytes,
+        cooperative: is_cooperative(attributes)?,
+    };
+    // SAFETY: the same contract.
+    unsafe { launch(f, shape, c.hStream, kernelParams, extra) }
+}

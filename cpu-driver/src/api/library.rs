@@ -1,0 +1,195 @@
+//! Libraries: images loaded apart from any context. Each context gets a module of its own, made
+//! when something of the library is first used there.
+
+use super::module::{Options, function_handle, global, load_text, read_image, refused, unload};
+use super::{Answer, current, give, initialised, string};
+use crate::module::ImageError;
+use crate::module::image::ptx_text;
+use crate::objects::{KERNELS, Kernel, LIBRARIES, LIBRARY_KERNELS, Library, LibraryKernel};
+use crate::ptx;
+use paravane_protocol::cuda_types::{
+    CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_FOUND, CUdevice, CUdeviceptr, CUfunc_cache,
+    CUfunction, CUfunction_attribute, CUjit_option, CUkernel, CUlibrary, CUlibraryOption, CUmodule,
+};
+use std::ffi::{CString, c_char, c_void};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Checks a library's text and lists its kernels.
+fn open(text: String) -> Result<Library, ImageError> {
+    let tree = ptx::parse(&text)?;
+    let kernels = tree.functions.iter().filter(|function| function.is_entry && function.body.is_some());
+    let names = kernels.map(|function| function.name.to_owned()).collect();
+    Ok(Library { text, modules: Mutex::default(), kernels: Mutex::default(), names })
+}
+
+pub unsafe fn cuLibraryLoadData(
+    library: *mut CUlibrary,
+    code: *mut c_void,
+    jitOptions: *mut CUjit_option,
+    jitOptionsValues: *mut *mut c_void,
+    numJitOptions: u32,
+    _libraryOptions: *mut CUlibraryOption,
+    _libraryOptionValues: *mut *mut c_void,
+    _numLibraryOptions: u32,
+) -> Answer {
+    initialised()?;
+    if library.is_null() || code.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    // SAFETY: the caller passes arrays of `numJitOptions` elements.
+    let options = unsafe { Options::read(numJitOptions, jitOptions, jitOptionsValues) };
+    // SAFETY: the caller passes an image.
+    match unsafe { ptx_text(code.cast()) }.and_then(|text| open(text.into_owned())) {
+        Ok(opened) => give(library, CUlibrary(LIBRARIES.insert_with(|_| opened).0)),
+        Err(error) => {
+            options.tell(&error);
+            Err(refused(&error))
+        }
+    }
+}
+
+pub unsafe fn cuLibraryLoadFromFile(
+    library: *mut CUlibrary,
+    fileName: *const c_char,
+    jitOptions: *mut CUjit_option,
+    jitOptionsValues: *mut *mut c_void,
+    numJitOptions: u32,
+    libraryOptions: *mut CUlibraryOption,
+    libraryOptionValues: *mut *mut c_void,
+    numLibraryOptions: u32,
+) -> Answer {
+    // SAFETY: the caller passes a C string.
+    let mut bytes = read_image(unsafe { string(fileName) }?)?;
+    let code = bytes.as_mut_ptr().cast();
+    // SAFETY: the bytes outlive the call; the rest is the caller's.
+    unsafe {
+        cuLibraryLoadData(
+            library,
+            code,
+            jitOptions,
+            jitOptionsValues,
+            numJitOptions,
+            libraryOptions,
+            libraryOptionValues,
+            numLibraryOptions,
+        )
+    }
+}
+
+pub unsafe fn cuLibraryUnload(library: CUlibrary) -> Answer {
+    initialised()?;
+    let opened = LIBRARIES.remove(library.0).ok_or(CUDA_ERROR_INVALID_HANDLE)?;
+    LIBRARY_KERNELS.remove_where(|kernel| kernel.library == library.0);
+    for module in opened.modules.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        // A module whose context is gone is gone with it.
+        let _ = unload(*module);
+    }
+    Ok(())
+}
+
+fn library(handle: CUlibrary) -> Answer<Arc<Library>> {
+    initialised()?;
+    LIBRARIES.get(handle.0).ok_or(CUDA_ERROR_INVALID_HANDLE)
+}
+
+pub unsafe fn cuLibraryGetKernel(pKernel: *mut CUkernel, handle: CUlibrary, name: *const c_char) -> Answer {
+    let opened = library(handle)?;
+    // SAFETY: the caller passes a C string.
+    let name = unsafe { string(name) }?;
+    if !opened.names.iter().any(|known| known == name) {
+        return Err(CUDA_ERROR_NOT_FOUND);
+    }
+    let mut kernels = opened.kernels.lock().unwrap_or_else(PoisonError::into_inner);
+    let make = || LIBRARY_KERNELS.insert_with(|_| LibraryKernel { library: handle.0, name: CString::new(name).unwrap_or_default() }).0;
+    give(pKernel, CUkernel(*kernels.entry(name.to_owned()).or_insert_with(make)))
+}
+
+/// The library's module in the current context.
+fn module_here(handle: CUlibrary) -> Answer<u64> {
+    let opened = library(handle)?;
+    let context = current()?;
+    let key = context.handle ^ context.epoch.load(std::sync::atomic::Ordering::Relaxed) << 48;
+    let mut modules = opened.modules.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(module) = modules.get(&key) {
+        return Ok(*module);
+    }
+    let module = load_text(&context, &opened.text).map_err(|error| refused(&error))?;
+    modules.insert(key, module);
+    Ok(module)
+}
+
+pub unsafe fn cuLibraryGetModule(pMod: *mut CUmodule, handle: CUlibrary) -> Answer {
+    give(pMod, CUmodule(module_here(handle)?))
+}
+
+pub unsafe fn cuLibraryGetGlobal(dptr: *mut CUdeviceptr, bytes: *mut usize, handle: CUlibrary, name: *const c_char) -> Answer {
+    // SAFETY: the caller passes a C string.
+    global(module_here(handle)?, unsafe { string(name) }?, dptr, bytes)
+}
+
+pub unsafe fn cuLibraryGetKernelCount(count: *mut u32, lib: CUlibrary) -> Answer {
+    give(count, u32::try_from(library(lib)?.names.len()).unwrap_or(u32::MAX))
+}
+
+/// The CUfunction of a CUkernel in the current context.
+pub(super) fn function_of_kernel(kernel: u64) -> Answer<u64> {
+    let kernel = LIBRARY_KERNELS.get(kernel).ok_or(CUDA_ERROR_INVALID_HANDLE)?;
+    let name = kernel.name.to_str().map_err(|_| CUDA_ERROR_INVALID_HANDLE)?;
+    function_handle(module_here(CUlibrary(kernel.library))?, name)
+}
+
+/// The kernel that a CUfunction names, or a CUkernel passed for one.
+pub(super) fn kernel(handle: u64) -> Answer<Arc<Kernel>> {
+    match KERNELS.get(handle) {
+        Some(kernel) => Ok(kernel),
+        None => KERNELS.get(function_of_kernel(handle)?).ok_or(CUDA_ERROR_INVALID_HANDLE),
+    }
+}
+
+pub unsafe fn cuKernelGetFunction(pFunc: *mut CUfunction, kernel: CUkernel) -> Answer {
+    current()?;
+    give(pFunc, CUfunction(function_of_kernel(kernel.0)?))
+}
+
+pub unsafe fn cuKernelGetAttribute(pi: *mut i32, attrib: CUfunction_attribute, kernel: CUkernel, dev: CUdevice) -> Answer {
+    super::device(dev)?;
+    // SAFETY: the same contract.
+    unsafe { super::cuFuncGetAttribute(pi, attrib, CUfunction(kernel.0)) }
+}
+
+pub unsafe fn cuKernelSetAttribute(attrib: CUfunction_attribute, val: i32, kernel: CUkernel, dev: CUdevice) -> Answer {
+    super::device(dev)?;
+    // SAFETY: the same contract.
+    unsafe { super::cuFuncSetAttribute(CUfunction(kernel.0), attrib, val) }
+}
+
+pub unsafe fn cuKernelSetCacheConfig(kernel: CUkernel, config: CUfunc_cache, dev: CUdevice) -> Answer {
+    super::device(dev)?;
+    // SAFETY: the same contract.
+    unsafe { super::cuFuncSetCacheConfig(CUfunction(kernel.0), config) }
+}
+
+/// The text lives as long as the library.
+pub unsafe fn cuKernelGetName(name: *mut *const c_char, hfunc: CUkernel) -> Answer {
+    initialised()?;
+    match LIBRARY_KERNELS.get(hfunc.0) {
+        Some(kernel) => give(name, kernel.name.as_ptr()),
+        None => give(name, kernel(hfunc.0)?.name.as_ptr()),
+    }
+}
+
+pub unsafe fn cuKernelGetParamInfo(
+    kernel: CUkernel,
+    paramIndex: usize,
+    paramOffset: *mut usize,
+    paramSize: *mut usize,
+) -> Answer {
+    // SAFETY: the same contract.
+    unsafe { super::cuFuncGetParamInfo(CUfunction(kernel.0), paramIndex, paramOffset, paramSize) }
+}
+
+pub unsafe fn cuKernelGetLibrary(pLib: *mut CUlibrary, kernel: CUkernel) -> Answer {
+    initialised()?;
+    give(pLib, CUlibrary(LIBRARY_KERNELS.get(kernel.0).ok_or(CUDA_ERROR_INVALID_HANDLE)?.library))
+}
+

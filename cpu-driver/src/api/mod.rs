@@ -1,0 +1,157 @@
+//! What CUDA's functions do here, one file per family, under CUDA's names. `exports` makes the C
+//! symbols of them from the API table.
+#![allow(unsafe_code, reason = "arguments are pointers that a C program passes")]
+#![allow(non_snake_case, reason = "CUDA's names")]
+#![allow(clippy::missing_safety_doc, reason = "one contract for all: arguments as the CUDA driver API demands them")]
+#![allow(clippy::too_many_arguments, reason = "CUDA's prototypes")]
+
+mod context;
+mod copy;
+mod device;
+mod event;
+mod exports;
+mod function;
+mod init;
+mod launch;
+mod library;
+mod memory;
+mod memset;
+mod module;
+mod occupancy;
+mod primary;
+mod proc_address;
+mod stream;
+
+pub use context::*;
+pub use copy::*;
+pub use device::*;
+pub use event::*;
+pub use exports::table;
+pub use function::*;
+pub use init::*;
+pub use launch::*;
+pub use library::*;
+pub use memory::*;
+pub use memset::*;
+pub use module::*;
+pub use occupancy::*;
+pub use primary::*;
+pub use proc_address::*;
+pub use stream::*;
+
+use crate::context::{Context, legacy_stream, per_thread_stream, with_current};
+use crate::objects::STREAMS;
+use crate::stream::Stream;
+use paravane_protocol::cuda_types::{
+    CU_STREAM_LEGACY, CU_STREAM_PER_THREAD, CUDA_ERROR_CONTEXT_IS_DESTROYED, CUDA_ERROR_INVALID_CONTEXT,
+    CUDA_ERROR_INVALID_DEVICE, CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_INITIALIZED,
+    CUdevice, CUresult, CUstream,
+};
+use std::cell::Cell;
+use std::ffi::{CStr, c_char};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What every function answers: Ok is CUDA_SUCCESS.
+pub type Answer<T = ()> = Result<T, CUresult>;
+
+static INITIALISED: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// Set while a `_ptds` or `_ptsz` variant runs: the NULL stream is the thread's own.
+    static PER_THREAD_DEFAULT: Cell<bool> = const { Cell::new(false) };
+}
+
+fn initialised() -> Answer {
+    if INITIALISED.load(Ordering::Relaxed) { Ok(()) } else { Err(CUDA_ERROR_NOT_INITIALIZED) }
+}
+
+/// Fails as a context does that was destroyed or that a kernel has failed in.
+fn usable(context: &Context) -> Answer {
+    if context.is_dead.load(Ordering::Relaxed) {
+        return Err(CUDA_ERROR_CONTEXT_IS_DESTROYED);
+    }
+    context.failure().map_or(Ok(()), Err)
+}
+
+/// The current context, which must be there and not failed.
+fn current() -> Answer<Arc<Context>> {
+    look_at_current(|context| Ok(Arc::clone(context)))
+}
+
+fn look_at_current<R>(look: impl FnOnce(&Arc<Context>) -> Answer<R>) -> Answer<R> {
+    with_current(|context| match context {
+        Some(context) => {
+            usable(context)?;
+            look(context)
+        }
+        None => {
+            initialised()?;
+            Err(CUDA_ERROR_INVALID_CONTEXT)
+        }
+    })
+}
+
+/// The stream that a handle means for the calling thread.
+fn stream(handle: CUstream) -> Answer<Arc<Stream>> {
+    let per_thread = PER_THREAD_DEFAULT.get();
+    match handle {
+        CUstream(0) if per_thread => look_at_current(|context| Ok(per_thread_stream(context))),
+        CUstream(0) | CU_STREAM_LEGACY => look_at_current(|context| Ok(legacy_stream(context))),
+        CU_STREAM_PER_THREAD => look_at_current(|context| Ok(per_thread_stream(context))),
+        CUstream(number) => {
+            let stream = STREAMS.get(number).ok_or(CUDA_ERROR_INVALID_HANDLE)?;
+            usable(&stream.context)?;
+            Ok(stream)
+        }
+    }
+}
+
+fn device(device: CUdevice) -> Answer {
+    initialised()?;
+    if device == CUdevice(0) { Ok(()) } else { Err(CUDA_ERROR_INVALID_DEVICE) }
+}
+
+/// Writes a result through a pointer that must not be NULL.
+fn give<T>(to: *mut T, value: T) -> Answer {
+    if to.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    // SAFETY: the caller of the CUDA function gives a pointer to the result's type.
+    unsafe { to.write(value) };
+    Ok(())
+}
+
+/// As `give`, where the caller may decline.
+fn give_optional<T>(to: *mut T, value: T) {
+    if !to.is_null() {
+        // SAFETY: as in `give`.
+        unsafe { to.write(value) }
+    }
+}
+
+/// A string argument.
+///
+/// # Safety
+/// `text` is NULL or NUL-terminated.
+unsafe fn string<'a>(text: *const c_char) -> Answer<&'a str> {
+    if text.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { CStr::from_ptr(text) }.to_str().map_err(|_| CUDA_ERROR_INVALID_VALUE)
+}
+
+/// Copies `text` with its NUL into a buffer of `length` bytes, cut where it does not fit.
+fn give_string(to: *mut c_char, length: i32, text: &str) -> Answer {
+    let length = usize::try_from(length).ok().filter(|&n| n > 0).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    if to.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let kept = text.len().min(length - 1);
+    // SAFETY: the caller gives a buffer of `length` bytes.
+    unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), to.cast(), kept) };
+    // SAFETY: as above; kept < length.
+    unsafe { to.add(kept).write(0) };
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! Streams, and host functions on them.
+
+use super::{Answer, current, give, stream};
+use crate::objects::{EVENTS, STREAMS};
+use crate::stream::host::Callback;
+use crate::stream::task::Work;
+use crate::stream::{Kind, Stream};
+use paravane_protocol::cuda_types::{
+    CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_READY, CUcontext, CUevent, CUhostFn, CUstream,
+    CUstreamCallback,
+};
+use std::ffi::c_void;
+
+const NON_BLOCKING: u32 = 1;
+/// Lower numbers are more urgent; 0 is the least.
+pub(super) const GREATEST_PRIORITY: i32 = -5;
+
+pub unsafe fn cuStreamCreate(phStream: *mut CUstream, Flags: u32) -> Answer {
+    // SAFETY: the same contract.
+    unsafe { cuStreamCreateWithPriority(phStream, Flags, 0) }
+}
+
+pub unsafe fn cuStreamCreateWithPriority(phStream: *mut CUstream, flags: u32, priority: i32) -> Answer {
+    let context = current()?;
+    if flags & !NON_BLOCKING != 0 || phStream.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let kind = if flags & NON_BLOCKING != 0 { Kind::NonBlocking } else { Kind::Blocking };
+    let priority = priority.clamp(GREATEST_PRIORITY, 0);
+    let (handle, stream) = STREAMS.insert_with(|_| Stream::new(&context, kind, flags, priority));
+    context.add_stream(&stream);
+    give(phStream, CUstream(handle))
+}
+
+/// Work that is on the stream still runs: its tasks hold the stream.
+pub unsafe fn cuStreamDestroy_v2(hStream: CUstream) -> Answer {
+    STREAMS.remove(hStream.0).map(|_| ()).ok_or(CUDA_ERROR_INVALID_HANDLE)
+}
+
+pub unsafe fn cuStreamQuery(hStream: CUstream) -> Answer {
+    let stream = stream(hStream)?;
+    let is_done = stream.query();
+    stream.context.failure().map_or(Ok(()), Err)?;
+    if is_done { Ok(()) } else { Err(CUDA_ERROR_NOT_READY) }
+}
+
+pub unsafe fn cuStreamSynchronize(hStream: CUstream) -> Answer {
+    let stream = stream(hStream)?;
+    stream.synchronize();
+    stream.context.failure().map_or(Ok(()), Err)
+}
+
+pub unsafe fn cuStreamWaitEvent(hStream: CUstream, hEvent: CUevent, _Flags: u32) -> Answer {
+    let stream = stream(hStream)?;
+    let event = EVENTS.get(hEvent.0).ok_or(CUDA_ERROR_INVALID_HANDLE)?;
+    if let Some(task) = event.pending() {
+        stream.enqueue(Work::Nothing, Some(task));
+    }
+    Ok(())
+}
+
+pub unsafe fn cuStreamGetPriority(hStream: CUstream, priority: *mut i32) -> Answer {
+    give(priority, stream(hStream)?.priority)
+}
+
+pub unsafe fn cuStreamGetFlags(hStream: CUstream, flags: *mut u32) -> Answer {
+    give(flags, stream(hStream)?.flags)
+}
+
+pub unsafe fn cuStreamGetId(hStream: CUstream, streamId: *mut u64) -> Answer {
+    give(streamId, stream(hStream)?.id)
+}
+
+pub unsafe fn cuStreamGetCtx(hStream: CUstream, pctx: *mut CUcontext) -> Answer {
+    give(pctx, CUcontext(stream(hStream)?.context.handle))
+}
+
+pub unsafe fn cuLaunchHostFunc(hStream: CUstream, func: CUhostFn, userData: *mut c_void) -> Answer {
+    let stream = stream(hStream)?;
+    if func.is_none() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    stream.enqueue(Work::Host(Callback::Function(func, userData.expose_provenance())), None);
+    Ok(())
+}
+
+pub unsafe fn cuStreamAddCallback(
+    hStream: CUstream,
+    callback: CUstreamCallback,
+    userData: *mut c_void,
+    flags: u32,
+) -> Answer {
+    let stream = stream(hStream)?;
+    if callback.is_none() || flags != 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    stream.enqueue(Work::Host(Callback::Stream(callback, hStream, userData.expose_provenance())), None);
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! Contexts: whose streams, memory and failure. The stack of current contexts is each thread's own.
+
+use crate::exec::fault::{Fault, FaultKind};
+use crate::memory::arena;
+use crate::registry::Registry;
+use crate::stream::{Kind, Stream, executor};
+use paravane_protocol::cuda_types::{
+    CUDA_ERROR_ASSERT, CUDA_ERROR_ILLEGAL_ADDRESS, CUDA_ERROR_ILLEGAL_INSTRUCTION, CUDA_ERROR_LAUNCH_FAILED,
+    CUDA_ERROR_MISALIGNED_ADDRESS, CUresult,
+};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+pub struct Context {
+    /// Its handle, and the number under which its memory is filed.
+    pub handle: u64,
+    pub flags: AtomicU32,
+    pub is_primary: bool,
+    pub id: u64,
+    /// Tasks that are not done: in all streams, in the legacy and blocking ones, in the legacy one.
+    pub pending: AtomicU64,
+    pub pending_blocking: AtomicU64,
+    pub pending_legacy: AtomicU64,
+    /// Held while a task is put on any of its streams.
+    pub order: Mutex<()>,
+    /// The CUresult that every call answers since a kernel failed; 0 while none has.
+    failure: AtomicU32,
+    /// Times that it was cleared.
+    pub epoch: AtomicU64,
+    /// Destroyed, or the primary one and not retained.
+    pub is_dead: AtomicBool,
+    pub stack_limit: AtomicUsize,
+    pub printf_limit: AtomicUsize,
+    pub heap_limit: AtomicUsize,
+    pub cache_config: AtomicU32,
+    streams: Mutex<Vec<Weak<Stream>>>,
+    legacy: Mutex<Option<Arc<Stream>>>,
+}
+
+pub static CONTEXTS: Registry<Context> = Registry::new(1);
+
+thread_local! {
+    static STACK: RefCell<Vec<Arc<Context>>> = const { RefCell::new(Vec::new()) };
+    static PER_THREAD: RefCell<HashMap<(u64, u64), Arc<Stream>>> = RefCell::new(HashMap::new());
+}
+
+impl Context {
+    /// A new context.
+    pub fn create(flags: u32, is_primary: bool) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        CONTEXTS.insert_with(|handle| Self::new(handle, id, flags, is_primary)).1
+    }
+
+    fn new(handle: u64, id: u64, flags: u32, is_primary: bool) -> Self {
+        Self {
+            handle,
+            flags: AtomicU32::new(flags),
+            is_primary,
+            id,
+            pending: AtomicU64::new(0),
+            pending_blocking: AtomicU64::new(0),
+            pending_legacy: AtomicU64::new(0),
+            order: Mutex::new(()),
+            failure: AtomicU32::new(0),
+            epoch: AtomicU64::new(0),
+            is_dead: AtomicBool::new(false),
+            stack_limit: AtomicUsize::new(1024),
+            printf_limit: AtomicUsize::new(1 << 20),
+            heap_limit: AtomicUsize::new(8 << 20),
+            cache_config: AtomicU32::new(0),
+            streams: Mutex::default(),
+            legacy: Mutex::default(),
+        }
+    }
+
+    /// The failure that every call answers, if a kernel has failed.
+    pub fn failure(&self) -> Option<CUresult> {
+        match self.failure.load(Ordering::Acquire) {
+            0 => None,
+            code => Some(CUresult(code)),
+        }
+    }
+
+    /// Makes the context fail for good; the first fault counts.
+    pub fn fail(&self, fault: &Fault) {
+        let code = match fault.kind {
+            FaultKind::IllegalAddress | FaultKind::StackOverflow => CUDA_ERROR_ILLEGAL_ADDRESS,
+            FaultKind::MisalignedAddress => CUDA_ERROR_MISALIGNED_ADDRESS,
+            FaultKind::IllegalInstruction => CUDA_ERROR_ILLEGAL_INSTRUCTION,
+            FaultKind::Assert => CUDA_ERROR_ASSERT,
+            FaultKind::LaunchFailed => CUDA_ERROR_LAUNCH_FAILED,
+        };
+        crate::report::fault(code, fault);
+        let _ = self.failure.compare_exchange(0, code.0, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// The interpreter itself failed.
+    pub fn fail_internal(&self) {
+        log::error!("the interpreter failed; its context is lost");
+        let code = CUDA_ERROR_LAUNCH_FAILED.0;
+        let _ = self.failure.compare_exchange(0, code, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// The legacy default stream, if anything ever used it.
+    pub fn legacy(&self) -> Option<Arc<Stream>> {
+        self.legacy.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Files a stream, so that the legacy default stream finds it.
+    pub fn add_stream(&self, stream: &Arc<Stream>) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.retain(|stream| stream.strong_count() > 0);
+        streams.push(Arc::downgrade(stream));
+    }
+
+    /// Streams that live, the legacy one excepted.
+    pub fn streams(&self) -> Vec<Arc<Stream>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Waits for everything on all streams.
+    pub fn synchronize(self: &Arc<Self>) {
+        if self.pending.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let all: Vec<Arc<Stream>> = self.streams().into_iter().chain(self.legacy()).collect();
+        for stream in all {
+            if let Some(task) = stream.last() {
+                executor::wait(&task);
+            }
+        }
+    }
+
+    /// Gives everything back that the context holds; its handle stays.
+    pub fn clear(self: &Arc<Self>) {
+        self.synchronize();
+        crate::objects::remove_context(self.handle);
+        arena().release_context(self.handle);
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.legacy.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.epoch.fetch_add(1, Ordering::Relaxed);
+        self.failure.store(0, Ordering::Release);
+    }
+}
+
+/// The legacy default stream of `context`.
+pub fn legacy_stream(context: &Arc<Context>) -> Arc<Stream> {
+    let mut legacy = context.legacy.lock().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(legacy.get_or_insert_with(|| Arc::new(Stream::new(context, Kind::Legacy, 0, 0))))
+}
+
+/// The calling thread's default stream of `context`.
+pub fn per_thread_stream(context: &Arc<Context>) -> Arc<Stream> {
+    PER_THREAD.with_borrow_mut(|streams| {
+        let stream = streams.entry((context.id, context.epoch.load(Ordering::Relaxed))).or_insert_with(|| {
+            let stream = Arc::new(Stream::new(context, Kind::Blocking, 0, 0));
+            context.add_stream(&stream);
+            stream
+        });
+        Arc::clone(stream)
+    })
+}
+
+/// The calling thread's current context.
+pub fn current() -> Option<Arc<Context>> {
+    STACK.with_borrow(|stack| stack.last().cloned())
+}
+
+/// Looks at the current context without taking a share in it.
+pub fn with_current<R>(look: impl FnOnce(Option<&Arc<Context>>) -> R) -> R {
+    STACK.with_borrow(|stack| look(stack.last()))
+}
+
+/// Replaces the top of the stack, or takes it away.
+pub fn set_current(context: Option<Arc<Context>>) {
+    STACK.with_borrow_mut(|stack| {
+        stack.pop();
+        stack.extend(context);
+    });
+}
+
+pub fn push(context: Arc<Context>) {
+    STACK.with_borrow_mut(|stack| stack.push(context));
+}
+
+pub fn pop() -> Option<Arc<Context>> {
+    STACK.with_borrow_mut(Vec::pop)
+}

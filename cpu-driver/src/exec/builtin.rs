@@ -1,0 +1,139 @@
+//! Functions that a device's runtime gives to kernels: formatted output and failed assertions.
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    clippy::cast_possible_truncation,
+    reason = "argument bytes are read one after the other; C's conversions truncate"
+)]
+
+use super::address::generic_bytes;
+use super::fault::FaultKind;
+use super::function::{Argument, Builtin, CallSite};
+use super::op::Op;
+use super::sync::each;
+use super::warp::Warp;
+use std::io::Write;
+
+/// Longest string that a kernel's output may name.
+const STRING_MAX: u64 = 4096;
+
+/// Runs a built-in for the active lanes.
+///
+/// # Safety
+/// As `Run`; `site` is the call site of the operation.
+pub unsafe fn run(w: &mut Warp, at: *const Op, which: Builtin, site: &CallSite) -> *const Op {
+    match which {
+        Builtin::Vprintf => {
+            let mut text = Vec::new();
+            for lane in each(w.mask) {
+                // SAFETY: the caller's promise.
+                let (format, arguments) = unsafe { (argument(w, site, 0, lane), argument(w, site, 1, lane)) };
+                print(w, lane as u32, format, arguments, &mut text);
+            }
+            // A kernel's output is lost when nobody reads the process's.
+            let _ = std::io::stdout().write_all(&text);
+            let _ = std::io::stdout().flush();
+            // SAFETY: a call is never a function's last operation.
+            unsafe { at.add(1) }
+        }
+        Builtin::AssertFail => {
+            let lane = w.mask.trailing_zeros();
+            // SAFETY: the caller's promise.
+            let (message, file) = unsafe { (argument(w, site, 0, lane as usize), argument(w, site, 1, lane as usize)) };
+            // SAFETY: the caller's promise.
+            let line = unsafe { argument(w, site, 2, lane as usize) } as u32;
+            let what = format!("{}:{line}: assertion `{}` failed", string(w, lane, file), string(w, lane, message));
+            // SAFETY: `Run`'s contract.
+            w.fail(FaultKind::Assert, unsafe { &*at }, lane, 0, &what)
+        }
+    }
+}
+
+/// Argument number `index` of the call, of up to eight bytes.
+///
+/// # Safety
+/// `site` is the call site in the current frame's function.
+unsafe fn argument(w: &Warp, site: &CallSite, index: usize, lane: usize) -> u64 {
+    let mut bytes = [0u8; 8];
+    // SAFETY: decode placed the argument inside the frame.
+    unsafe {
+        let (from, size) = match site.arguments.get(index) {
+            Some(Argument::Local { here, size, .. }) => {
+                let base = w.frames[w.frame as usize].local_base + here;
+                (w.local.add(lane * w.local_stride as usize + base as usize), *size)
+            }
+            Some(Argument::Slot { slot, size, .. }) => (w.lanes::<u8>(*slot).add(lane * *size as usize), *size),
+            None => return 0,
+        };
+        std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), (size as usize).min(8));
+    }
+    u64::from_le_bytes(bytes)
+}
+
+fn read<const N: usize>(w: &Warp, lane: u32, address: u64) -> [u8; N] {
+    let mut bytes = [0; N];
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        if let Some(from) = generic_bytes(w, lane, address + i as u64, 1) {
+            // SAFETY: `generic_bytes` checked the address.
+            *byte = unsafe { from.read() };
+        }
+    }
+    bytes
+}
+
+fn string(w: &Warp, lane: u32, address: u64) -> String {
+    let bytes: Vec<u8> = (0..STRING_MAX).map(|i| read::<1>(w, lane, address + i)[0]).take_while(|&b| b != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// C's printf: each conversion takes its argument from the packed buffer at `arguments`.
+fn print(w: &Warp, lane: u32, format: u64, arguments: u64, out: &mut Vec<u8>) {
+    let format = string(w, lane, format);
+    let mut at = arguments;
+    let mut rest = format.as_str();
+    while let Some(percent) = rest.find('%') {
+        out.extend_from_slice(&rest.as_bytes()[..percent]);
+        rest = &rest[percent..];
+        if let Some(after) = rest.strip_prefix("%%") {
+            out.push(b'%');
+            rest = after;
+            continue;
+        }
+        let is_end = |c: char| c.is_ascii_alphabetic() && !matches!(c, 'l' | 'h' | 'z' | 'j' | 't');
+        let Some(end) = rest.find(is_end) else { break };
+        let (specification, after) = rest.split_at(end + 1);
+        rest = after;
+        let wide = specification.contains(['l', 'z', 'j', 't']) || specification.ends_with(['s', 'p', 'f', 'e', 'g', 'E', 'G', 'a', 'F']);
+        let size = if wide { 8 } else { 4 };
+        at = at.next_multiple_of(size);
+        let bits = if wide {
+            u64::from_le_bytes(read::<8>(w, lane, at))
+        } else {
+            u64::from(u32::from_le_bytes(read::<4>(w, lane, at)))
+        };
+        at += size;
+        let text = if specification.ends_with('s') { string(w, lane, bits) } else { String::new() };
+        convert(specification, bits, wide, &text, out);
+    }
+    out.extend_from_slice(rest.as_bytes());
+}
+
+/// One conversion, done by the C library so that flags and widths mean what they mean in C.
+fn convert(specification: &str, bits: u64, wide: bool, text: &str, out: &mut Vec<u8>) {
+    let mut buffer = vec![0u8; 512 + text.len()];
+    let (Ok(format), Ok(text)) = (std::ffi::CString::new(specification), std::ffi::CString::new(text)) else { return };
+    let (to, size, format) = (buffer.as_mut_ptr().cast(), buffer.len(), format.as_ptr());
+    // SAFETY: snprintf writes at most `size` bytes; the argument has the type that the one
+    // conversion in `format` asks for, and `*` widths, which would ask for more, end in `else`.
+    let written = unsafe {
+        match specification.chars().last() {
+            _ if specification.contains('*') => 0,
+            Some('d' | 'i' | 'u' | 'x' | 'X' | 'o' | 'p') if wide => libc::snprintf(to, size, format, bits),
+            Some('d' | 'i' | 'u' | 'x' | 'X' | 'o' | 'c') => libc::snprintf(to, size, format, bits as u32),
+            Some('f' | 'F' | 'e' | 'E' | 'g' | 'G' | 'a' | 'A') => libc::snprintf(to, size, format, f64::from_bits(bits)),
+            Some('s') => libc::snprintf(to, size, format, text.as_ptr()),
+            _ => 0,
+        }
+    };
+    buffer.truncate(usize::try_from(written).unwrap_or(0).min(size - 1));
+    out.extend_from_slice(&buffer);
+}

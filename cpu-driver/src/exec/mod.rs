@@ -1,0 +1,24 @@
+//! Executes decoded PTX. A launch is a `Grid`; the executor's threads make a `Cta` each and run it;
+//! a CTA runs its warps; a warp runs operations on 32 lanes at a time.
+#![allow(
+    unsafe_code,
+    reason = "registers, shared and device memory are raw bytes that operations address by decoded offsets"
+)]
+
+pub mod access;
+pub mod address;
+pub mod atomic;
+pub mod barrier;
+pub mod builtin;
+pub mod call;
+pub mod control;
+pub mod cta;
+pub mod fault;
+pub mod float;
+pub mod frame;
+pub mod function;
+pub mod grid;
+pub mod lanes;
+pub mod op;
+pub mod sync;
+pub mod warp;

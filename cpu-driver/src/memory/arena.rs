@@ -1,0 +1,219 @@
+//! The reserved stretch of address space that device memory is cut from. Pages are committed by
+//! the kernel as they are touched, so an idle process holds none; the budget is counted here.
+
+use super::heap::Heap;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+/// Bounds are checked in units of this many bytes; real allocators round like this.
+pub const GRANULE: u64 = 512;
+/// Where the arena goes if the place is free: a window that guest processes leave alone, so that a
+/// device pointer means nothing else in the process that holds it.
+const WINDOWS: [u64; 3] = [0x0300_0000_0000, 0x0500_0000_0000, 0x0700_0000_0000];
+const DEFAULT_SIZE: u64 = 8 << 30;
+/// Freed ranges of at least this size are given back to the system at once.
+const RETURN_SIZE: u64 = 1 << 20;
+
+/// Who owns an allocation and what sort it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// Number of the context; 0 for none.
+    pub context: u64,
+    /// cuMemHostAlloc's flags when it is host memory.
+    pub host_flags: Option<u32>,
+    pub managed: bool,
+    /// The size that was asked for.
+    pub size: u64,
+}
+
+struct State {
+    heap: Heap,
+    owners: HashMap<u64, Owner>,
+}
+
+pub struct Arena {
+    base: u64,
+    /// Device and host memory together: half each, so that pinned memory never takes the device's.
+    size: u64,
+    device_size: u64,
+    granules: *const AtomicU8,
+    device_used: AtomicU64,
+    state: Mutex<State>,
+}
+
+// SAFETY: the mapping is never unmapped, its marks are atomics, and the rest is behind a lock.
+unsafe impl Send for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Arena {}
+
+static ARENA: LazyLock<Arena> = LazyLock::new(Arena::new);
+
+/// The process's device memory.
+pub fn arena() -> &'static Arena {
+    &ARENA
+}
+
+/// `PARAVANE_CPU_MEMORY`: bytes, or a number with K, M or G; else 8 GiB or half of RAM.
+fn configured_size() -> u64 {
+    let asked = std::env::var("PARAVANE_CPU_MEMORY").ok().and_then(|text| {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = match text.get(digits.len()..)?.to_ascii_uppercase().as_str() {
+            "" => 1,
+            "K" => 1 << 10,
+            "M" => 1 << 20,
+            "G" => 1 << 30,
+            _ => return None,
+        };
+        digits.parse::<u64>().ok()?.checked_mul(unit)
+    });
+    let size = asked.unwrap_or_else(|| DEFAULT_SIZE.min(physical_memory() / 2));
+    size.clamp(1 << 20, 1 << 40).next_multiple_of(2 << 20)
+}
+
+fn physical_memory() -> u64 {
+    // SAFETY: sysconf reads no memory of ours.
+    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    // SAFETY: as above.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(page).unwrap_or(0)).max(64 << 20)
+}
+
+/// Reserves `size` bytes, at `hint` exactly or anywhere when it is 0.
+fn reserve(hint: u64, size: u64) -> Option<u64> {
+    let fixed = if hint == 0 { 0 } else { libc::MAP_FIXED_NOREPLACE };
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | fixed;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let length = usize::try_from(size).ok()?;
+    // SAFETY: an anonymous mapping; NOREPLACE never touches one that exists.
+    let at = unsafe { libc::mmap(std::ptr::with_exposed_provenance_mut(hint as usize), length, protection, flags, -1, 0) };
+    (at != libc::MAP_FAILED).then(|| at.expose_provenance() as u64)
+}
+
+impl Arena {
+    fn new() -> Self {
+        let device_size = configured_size();
+        let size = device_size * 2;
+        let base = WINDOWS.iter().find_map(|&hint| reserve(hint, size)).or_else(|| reserve(0, size));
+        let granules = reserve(0, size / GRANULE);
+        let (Some(base), Some(granules)) = (base, granules) else {
+            log::error!("no address space for {size} bytes of device memory");
+            return Self::with(0, 0, 0, std::ptr::null());
+        };
+        Self::with(base, size, device_size, std::ptr::with_exposed_provenance(granules as usize))
+    }
+
+    fn with(base: u64, size: u64, device_size: u64, granules: *const AtomicU8) -> Self {
+        let state = State { heap: Heap::new(size), owners: HashMap::new() };
+        Self { base, size, device_size, granules, device_used: AtomicU64::new(0), state: Mutex::new(state) }
+    }
+
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Bytes of device memory in all.
+    pub fn device_size(&self) -> u64 {
+        self.device_size
+    }
+
+    /// Bytes of device memory that are not allocated.
+    pub fn device_free(&self) -> u64 {
+        self.device_size - self.device_used.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn granules(&self) -> *const AtomicU8 {
+        self.granules
+    }
+
+    fn mark(&self, offset: u64, size: u64, value: u8) {
+        let first = std::ptr::with_exposed_provenance_mut::<u8>(self.granules.expose_provenance());
+        let (start, count) = ((offset / GRANULE) as usize, (size / GRANULE) as usize);
+        // SAFETY: the range lies in the arena, which has a mark for every granule; readers use
+        // single atomic loads and get the old or the new mark.
+        unsafe { first.add(start).write_bytes(value, count) }
+    }
+
+    /// Allocates for `owner`; None when the memory is spent. Device memory counts against the
+    /// device's size, host memory against the arena's other half.
+    pub fn allocate(&self, owner: Owner) -> Option<u64> {
+        let size = owner.size.max(1).checked_next_multiple_of(GRANULE)?;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_device = owner.host_flags.is_none();
+        let used = self.device_used.load(Ordering::Relaxed);
+        if is_device && size > self.device_size - used {
+            return None;
+        }
+        // Host memory begins on a page of its own, as programs expect of pinned memory.
+        let offset = state.heap.allocate(size, if is_device { GRANULE } else { 4096 })?;
+        if is_device {
+            self.device_used.store(used + size, Ordering::Relaxed);
+        }
+        self.mark(offset, size, 1);
+        state.owners.insert(offset, owner);
+        Some(self.base + offset)
+    }
+
+    /// Frees what starts at `address`; None when nothing does. No launch may still use it.
+    pub fn release(&self, address: u64) -> Option<Owner> {
+        let offset = address.wrapping_sub(self.base);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = state.owners.remove(&offset)?;
+        let size = state.heap.release(offset)?;
+        self.mark(offset, size, 0);
+        if owner.host_flags.is_none() {
+            self.device_used.fetch_sub(size, Ordering::Relaxed);
+        }
+        if size >= RETURN_SIZE {
+            self.return_pages(address, size);
+        }
+        Some(owner)
+    }
+
+    /// Frees everything of one context.
+    pub fn release_context(&self, context: u64) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_context = |(&offset, owner): (&u64, &Owner)| (owner.context == context).then_some(self.base + offset);
+        let all: Vec<u64> = state.owners.iter().filter_map(of_context).collect();
+        drop(state);
+        for address in all {
+            self.release(address);
+        }
+    }
+
+    fn return_pages(&self, address: u64, size: u64) {
+        let start = address.next_multiple_of(4096);
+        let length = usize::try_from((address + size) / 4096 * 4096 - start).unwrap_or(0);
+        let at = std::ptr::with_exposed_provenance_mut(start as usize);
+        // SAFETY: whole pages of a range that nobody owns any more.
+        if unsafe { libc::madvise(at, length, libc::MADV_DONTNEED) } != 0 {
+            log::warn!("freed device memory stays resident: {}", std::io::Error::last_os_error());
+        }
+    }
+
+    /// Start and owner of the allocation that holds `address`.
+    pub fn find(&self, address: u64) -> Option<(u64, Owner)> {
+        let offset = address.wrapping_sub(self.base);
+        if offset >= self.size {
+            return None;
+        }
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (start, _) = state.heap.find(offset)?;
+        state.owners.get(&start).map(|owner| (self.base + start, *owner))
+    }
+
+    /// Whether every granule of the range is allocated.
+    pub fn holds(&self, address: u64, size: u64) -> bool {
+        let offset = address.wrapping_sub(self.base);
+        if offset >= self.size || size > self.size - offset {
+            return false;
+        }
+        let (first, last) = (offset / GRANULE, (offset + size.max(1) - 1) / GRANULE);
+        // SAFETY: there is a mark for every granule of the arena.
+        (first..=last).all(|i| unsafe { &*self.granules.add(i as usize) }.load(Ordering::Relaxed) != 0)
+    }
+}

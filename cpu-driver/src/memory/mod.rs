@@ -1,0 +1,68 @@
+//! Device memory: one stretch of host address space that is reserved, not committed; a device
+//! pointer is a host address inside it. `arena` maps it and marks what is allocated, `heap` hands
+//! out ranges, `registered` knows host ranges that kernels may touch too.
+#![allow(unsafe_code, reason = "maps memory and copies to and from device pointers")]
+
+mod arena;
+mod heap;
+mod registered;
+
+pub use arena::{Arena, GRANULE, Owner, arena};
+pub use registered::{Range, Ranges, register, registered, snapshot, unregister};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// Generic addresses of the windows that are not global memory, above every host address.
+pub const SHARED_BASE: u64 = 1 << 48;
+pub const LOCAL_BASE: u64 = 2 << 48;
+pub const PARAM_BASE: u64 = 3 << 48;
+pub const FUNCTION_BASE: u64 = 4 << 48;
+/// Bits of an address that say which window it is in.
+pub const WINDOW_MASK: u64 = 0xffff << 48;
+
+/// What a launch may touch: the arena, and the host ranges registered when it was made.
+#[derive(Clone)]
+pub struct View {
+    pub base: u64,
+    pub size: u64,
+    pub granules: *const AtomicU8,
+    pub ranges: Arc<[Range]>,
+}
+
+// SAFETY: the arena is mapped for the life of the process.
+unsafe impl Send for View {}
+// SAFETY: as above; the granule marks are atomics.
+unsafe impl Sync for View {}
+
+impl View {
+    /// The present view.
+    pub fn now() -> Self {
+        let arena = arena();
+        Self { base: arena.base(), size: arena.size(), granules: arena.granules(), ranges: snapshot() }
+    }
+
+    /// Whether `size` bytes at `address`, all in one granule, are allocated.
+    #[inline(always)]
+    pub fn holds(&self, address: u64, size: u64) -> bool {
+        let offset = address.wrapping_sub(self.base);
+        if offset < self.size {
+            // SAFETY: there is a mark for every granule of the arena.
+            let mark = unsafe { &*self.granules.add((offset / GRANULE) as usize) };
+            return mark.load(Ordering::Relaxed) != 0;
+        }
+        self.holds_registered(address, size)
+    }
+
+    #[cold]
+    fn holds_registered(&self, address: u64, size: u64) -> bool {
+        self.ranges.iter().any(|range| range.holds(address, size))
+    }
+}
+
+/// Writes bytes at a device address that the caller allocated.
+pub fn write(address: u64, bytes: &[u8]) {
+    let to = std::ptr::with_exposed_provenance_mut(address as usize);
+    // SAFETY: the range is allocated, and never behind a reference.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+}

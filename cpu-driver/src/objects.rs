@@ -1,0 +1,70 @@
+//! The tables of what programs hold handles of, contexts excepted, and what those objects are.
+
+use crate::context::Context;
+use crate::exec::function::Function;
+use crate::module::Module;
+use crate::registry::Registry;
+use crate::stream::{Stream, event::Event};
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::sync::atomic::AtomicI32;
+use std::sync::{Arc, Mutex};
+
+/// A loaded module, its kernels' handles and its context.
+pub struct LoadedModule {
+    pub module: Module,
+    pub context: Arc<Context>,
+    /// Handles of kernels that were asked for, by their numbers.
+    pub functions: Mutex<HashMap<usize, u64>>,
+}
+
+/// A kernel of a module, as CUfunction names it.
+pub struct Kernel {
+    pub module: Arc<LoadedModule>,
+    pub module_handle: u64,
+    pub number: usize,
+    pub name: CString,
+    pub max_dynamic_shared: AtomicI32,
+    pub shared_carveout: AtomicI32,
+    /// A launch that does nothing.
+    pub is_empty: bool,
+    /// Where the parameters lie, copied here so that a launch needs one look-up.
+    pub max_threads: u32,
+}
+
+impl Kernel {
+    pub fn function(&self) -> &Function {
+        &self.module.module.functions[self.number]
+    }
+}
+
+/// PTX that was loaded apart from any context; each context gets its own module at first use.
+pub struct Library {
+    pub text: String,
+    pub modules: Mutex<HashMap<u64, u64>>,
+    pub kernels: Mutex<HashMap<String, u64>>,
+    /// Names of the kernels in the text.
+    pub names: Vec<String>,
+}
+
+/// A kernel of a library, as CUkernel names it.
+pub struct LibraryKernel {
+    pub library: u64,
+    pub name: CString,
+}
+
+pub static MODULES: Registry<LoadedModule> = Registry::new(2);
+pub static KERNELS: Registry<Kernel> = Registry::new(3);
+pub static LIBRARIES: Registry<Library> = Registry::new(4);
+pub static LIBRARY_KERNELS: Registry<LibraryKernel> = Registry::new(5);
+pub static STREAMS: Registry<Stream> = Registry::new(6);
+pub static EVENTS: Registry<Event> = Registry::new(7);
+
+/// Ends every handle of a context's objects.
+pub fn remove_context(context: u64) {
+    let kernels = KERNELS.remove_where(|kernel| kernel.module.context.handle == context);
+    let modules = MODULES.remove_where(|module| module.context.handle == context);
+    let streams = STREAMS.remove_where(|stream| stream.context.handle == context);
+    let events = EVENTS.remove_where(|event| event.context.handle == context);
+    drop((kernels, modules, streams, events));
+}

@@ -1,0 +1,258 @@
+//! The executor: threads that run ready tasks. They start with the first task that needs one, spin
+//! briefly when there is nothing to do, and then sleep. A thread that waits for a task helps first.
+
+use super::host;
+use super::kernel::Left;
+use super::task::{Task, Work};
+use crate::transfer;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+
+/// Turns of a waiting loop before it sleeps: some microseconds.
+const SPINS: u32 = 2000;
+
+/// A ready task, or a call for help with one that runs already.
+struct Entry {
+    task: Arc<Task>,
+    is_help: bool,
+}
+
+#[derive(Default)]
+struct State {
+    ready: VecDeque<Entry>,
+    /// Threads that run a task, helpers included.
+    active: usize,
+    threads: usize,
+    sleeping: usize,
+}
+
+struct Executor {
+    state: Mutex<State>,
+    wake: Condvar,
+    done: Condvar,
+    /// Threads that sleep on `done`.
+    waiters: AtomicUsize,
+    /// Ready tasks that nobody runs yet.
+    fresh: AtomicUsize,
+    limit: usize,
+}
+
+static EXECUTOR: LazyLock<Executor> = LazyLock::new(|| Executor {
+    state: Mutex::default(),
+    wake: Condvar::new(),
+    done: Condvar::new(),
+    waiters: AtomicUsize::new(0),
+    fresh: AtomicUsize::new(0),
+    limit: configured_threads(),
+});
+
+/// `PARAVANE_CPU_THREADS`, else one per processor. One thread runs CTAs in their order.
+fn configured_threads() -> usize {
+    let asked = std::env::var("PARAVANE_CPU_THREADS").ok().and_then(|text| text.parse().ok());
+    let default = || std::thread::available_parallelism().map_or(1, usize::from);
+    asked.unwrap_or_else(default).clamp(1, 1024)
+}
+
+fn lock(executor: &Executor) -> MutexGuard<'_, State> {
+    executor.state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Files a task behind `before`; runs or queues it at once when nothing is left of them.
+pub fn submit(task: &Arc<Task>, before: &[Arc<Task>]) {
+    for other in before {
+        let mut followers = other.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !other.is_done() {
+            task.waits_for.fetch_add(1, Ordering::AcqRel);
+            followers.push(Arc::clone(task));
+        }
+    }
+    release(task);
+}
+
+/// One thing less that `task` waits for.
+fn release(task: &Arc<Task>) {
+    if task.waits_for.fetch_sub(1, Ordering::AcqRel) == 1 {
+        ready(task);
+    }
+}
+
+fn ready(task: &Arc<Task>) {
+    if task.is_trivial() || task.stream.context.failure().is_some() && !matches!(task.work, Work::Host(_)) {
+        if let Work::Record(record) = &task.work {
+            let _ = record.time.set(std::time::Instant::now());
+        }
+        complete(task);
+        return;
+    }
+    if matches!(task.work, Work::Host(_)) {
+        host::submit(task);
+        return;
+    }
+    queue(&EXECUTOR, Entry { task: Arc::clone(task), is_help: false });
+}
+
+fn queue(executor: &'static Executor, entry: Entry) {
+    let mut state = lock(executor);
+    if !entry.is_help {
+        executor.fresh.fetch_add(1, Ordering::Relaxed);
+    }
+    state.ready.push_back(entry);
+    if state.sleeping > 0 {
+        drop(state);
+        executor.wake.notify_one();
+    } else if state.threads < executor.limit {
+        state.threads += 1;
+        drop(state);
+        let spawned = std::thread::Builder::new().name("paravane-cta".into()).spawn(move || work_forever(executor));
+        if let Err(error) = spawned {
+            log::error!("no thread to run kernels on: {error}");
+            lock(executor).threads -= 1;
+        }
+    }
+}
+
+/// Ends a task: lets its followers begin and wakes who waits for it.
+pub fn complete(task: &Arc<Task>) {
+    task.set_done();
+    task.stream.task_done();
+    let followers = std::mem::take(&mut *task.followers.lock().unwrap_or_else(PoisonError::into_inner));
+    for follower in &followers {
+        release(follower);
+    }
+    if EXECUTOR.waiters.load(Ordering::SeqCst) > 0 {
+        // Under the lock, so that nobody falls asleep between its look and this call.
+        drop(lock(&EXECUTOR));
+        EXECUTOR.done.notify_all();
+    }
+}
+
+/// Takes the first entry that still has something to do.
+fn take(executor: &Executor, state: &mut State) -> Option<Arc<Task>> {
+    if state.active >= executor.limit {
+        return None;
+    }
+    while let Some(entry) = state.ready.pop_front() {
+        if !entry.is_help {
+            executor.fresh.fetch_sub(1, Ordering::Relaxed);
+        }
+        let useful = !entry.task.is_done() && !matches!(&entry.task.work, Work::Kernel(launch) if !launch.has_work());
+        if useful || !entry.is_help && !entry.task.is_done() {
+            state.active += 1;
+            return Some(entry.task);
+        }
+    }
+    None
+}
+
+fn work_forever(executor: &'static Executor) {
+    loop {
+        let mut state = lock(executor);
+        let Some(task) = take(executor, &mut state) else {
+            drop(state);
+            idle(executor);
+            continue;
+        };
+        drop(state);
+        run(executor, &task);
+    }
+}
+
+/// Waits for something to do.
+fn idle(executor: &'static Executor) {
+    for _ in 0..SPINS {
+        if executor.fresh.load(Ordering::Relaxed) > 0 {
+            return;
+        }
+        std::hint::spin_loop();
+    }
+    let mut state = lock(executor);
+    let nothing = |state: &State| state.ready.is_empty() || state.active >= executor.limit;
+    state.sleeping += 1;
+    while nothing(&state) {
+        state = executor.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+    state.sleeping -= 1;
+}
+
+/// Runs a task that `take` gave, for a slice at least.
+fn run(executor: &'static Executor, task: &Arc<Task>) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| perform(executor, task)));
+    let mut state = lock(executor);
+    state.active -= 1;
+    let more = !state.ready.is_empty() && state.sleeping > 0;
+    drop(state);
+    if more {
+        executor.wake.notify_one();
+    }
+    match outcome {
+        Ok(Left::Complete) => finish(task),
+        Ok(Left::Unfinished) => queue(executor, Entry { task: Arc::clone(task), is_help: false }),
+        Ok(Left::Nothing) => {}
+        Err(_) => {
+            task.stream.context.fail_internal();
+            complete(task);
+        }
+    }
+}
+
+fn perform(executor: &'static Executor, task: &Arc<Task>) -> Left {
+    match &task.work {
+        Work::Kernel(launch) => {
+            if launch.grid.ctas() > 1 && executor.limit > 1 && launch.has_work() {
+                queue(executor, Entry { task: Arc::clone(task), is_help: true });
+            }
+            launch.work(|| executor.fresh.load(Ordering::Relaxed) > 0)
+        }
+        Work::Copy(copy) => {
+            transfer::copy(copy);
+            Left::Complete
+        }
+        Work::Set(set) => {
+            transfer::set(set);
+            Left::Complete
+        }
+        Work::Nothing | Work::Record(_) | Work::Host(_) => Left::Complete,
+    }
+}
+
+fn finish(task: &Arc<Task>) {
+    if let Work::Kernel(launch) = &task.work
+        && let Some(fault) = launch.fault()
+    {
+        task.stream.context.fail(&fault);
+    }
+    complete(task);
+}
+
+/// Waits until `task` is done: helps, spins briefly, sleeps.
+pub fn wait(task: &Task) {
+    let executor = &*EXECUTOR;
+    while !task.is_done() {
+        let mut state = lock(executor);
+        if let Some(other) = take(executor, &mut state) {
+            drop(state);
+            run(executor, &other);
+            continue;
+        }
+        drop(state);
+        if spin_until_done(task) {
+            return;
+        }
+        executor.waiters.fetch_add(1, Ordering::SeqCst);
+        let mut state = lock(executor);
+        while !task.is_done() && (state.ready.is_empty() || state.active >= executor.limit) {
+            state = executor.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(state);
+        executor.waiters.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn spin_until_done(task: &Task) -> bool {
+    (0..SPINS).any(|_| {
+        std::hint::spin_loop();
+        task.is_done()
+    })
+}

@@ -1,0 +1,87 @@
+//! A task: one piece of work on a stream, and what waits for it.
+
+use super::Stream;
+use super::event::Record;
+use super::host::Callback;
+use super::kernel::Launch;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Mutex;
+
+/// What a task does when its turn comes.
+pub enum Work {
+    /// Marks a place in the stream.
+    Nothing,
+    Kernel(Launch),
+    Copy(Copy),
+    Set(Set),
+    Record(Arc<Record>),
+    Host(Callback),
+}
+
+/// Bytes from one address to another, in rows.
+#[derive(Debug, Clone)]
+pub struct Copy {
+    pub to: u64,
+    pub from: Source,
+    pub row: usize,
+    pub rows: usize,
+    pub to_pitch: usize,
+    pub from_pitch: usize,
+}
+
+/// Where a copy's bytes come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    Address(u64),
+    /// Taken from the program's memory when the copy was put on the stream.
+    Staged(Arc<[u8]>),
+}
+
+/// A value repeated over memory, in rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Set {
+    pub to: u64,
+    pub value: u32,
+    /// Bytes of the value: 1, 2 or 4.
+    pub width: usize,
+    /// Values in a row.
+    pub count: usize,
+    pub rows: usize,
+    pub pitch: usize,
+}
+
+pub struct Task {
+    pub stream: Arc<Stream>,
+    pub work: Work,
+    done: AtomicBool,
+    /// Tasks that must end before this one may begin, and one while it is being submitted.
+    pub(super) waits_for: AtomicUsize,
+    pub(super) followers: Mutex<Vec<Arc<Task>>>,
+}
+
+impl Task {
+    pub fn new(stream: &Arc<Stream>, work: Work) -> Self {
+        Self {
+            stream: Arc::clone(stream),
+            work,
+            done: AtomicBool::new(false),
+            waits_for: AtomicUsize::new(1),
+            followers: Mutex::new(Vec::new()),
+        }
+    }
+
+    #[inline]
+    pub fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_done(&self) {
+        self.done.store(true, Ordering::Release);
+    }
+
+    /// Whether the work is so small that whoever finds it ready does it.
+    pub(super) fn is_trivial(&self) -> bool {
+        matches!(self.work, Work::Nothing | Work::Record(_))
+    }
+}

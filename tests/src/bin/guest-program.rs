@@ -1,0 +1,191 @@
+//! A CUDA program for tests that need a process of their own: its shim has one
+//! connection, and may lose it. `guest-program SCENARIO LIBCUDA` prints one
+//! line, what the scenario found.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test program fails by panicking"
+)]
+
+use std::ffi::CStr;
+use std::path::Path;
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use paravane_protocol::cuda_types::*;
+use paravane_tests::cuda::Cuda;
+use paravane_tests::{must, result_of, value_of};
+
+const NULL: CUdeviceptr = CUdeviceptr(0);
+
+/// `count` adds one to a word; `forever` never ends.
+const PTX: &CStr = c"
+.version 7.0
+.target sm_70
+.address_size 64
+.visible .entry count(.param .u64 word)
+{
+    .reg .b32 %r<3>;
+    .reg .b64 %rd<2>;
+    ld.param.u64 %rd1, [word];
+    ld.global.u32 %r1, [%rd1];
+    add.u32 %r2, %r1, 1;
+    st.global.u32 [%rd1], %r2;
+    ret;
+}
+.visible .entry forever(.param .u64 word)
+{
+    .reg .pred %p<2>;
+    .reg .b32 %r<2>;
+    .reg .b64 %rd<2>;
+    ld.param.u64 %rd1, [word];
+AGAIN:
+    ld.volatile.global.u32 %r1, [%rd1];
+    setp.ne.u32 %p1, %r1, 12345;
+    @%p1 bra AGAIN;
+    ret;
+}
+";
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, scenario, libcuda] = arguments.as_slice() else {
+        panic!("usage: guest-program init|order|threads|forever|fork|exit LIBCUDA");
+    };
+    let cuda = Cuda::load(Path::new(libcuda));
+    match scenario.as_str() {
+        "init" => println!("{}", result_of!(cuda.cuInit(0))),
+        "order" => order(&cuda),
+        "threads" => threads(Path::new(libcuda)),
+        "forever" => forever(&cuda),
+        "fork" => fork(&cuda),
+        "exit" => leave_everything(&cuda),
+        other => panic!("no scenario {other}"),
+    }
+}
+
+fn start(cuda: &Cuda) -> CUcontext {
+    must!(cuda.cuInit(0));
+    let context = value_of!(cuda.cuDevicePrimaryCtxRetain(CUcontext(0), CUdevice(0)));
+    must!(cuda.cuCtxSetCurrent(context));
+    context
+}
+
+fn kernel(cuda: &Cuda, name: &CStr) -> CUfunction {
+    let module = value_of!(cuda.cuModuleLoadData(CUmodule(0), PTX.as_ptr() as Pointer));
+    value_of!(cuda.cuModuleGetFunction(CUfunction(0), module, name.as_ptr()))
+}
+
+fn launch(cuda: &Cuda, function: CUfunction, mut word: CUdeviceptr, stream: CUstream) {
+    let mut params: [Pointer; 1] = [(&raw mut word).cast()];
+    let (params, none) = (params.as_mut_ptr(), ptr::null_mut());
+    must!(cuda.cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, stream, params, none));
+}
+
+/// One thread launches, another synchronises and looks, ten thousand times.
+fn order(cuda: &Cuda) {
+    const TIMES: u32 = 10_000;
+    let context = start(cuda);
+    let count = kernel(cuda, c"count");
+    let word = value_of!(cuda.cuMemAlloc_v2(NULL, 4));
+    must!(cuda.cuMemsetD32_v2(word, 0, 1));
+    let stream = value_of!(cuda.cuStreamCreate(CUstream(0), 1));
+    let (launched, seen) = (AtomicU32::new(0), AtomicU32::new(0));
+    let path = std::env::args().nth(2).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let cuda = Cuda::load(Path::new(&path));
+            must!(cuda.cuCtxSetCurrent(context));
+            for time in 1..=TIMES {
+                wait_for(&launched, time);
+                must!(cuda.cuStreamSynchronize(stream));
+                let mut value = 0_u32;
+                must!(cuda.cuMemcpyDtoH_v2((&raw mut value).cast(), word, 4));
+                assert_eq!(value, time, "the synchronise came before the launch");
+                seen.store(time, Ordering::Release);
+            }
+        });
+        for time in 1..=TIMES {
+            launch(cuda, count, word, stream);
+            launched.store(time, Ordering::Release);
+            wait_for(&seen, time);
+        }
+    });
+    println!("{TIMES} in order");
+}
+
+fn wait_for(word: &AtomicU32, value: u32) {
+    while word.load(Ordering::Acquire) != value {
+        std::thread::yield_now();
+    }
+}
+
+/// More threads than the channel's first rings, twice, so that rings are added
+/// and used again.
+fn threads(path: &Path) {
+    const THREADS: u32 = 20;
+    let cuda = Cuda::load(path);
+    let context = start(&cuda);
+    for _ in 0..2 {
+        std::thread::scope(|scope| {
+            for number in 0..THREADS {
+                scope.spawn(move || {
+                    let cuda = Cuda::load(path);
+                    must!(cuda.cuCtxSetCurrent(context));
+                    let memory = value_of!(cuda.cuMemAlloc_v2(NULL, 400_000));
+                    must!(cuda.cuMemsetD32_v2(memory, number, 100_000));
+                    let mut back = vec![0_u32; 100_000];
+                    let into = back.as_mut_ptr().cast();
+                    must!(cuda.cuMemcpyDtoH_v2(into, memory, 400_000));
+                    assert!(back.iter().all(|word| *word == number));
+                    must!(cuda.cuMemFree_v2(memory));
+                });
+            }
+        });
+    }
+    println!("{THREADS} threads");
+}
+
+/// Waits for a kernel that does not end, and tells how the wait ended.
+fn forever(cuda: &Cuda) {
+    start(cuda);
+    let word = value_of!(cuda.cuMemAlloc_v2(NULL, 4));
+    must!(cuda.cuMemsetD32_v2(word, 0, 1));
+    launch(cuda, kernel(cuda, c"forever"), word, CUstream(0));
+    eprintln!("waiting");
+    let waited = result_of!(cuda.cuCtxSynchronize());
+    let mut more = NULL;
+    let after = result_of!(cuda.cuMemAlloc_v2(&raw mut more, 4));
+    println!("{waited} then {after}");
+}
+
+/// A forked child must not use its parent's rings.
+#[allow(unsafe_code, reason = "fork(2)")]
+fn fork(cuda: &Cuda) {
+    let context = start(cuda);
+    // SAFETY: the child calls only the shim, which must cope, and _exit.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let mut current = CUcontext(0);
+        let answer = result_of!(cuda.cuCtxGetCurrent(&raw mut current));
+        // SAFETY: ends the child without the parent's handlers.
+        unsafe { libc::_exit(i32::try_from(answer.0).unwrap_or(-1)) };
+    }
+    let mut status = 0;
+    // SAFETY: a child of this process and a local.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(value_of!(cuda.cuCtxGetCurrent(CUcontext(0))), context);
+    println!("{}", CUresult(libc::WEXITSTATUS(status).unsigned_abs()));
+}
+
+/// Ends with memory, host memory, streams and work outstanding.
+fn leave_everything(cuda: &Cuda) {
+    start(cuda);
+    let word = value_of!(cuda.cuMemAlloc_v2(NULL, 64 << 20));
+    let host = value_of!(cuda.cuMemHostAlloc(ptr::null_mut(), 16 << 20, 0));
+    let stream = value_of!(cuda.cuStreamCreate(CUstream(0), 1));
+    must!(cuda.cuMemcpyHtoDAsync_v2(word, host, 16 << 20, stream));
+    let count = kernel(cuda, c"count");
+    (0..1000).for_each(|_| launch(cuda, count, word, stream));
+    println!("left");
+}
