@@ -1,7 +1,7 @@
 //! A running paravane-backend: started with its socket in a directory of its own, ended with SIGTERM, asked for its account.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -49,10 +49,6 @@ impl Backend {
 
     pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join("backend.sock")
-    }
-
-    pub(crate) fn log(&self) -> &Path {
-        &self.log
     }
 
     /// Ends the back end as an operator does, and reads what it accounted for. Anything but a clean end is an error.

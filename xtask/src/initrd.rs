@@ -19,7 +19,7 @@ pub(crate) fn build(tree: &Path, init: &str) -> Result<Vec<u8>> {
     let builtin = fs::read_to_string(modules.join("modules.builtin")).context("modules.builtin")?;
 
     let mut archive = Newc::default();
-    for dir in ["bin", "dev", "proc", "sys", "root", "modules"] {
+    for dir in ["bin", "dev", "proc", "sys", "debian", "modules"] {
         archive.directory(dir)?;
     }
     let busybox = fs::read(tree.join("usr/bin/busybox")).context("the guest's BusyBox")?;

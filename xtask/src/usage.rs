@@ -12,7 +12,7 @@ use crate::table;
 #[derive(Deserialize, Debug)]
 pub(crate) struct Usage {
     vm: String,
-    pub(crate) totals: Counters,
+    totals: Counters,
     processes: Vec<Process>,
 }
 
@@ -25,7 +25,7 @@ struct Process {
 }
 
 #[derive(Deserialize, Debug)]
-pub(crate) struct Counters {
+struct Counters {
     /// CUDA calls whose reply the guest awaited.
     calls_awaited: u64,
     /// CUDA calls without a reply.
@@ -33,7 +33,7 @@ pub(crate) struct Counters {
     bytes_to_device: u64,
     bytes_from_device: u64,
     /// Kernels launched.
-    pub(crate) kernels: u64,
+    kernels: u64,
     /// Time that kernels ran, by the device's events.
     gpu_time_ns: u64,
 }
@@ -44,6 +44,23 @@ impl Usage {
             .context("paravane-backend left no account of what was used")?;
         serde_json::from_str(&text)
             .with_context(|| format!("paravane-backend's account is not readable: {text}"))
+    }
+
+    /// The figures that are still zero; after the samples none is.
+    pub(crate) fn zeros(&self) -> Vec<&'static str> {
+        let totals = &self.totals;
+        let figures = [
+            ("calls", totals.calls()),
+            ("bytes to the GPU", totals.bytes_to_device),
+            ("bytes from the GPU", totals.bytes_from_device),
+            ("kernels", totals.kernels),
+            ("GPU time", totals.gpu_time_ns),
+        ];
+        figures
+            .into_iter()
+            .filter(|(_, figure)| *figure == 0)
+            .map(|(name, _)| name)
+            .collect()
     }
 
     /// A table with a row for each process, and the VM's sum.
@@ -69,7 +86,7 @@ impl Usage {
 }
 
 impl Counters {
-    pub(crate) fn calls(&self) -> u64 {
+    fn calls(&self) -> u64 {
         self.calls_awaited + self.calls_posted
     }
 
@@ -115,6 +132,13 @@ mod tests {
             .collect();
         assert_eq!(rows[0], ["matmul", "10", "1", "2", "4", "1.002", "ms"]);
         assert_eq!(rows[1][..3], ["VM", "a", "10"]);
+    }
+
+    #[test]
+    fn a_figure_that_stayed_zero_is_named() {
+        let totals = format!(r#"{{{COUNTERS},"gpu_time_ns":0}}"#);
+        let usage = read(&format!(r#"{{"vm":"a","processes":[],"totals":{totals}}}"#)).unwrap();
+        assert_eq!(usage.zeros(), ["GPU time"]);
     }
 
     #[test]

@@ -47,16 +47,7 @@ fn with_paravane(
     let outcome = boot(vm, samples, package, front_end, Some(&backend.socket()))?;
     let mut check = Check::of_samples(&samples::verdicts(&outcome.output));
     require_installed(&mut check, &outcome);
-    let log = backend.log().to_owned();
-    let usage = backend.stop()?;
-    check.require(usage.totals.kernels > 0 && usage.totals.calls() > 0, || {
-        format!(
-            "the back end accounted for {} calls and {} kernels; see {}",
-            usage.totals.calls(),
-            usage.totals.kernels,
-            log.display()
-        )
-    });
+    check.require_account(&backend.stop()?);
     Ok(check)
 }
 

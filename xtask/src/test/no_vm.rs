@@ -17,13 +17,6 @@ pub(crate) fn over_the_socket(samples: &Samples) -> Result<Check> {
     let backend = Backend::start("test-no-vm", &[])?;
     let (output, _) = host_run::run(samples, "test-no-vm", Libcuda::Shim(&backend.socket()))?;
     let mut check = Check::of_samples(&samples::verdicts(&output));
-    let usage = backend.stop()?;
-    check.require(usage.totals.kernels > 0 && usage.totals.calls() > 0, || {
-        format!(
-            "the back end accounted for {} calls and {} kernels",
-            usage.totals.calls(),
-            usage.totals.kernels
-        )
-    });
+    check.require_account(&backend.stop()?);
     Ok(check)
 }

@@ -8,6 +8,7 @@ use anyhow::Result;
 use crate::samples::Verdict;
 use crate::step::seconds;
 use crate::table;
+use crate::usage::Usage;
 
 /// One row: a check that holds any number of tests.
 #[derive(Default)]
@@ -62,6 +63,14 @@ impl Check {
             });
         }
         check
+    }
+
+    /// One test: the back end accounted for what the samples did.
+    pub(crate) fn require_account(&mut self, usage: &Usage) {
+        let zeros = usage.zeros();
+        self.require(zeros.is_empty(), || {
+            format!("not accounted for: {}", zeros.join(", "))
+        });
     }
 
     /// Counts one more test.
