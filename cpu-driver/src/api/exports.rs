@@ -96,3 +96,9 @@ pub fn table() -> impl Iterator<Item = (&'static str, *const c_void, bool)> {
     };
     of(IMPLEMENTED, true).chain(of(ABSENT, false))
 }
+
+/// The device's clock of work, in nanoseconds: for the account of whoever loads this library.
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn paravane_cpu_busy_ns() -> u64 {
+    catch_unwind(crate::stream::executor::busy_ns).unwrap_or(0)
+}

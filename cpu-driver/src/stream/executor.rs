@@ -1,6 +1,7 @@
 //! The executor: threads that run ready tasks. They start with the first task that needs one, spin
 //! briefly when there is nothing to do, and then sleep. A thread that waits for a task helps first.
 
+use super::clock::BusyClock;
 use super::host;
 use super::kernel::Left;
 use super::task::{Task, Work};
@@ -26,6 +27,7 @@ struct State {
     active: usize,
     threads: usize,
     sleeping: usize,
+    clock: BusyClock,
 }
 
 struct Executor {
@@ -113,6 +115,12 @@ fn queue(executor: &'static Executor, entry: Entry) {
     }
 }
 
+/// Nanoseconds that the device has worked. Kernels without effect and short copies on an idle stream
+/// are done by their caller and count nothing.
+pub fn busy_ns() -> u64 {
+    lock(&EXECUTOR).clock.busy_ns()
+}
+
 /// Ends a task: lets its followers begin and wakes who waits for it.
 pub fn complete(task: &Arc<Task>) {
     task.set_done();
@@ -140,6 +148,9 @@ fn take(executor: &Executor, state: &mut State) -> Option<Arc<Task>> {
         let useful = !entry.task.is_done() && !matches!(&entry.task.work, Work::Kernel(launch) if !launch.has_work());
         if useful || !entry.is_help && !entry.task.is_done() {
             state.active += 1;
+            if state.active == 1 {
+                state.clock.start();
+            }
             return Some(entry.task);
         }
     }
@@ -181,6 +192,9 @@ fn run(executor: &'static Executor, task: &Arc<Task>) {
     let outcome = catch_unwind(AssertUnwindSafe(|| perform(executor, task)));
     let mut state = lock(executor);
     state.active -= 1;
+    if state.active == 0 {
+        state.clock.stop();
+    }
     let more = !state.ready.is_empty() && state.sleeping > 0;
     drop(state);
     if more {

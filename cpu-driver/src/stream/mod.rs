@@ -1,6 +1,7 @@
 //! Streams: order among tasks. A task waits for its stream's last task, for what the legacy default
 //! stream's rules add, and for recorded events; ready tasks go to the executor.
 
+mod clock;
 pub mod event;
 pub mod executor;
 pub mod host;
