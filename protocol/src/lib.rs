@@ -15,6 +15,7 @@ pub mod frame;
 pub mod internal;
 pub mod limits;
 pub mod opcode;
+pub mod patience;
 pub mod ring;
 pub mod shared;
 pub mod virtio_gpu;

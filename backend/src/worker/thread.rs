@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use paravane_protocol::codec::{Decoder, Encoder};
 use paravane_protocol::cuda_types::*;
@@ -11,6 +11,7 @@ use paravane_protocol::frame::{FLAG_AWAITED, FrameHeader};
 use paravane_protocol::internal;
 use paravane_protocol::limits::{FRAME_BYTES_MAX, REPLY_BYTES_MAX, RING_BYTES};
 use paravane_protocol::opcode;
+use paravane_protocol::patience::{Patience, Step};
 use paravane_protocol::ring::{self, Consumer, word};
 use paravane_protocol::shared::{Shared, SharedPages};
 
@@ -21,13 +22,6 @@ use super::process::Process;
 use super::wake;
 use crate::account::Counter;
 
-/// Looks at an empty ring before the first yield: about two microseconds.
-const SPINS: u32 = 50;
-/// How long an idle thread yields before it sleeps.
-const YIELD_FOR: Duration = Duration::from_micros(60);
-/// A yield that takes longer gave the core to somebody: it is wanted, so this
-/// thread had better sleep.
-const OTHERS_RAN: Duration = Duration::from_micros(5);
 /// Wake-ups in a row that found nothing, after which the thread sleeps for
 /// [`PENALTY`] first: a guest that plays with the words gains no host time.
 const FRUITLESS_MAX: u32 = 16;
@@ -52,6 +46,7 @@ pub(super) struct Thread {
     pub(super) image: Vec<u8>,
     pub(super) image_bytes: u64,
     tally: Tally,
+    patience: Patience,
     done: u32,
     replies: u32,
 }
@@ -66,6 +61,7 @@ impl Thread {
             image: Vec::new(),
             image_bytes: 0,
             tally: Tally::default(),
+            patience: Patience::default(),
             done: 0,
             replies: 0,
         }
@@ -212,29 +208,16 @@ impl Thread {
         self.process.account.counter(Counter::GpuTimeNs).fetch_max(busy_ns, Ordering::Relaxed);
     }
 
-    /// The ring is empty: a short spin, then giving way, then sleep.
+    /// The ring is empty: waits for work, at last asleep.
     fn idle(&mut self, consumer: &Consumer<SharedPages>, fruitless: &mut u32) {
-        for _ in 0..SPINS {
+        let mut wait = self.patience.wait();
+        while wait.step() == Step::Again {
             if !consumer.is_empty() {
                 return;
             }
-            std::hint::spin_loop();
         }
         self.settle_account();
         self.settle_gpu_time();
-        let since = Instant::now();
-        let mut looked = since;
-        while looked - since < YIELD_FOR {
-            std::thread::yield_now();
-            if !consumer.is_empty() {
-                return;
-            }
-            let now = Instant::now();
-            if now - looked > OTHERS_RAN {
-                break;
-            }
-            looked = now;
-        }
         if *fruitless >= FRUITLESS_MAX {
             std::thread::sleep(PENALTY);
         }

@@ -12,10 +12,11 @@ use paravane_protocol::cuda_types::*;
 use paravane_protocol::frame::{FLAG_AWAITED, FRAME_HEADER_BYTES, FrameHeader};
 use paravane_protocol::internal;
 use paravane_protocol::limits::{FRAME_BYTES_MAX, REPLY_BYTES_MAX, RING_BYTES};
+use paravane_protocol::patience::{Patience, Step};
 use paravane_protocol::ring::{Producer, word};
 use paravane_protocol::shared::{Shared, SharedPages};
 
-use super::wait::{Step, Waiter, until};
+use super::wait::until;
 use super::{Area, Connection};
 use crate::boundary::Answer;
 
@@ -47,6 +48,7 @@ pub(crate) struct ThreadRing {
     sent: u32,
     /// The context that the host thread has current.
     host_current: u64,
+    patience: Patience,
     frame: Box<[u8]>,
     reply_copy: Box<[u8]>,
 }
@@ -93,6 +95,7 @@ impl ThreadRing {
             awaited: 0,
             sent: 0,
             host_current: 0,
+            patience: Patience::default(),
             frame: vec![0; FRAME_BYTES_MAX as usize].into_boxed_slice(),
             reply_copy: vec![0; REPLY_BYTES_MAX as usize].into_boxed_slice(),
         }
@@ -221,13 +224,13 @@ impl ThreadRing {
     }
 
     #[inline]
-    fn wait_for_reply(&self, expected: u32) -> Answer {
-        let mut waiter = Waiter::new();
+    fn wait_for_reply(&mut self, expected: u32) -> Answer {
+        let mut wait = self.patience.wait();
         loop {
             if self.producer.answered(expected) {
                 return Ok(());
             }
-            if matches!(waiter.step(), Step::Sleep) {
+            if wait.step() == Step::Sleep {
                 return self.sleep_for_reply(expected);
             }
         }
@@ -276,6 +279,7 @@ impl Drop for ThreadRing {
             awaited: self.awaited,
             sent: self.sent,
             host_current: 0,
+            patience: Patience::default(),
             frame: std::mem::take(&mut self.frame),
             reply_copy: std::mem::take(&mut self.reply_copy),
         });

@@ -21,6 +21,15 @@ const INLINE_MAX: usize = 8 * 1024;
 /// Longest copy from the device that travels in the reply, its length apart.
 const REPLY_MAX: usize = REPLY_BYTES_MAX as usize - 8;
 
+/// Shortest piece of a staged copy: its frame costs a tenth of its bytes.
+const PIECE_MIN: usize = 32 * 1024;
+
+/// Bytes that a staged copy puts into one slot: a short copy comes in several
+/// pieces too, so that both sides work at it at the same time.
+fn piece(bytes: usize) -> usize {
+    (bytes / SLOTS).next_multiple_of(4096).clamp(PIECE_MIN, SLOT)
+}
+
 /// One end of a copy.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
@@ -135,13 +144,14 @@ fn upload(to: Place, out_of: usize, bytes: usize, order: Order) -> Answer {
     }
     with_ring(|ring| {
         let mut staging = staging::take(ring)?;
-        let chunks = bytes.div_ceil(SLOT);
-        for (number, chunk) in source.chunks(SLOT).enumerate() {
+        let piece = piece(bytes);
+        let chunks = bytes.div_ceil(piece);
+        for (number, chunk) in source.chunks(piece).enumerate() {
             let slot = number % SLOTS;
             staging.wait(ring, slot)?;
             staging.bytes(slot, chunk.len())?.copy_from_slice(chunk);
             let staged = Place::Area(staging.area(), Staging::offset(slot) as u64);
-            let words = copy_words(advance(to, number * SLOT), staged, chunk.len(), order)
+            let words = copy_words(advance(to, number * piece), staged, chunk.len(), order)
                 .ok_or(CUDA_ERROR_INVALID_VALUE)?;
             send(ring, COPY, &words, number + 1 == chunks)?;
             staging.uses(ring, slot);
@@ -196,14 +206,15 @@ fn download(into: usize, from: Place, bytes: usize, order: Order) -> Answer {
 fn download_staged(ring: &mut ThreadRing, target: &mut [u8], from: Place, order: Order) -> Answer {
     let mut staging = staging::take(ring)?;
     let bytes = target.len();
-    let chunks = bytes.div_ceil(SLOT);
-    let mut targets = target.chunks_mut(SLOT);
+    let piece = piece(bytes);
+    let chunks = bytes.div_ceil(piece);
+    let mut targets = target.chunks_mut(piece);
     for number in 0..chunks + SLOTS - 1 {
         if number < chunks {
             let slot = number % SLOTS;
-            let len = SLOT.min(bytes - number * SLOT);
+            let len = piece.min(bytes - number * piece);
             let staged = Place::Area(staging.area(), Staging::offset(slot) as u64);
-            let words = copy_words(staged, advance(from, number * SLOT), len, order)
+            let words = copy_words(staged, advance(from, number * piece), len, order)
                 .ok_or(CUDA_ERROR_INVALID_VALUE)?;
             send(ring, COPY, &words, false)?;
             staging.uses(ring, slot);
