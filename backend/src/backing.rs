@@ -1,5 +1,6 @@
 //! The guest pages behind a resource, and single words in them: how the
 //! backend reads a channel's header, writes its status and wakes sleepers.
+#![deny(clippy::indexing_slicing)]
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

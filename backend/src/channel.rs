@@ -1,6 +1,7 @@
 //! One channel: the pages that a guest process shares with its worker, and the
 //! worker. Writes what the guest reads in the header page (docs/protocol.md);
 //! `channels.rs` finds the channel that a command is meant for.
+#![deny(clippy::indexing_slicing)]
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! The channels of one connection: handshakes, doorbells, areas, and the waits
 //! of guest threads for them. `process.rs` calls in with commands, `device.rs`
 //! with events; both get back the tickets of commands that are done.
+#![deny(clippy::indexing_slicing)]
 
 use std::collections::{HashMap, VecDeque};
 use std::io;

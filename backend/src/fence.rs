@@ -1,6 +1,7 @@
 //! The order of answers. A guest's kernel takes the answer to one fenced
 //! command as the end of all older ones on its timeline, so an answer waits
 //! until its elders are out. Unfenced commands wait for nobody.
+#![deny(clippy::indexing_slicing)]
 
 use std::collections::{HashMap, VecDeque};
 

@@ -1,6 +1,7 @@
 //! Guest memory as the front end describes it: which file holds which guest
 //! physical addresses. Turns a resource's pages into pieces that a worker can
 //! map, and tells whether a new table keeps what the old one had.
+#![deny(clippy::indexing_slicing)]
 
 use std::fs::File;
 use std::io;

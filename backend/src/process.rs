@@ -1,4 +1,5 @@
 //! What commands do: a parsed [`Command`] meets the device's state.
+#![deny(clippy::indexing_slicing)]
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! Descriptor chains: a chain's readable bytes are copied out once, its
 //! writable descriptors are noted for the answer. Nothing here judges.
+#![deny(clippy::indexing_slicing)]
 
 use paravane_protocol::limits::COMMAND_BYTES_MAX;
 use paravane_protocol::virtio_gpu::CtrlHdr;

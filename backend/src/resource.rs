@@ -1,5 +1,6 @@
 //! The resources of one connection: what the guest has created, and the budgets
 //! that keep their number and size bounded.
+#![deny(clippy::indexing_slicing)]
 
 use std::collections::HashMap;
 use std::sync::Arc;

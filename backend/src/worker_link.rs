@@ -1,5 +1,6 @@
 //! A channel's hold on its worker: messages that do not fit the socket wait
 //! here, so that the control queue never waits for a worker.
+#![deny(clippy::indexing_slicing)]
 
 use std::collections::VecDeque;
 use std::io;

@@ -114,6 +114,13 @@ impl Channel {
         guest.memory.write_slice(bytes, GuestAddress(self.pages + offset as u64)).unwrap();
     }
 
+    /// Copies the header that the guest has written to other pages.
+    pub fn copy_header(&self, guest: &FrontEnd, to: Self) {
+        let mut bytes = [0; header::STATUS];
+        guest.memory.read_slice(&mut bytes, GuestAddress(self.pages)).unwrap();
+        guest.memory.write_slice(&bytes, GuestAddress(to.pages)).unwrap();
+    }
+
     /// Reads a word.
     pub fn word(&self, guest: &FrontEnd, offset: usize) -> u32 {
         guest.memory.read_obj(GuestAddress(self.pages + offset as u64)).unwrap()
