@@ -194,9 +194,9 @@ impl Body<'_> {
                 let (scanout, resource) = (body.scanout_id.get(), body.resource_id.get());
                 Ok(Command::Cursor { scanout, resource })
             }
-            ctrl::RESOURCE_ASSIGN_UUID
-            | ctrl::RESOURCE_MAP_BLOB
-            | ctrl::RESOURCE_UNMAP_BLOB => Ok(Command::NotOffered { kind: self.kind }),
+            ctrl::RESOURCE_ASSIGN_UUID | ctrl::RESOURCE_MAP_BLOB | ctrl::RESOURCE_UNMAP_BLOB => {
+                Ok(Command::NotOffered { kind: self.kind })
+            }
             kind => Err(Malformed::Unknown { kind }),
         }
     }
@@ -321,8 +321,8 @@ impl Body<'_> {
         if count > PIECES_MAX {
             return Err(over);
         }
-        let (raw, _) = <[MemEntry]>::ref_from_prefix_with_elems(rest, count as usize)
-            .map_err(|_| over)?;
+        let (raw, _) =
+            <[MemEntry]>::ref_from_prefix_with_elems(rest, count as usize).map_err(|_| over)?;
         let mut entries: Vec<Entry> = Vec::new();
         for entry in raw {
             let (addr, bytes) = (entry.addr.get(), u64::from(entry.length.get()));

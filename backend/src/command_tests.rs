@@ -80,8 +80,7 @@ fn fields_come_through() {
 #[test]
 fn touching_entries_become_one() {
     let head = spec::ResourceAttachBacking { resource_id: 3.into(), nr_entries: 4.into() };
-    let raw =
-        [entry(0x1000, 0x1000), entry(0x2000, 0x1000), entry(0x9000, 16), entry(u64::MAX, 9)];
+    let raw = [entry(0x1000, 0x1000), entry(0x2000, 0x1000), entry(0x9000, 16), entry(u64::MAX, 9)];
     let body = [head.as_bytes(), raw.as_bytes()].concat();
     let Ok(Command::AttachBacking { entries, .. }) =
         parse(&bytes(ctrl::RESOURCE_ATTACH_BACKING, &body)).1

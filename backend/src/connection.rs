@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
-use vhost::vhost_user::Listener;
-use vhost_user_backend::{ShutdownHandle, VhostUserDaemon};
+use vhost::vhost_user::{Error as VhostUserError, Listener};
+use vhost_user_backend::{Error, ShutdownHandle, VhostUserDaemon};
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 
@@ -41,8 +41,10 @@ pub fn accept<S: Send + Sync + 'static>(
     let waiting = Arc::clone(&backend);
     let waiter = std::thread::Builder::new().name(format!("wait {number}")).spawn(move || {
         match daemon.wait() {
-            Ok(()) => log::info!("connection {number}: the front end has gone"),
-            Err(error) => log::info!("connection {number}: the front end has gone: {error}"),
+            Ok(()) | Err(Error::HandleRequest(VhostUserError::Disconnected)) => {
+                log::info!("connection {number}: the front end has gone");
+            }
+            Err(error) => log::warn!("connection {number}: the front end is cut off: {error}"),
         }
         waiting.end();
         host.report_usage();

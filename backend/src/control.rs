@@ -64,8 +64,9 @@ struct RegionRecord {
 const _: () = assert!(size_of::<RegionRecord>() == 16);
 
 /// One contiguous run of an area's pages, as it lies in an area's memfd.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[derive(Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
 #[repr(C)]
 pub struct Piece {
     /// Index into the regions of the latest SET_MEMORY.
@@ -368,10 +369,11 @@ fn read_pieces(file: OwnedFd, count: u32) -> Result<Vec<Piece>, ControlError> {
     if count > PIECES_MAX || bytes != u64::from(count) * size_of::<Piece>() as u64 {
         return Err(ControlError::Malformed("the pieces are not `count`"));
     }
-    let mut pieces = vec![
-        Piece { region: 0.into(), pad: 0.into(), offset: 0.into(), bytes: 0.into() };
-        count as usize
-    ];
+    let mut pieces =
+        vec![
+            Piece { region: 0.into(), pad: 0.into(), offset: 0.into(), bytes: 0.into() };
+            count as usize
+        ];
     file.read_exact_at(pieces.as_mut_bytes(), 0)?;
     Ok(pieces)
 }

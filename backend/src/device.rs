@@ -30,6 +30,7 @@ use crate::queue::{Answer, Memory, Request, Vring, notify};
 use crate::resource::Resources;
 use crate::response::{Refusal, Response};
 use crate::scanout::Scanout;
+use crate::sigbus;
 
 /// Control and cursor.
 const QUEUES: u16 = 2;
@@ -54,6 +55,7 @@ pub struct Device {
     /// Answers that the request thread has left for the queue thread.
     left: Vec<Answer>,
     ending: bool,
+    _guard: sigbus::Guard,
     /// Held for the front end's sake; drawing comes later.
     _gpu_socket: Option<GpuBackend>,
 }
@@ -74,6 +76,7 @@ impl Device {
             timelines: Timelines::default(),
             left: Vec::new(),
             ending: false,
+            _guard: sigbus::Guard::default(),
             _gpu_socket: None,
         })
     }
@@ -150,6 +153,7 @@ impl Device {
     fn set_memory(&mut self, memory: Memory) -> io::Result<()> {
         let table = MemoryTable::of(&memory.memory(), self.table.generation() + 1)?;
         let kept = table.keeps(&self.table);
+        self._guard = sigbus::Guard::new(&memory.memory());
         self.memory = memory;
         self.table = table;
         if kept {
@@ -292,13 +296,7 @@ impl<S: Send + Sync> VhostUserBackend for DeviceBackend<S> {
         Ok(())
     }
 
-    fn handle_event(
-        &self,
-        event: u16,
-        _: EventSet,
-        vrings: &[Vring],
-        _: usize,
-    ) -> io::Result<()> {
+    fn handle_event(&self, event: u16, _: EventSet, vrings: &[Vring], _: usize) -> io::Result<()> {
         if event == EVENTS {
             self.serve_events(vrings);
         } else {

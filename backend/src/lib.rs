@@ -29,6 +29,7 @@ pub mod resource;
 pub mod response;
 pub mod scanout;
 pub mod serve;
+pub mod sigbus;
 pub mod usage;
 pub mod worker;
 pub mod worker_link;

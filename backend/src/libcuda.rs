@@ -40,7 +40,7 @@ pub enum NoLibcuda {
     },
     /// Neither NVIDIA's nor cpu-driver's.
     #[error(
-        "no libcuda: NVIDIA's {NVIDIA}: {nvidia}; {CPU_DRIVER} is in none of {places:?}. Build \
+        "no libcuda: no GPU, {nvidia}; {CPU_DRIVER} is in none of {places:?}. Build \
          it (cargo build --release), or name a library with --libcuda PATH"
     )]
     None {
@@ -85,7 +85,7 @@ pub fn choose(given: Option<&Path>) -> Result<Choice, NoLibcuda> {
     let places = cpu_driver_places();
     match places.iter().find(|place| place.is_file()) {
         Some(path) => {
-            let reason = format!("kernels run on the CPU, because {NVIDIA}: {nvidia}");
+            let reason = format!("kernels run on the CPU: no GPU, {nvidia}");
             Ok(Choice { path: path.clone(), reason })
         }
         None => Err(NoLibcuda::None { nvidia, places }),
@@ -162,7 +162,10 @@ fn try_library(path: &OsStr) -> Found {
     // else.
     let library = match unsafe { libloading::Library::new(path) } {
         Ok(library) => library,
-        Err(error) => return Found::Nothing(error.to_string()),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            return Found::Nothing(cause.unwrap_or_else(|| error.to_string()));
+        }
     };
     // SAFETY: only whether the symbol exists is looked at.
     if unsafe { library.get::<*const u8>(SHIM_SYMBOL) }.is_ok() {

@@ -15,7 +15,7 @@ use paravane_backend::options::{Options, capabilities};
 use paravane_backend::serve::{Door, given_descriptor, serve};
 use paravane_backend::usage::Usage;
 use paravane_backend::worker_process::{Starter, WorkerOptions, reserve_descriptors};
-use paravane_backend::{libcuda, logging, worker};
+use paravane_backend::{libcuda, logging, sigbus, worker};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -46,6 +46,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     };
     reserve_descriptors()?;
     raise_descriptor_limit();
+    sigbus::install()?;
     // First the door: a wrong path is told before the probe takes its time.
     let door = match (given, &options.socket_path) {
         (Some(fd), _) => Door::connected(fd).map_err(|error| format!("--fd: {error}"))?,

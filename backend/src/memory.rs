@@ -148,8 +148,7 @@ mod tests {
     }
 
     fn pieces(table: &MemoryTable, entries: &[(u64, u64)]) -> Option<Vec<(u32, u64, u64)>> {
-        let entries: Vec<_> =
-            entries.iter().map(|&(addr, bytes)| Entry { addr, bytes }).collect();
+        let entries: Vec<_> = entries.iter().map(|&(addr, bytes)| Entry { addr, bytes }).collect();
         let plain = |piece: &Piece| (piece.region.get(), piece.offset.get(), piece.bytes.get());
         Some(table.pieces(&entries)?.iter().map(plain).collect())
     }

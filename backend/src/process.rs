@@ -255,12 +255,7 @@ impl Device {
     }
 
     /// A doorbell at a marked resource.
-    fn bell(
-        &mut self,
-        header: &CtrlHdr,
-        resource: u32,
-        offset: u64,
-    ) -> Result<Progress, Refusal> {
+    fn bell(&mut self, header: &CtrlHdr, resource: u32, offset: u64) -> Result<Progress, Refusal> {
         let offset = u32::try_from(offset).map_err(|_| Refusal::InvalidParameter)?;
         let (operation, ring) = bell_parts(offset);
         let fenced = Timeline::of(header).is_some();

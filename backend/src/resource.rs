@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use paravane_protocol::channel::FORMAT_MARK;
-use paravane_protocol::limits::{
-    ENTRIES_MAX, PICTURE_BYTES_MAX, PICTURE_SIDE_MAX, RESOURCES_MAX,
-};
+use paravane_protocol::limits::{ENTRIES_MAX, PICTURE_BYTES_MAX, PICTURE_SIDE_MAX, RESOURCES_MAX};
 use paravane_protocol::virtio_gpu::FORMATS_2D;
 
 use crate::backing::Backing;

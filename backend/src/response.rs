@@ -69,8 +69,9 @@ mod tests {
         command.flags = 0xff.into();
         command.ring_idx = 3;
         let bytes = Response::Refused(Refusal::Unspecified).bytes(&command);
-        assert_eq!(bytes, [
-            0x00, 0x12, 0, 0, 3, 0, 0, 0, 77, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 3, 0, 0, 0
-        ]);
+        assert_eq!(
+            bytes,
+            [0x00, 0x12, 0, 0, 3, 0, 0, 0, 77, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 3, 0, 0, 0]
+        );
     }
 }

@@ -39,8 +39,7 @@ pub fn check(scanout: u32) -> Result<(), Refusal> {
 /// Answers GET_DISPLAY_INFO.
 pub fn display_info() -> Response {
     let mut info = DisplayInfo::default();
-    let r =
-        Rect { width: edid::WIDTH.into(), height: edid::HEIGHT.into(), ..Rect::default() };
+    let r = Rect { width: edid::WIDTH.into(), height: edid::HEIGHT.into(), ..Rect::default() };
     info.pmodes[0] = DisplayOne { r, enabled: 1.into(), flags: 0.into() };
     Response::Data(ctrl::OK_DISPLAY_INFO, info.as_bytes().to_vec())
 }

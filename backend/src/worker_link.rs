@@ -90,10 +90,14 @@ impl WorkerLink {
         while messages.len() < BURST_MAX {
             match FromWorker::receive(self.process.control()) {
                 Ok(message) => messages.push(message),
+                Err(error) if would_block(&error) => return messages,
+                // It ends, or it must: its death says the rest.
+                Err(ControlError::Closed) => {
+                    self.process.kill();
+                    return messages;
+                }
                 Err(error) => {
-                    if !would_block(&error) {
-                        self.give_up(&error);
-                    }
+                    self.give_up(&error);
                     return messages;
                 }
             }

@@ -14,7 +14,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use rustix::event::EventfdFlags;
-use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use crate::account::AccountPage;
@@ -44,8 +43,7 @@ pub struct WorkerProcess {
 impl WorkerProcess {
     fn start(options: &WorkerOptions) -> io::Result<Self> {
         let (control, control_there) = control::pair()?;
-        let guest_wake =
-            rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let guest_wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (account, account_there) = AccountPage::create()?;
         let given = [
             (control_there.as_raw_fd(), CONTROL_FD),
@@ -153,7 +151,9 @@ fn prepare(given: [(RawFd, RawFd); 3], backend: u32) -> io::Result<()> {
     // The backend may have ended before the line above.
     let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
     if parent.and_then(|parent| u32::try_from(parent).ok()) != Some(backend) {
-        return Err(Errno::SRCH.into());
+        // SAFETY: ends this process at once. An error would be told to a backend
+        // that is not there.
+        unsafe { libc::_exit(1) };
     }
     Ok(())
 }

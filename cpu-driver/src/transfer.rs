@@ -1,6 +1,7 @@
 //! Copies and memsets, on addresses that the calls have checked. Also says what an address is:
 //! device memory, pinned host memory or the program's own.
 #![allow(unsafe_code, reason = "copies between device and program memory")]
+#![allow(clippy::multiple_unsafe_ops_per_block, reason = "a pointer is derived and written in one step")]
 
 use crate::memory::{arena, registered};
 use crate::stream::task::{Copy, Set, Source};

@@ -1,6 +1,8 @@
 //! Whole kernels through the C interface, in hand-written PTX.
 #![allow(clippy::undocumented_unsafe_blocks, reason = "every call follows CUDA's contract with memory that the test owns")]
 
+#![allow(clippy::cast_possible_truncation, reason = "lanes are few")]
+
 mod common;
 
 use common::*;

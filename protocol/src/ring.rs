@@ -157,13 +157,14 @@ pub struct Consumer<S> {
     bytes: S,
     capacity: u32,
     head: u32,
+    tail_seen: u32,
 }
 
 impl<S: Shared> Consumer<S> {
     /// A consumer that starts at position 0.
     pub fn new(control: S, bytes: S, capacity: u32) -> Self {
         debug_assert!(capacity.is_power_of_two());
-        Self { control, bytes, capacity, head: 0 }
+        Self { control, bytes, capacity, head: 0, tail_seen: 0 }
     }
 
     /// The control page.
@@ -189,17 +190,9 @@ impl<S: Shared> Consumer<S> {
     pub fn pop(&mut self, body: &mut Vec<u8>) -> Result<Option<FrameHeader>, RingError> {
         // At most one padding frame goes before a frame.
         for _ in 0..2 {
-            let tail = self.control.load_u32(word::TAIL, Ordering::Acquire);
-            let published = tail.wrapping_sub(self.head);
+            let published = self.published()?;
             if published == 0 {
                 return Ok(None);
-            }
-            if published > self.capacity {
-                return Err(RingError::TailOutOfRange {
-                    tail,
-                    head: self.head,
-                    capacity: self.capacity,
-                });
             }
             let header = self.header_at(self.head, published)?;
             if header.opcode != OPCODE_PAD {
@@ -213,6 +206,22 @@ impl<S: Shared> Consumer<S> {
             }
         }
         Ok(None)
+    }
+
+    /// Bytes past the head that may be read. The tail is looked at only when
+    /// all that was seen is taken: each look takes its cache line from the
+    /// producer, who writes it with every frame.
+    #[inline]
+    fn published(&mut self) -> Result<u32, RingError> {
+        if self.tail_seen == self.head {
+            self.tail_seen = self.control.load_u32(word::TAIL, Ordering::Acquire);
+        }
+        let published = self.tail_seen.wrapping_sub(self.head);
+        if published > self.capacity {
+            let (tail, head, capacity) = (self.tail_seen, self.head, self.capacity);
+            return Err(RingError::TailOutOfRange { tail, head, capacity });
+        }
+        Ok(published)
     }
 
     /// Gives the room of all popped frames back to the producer.

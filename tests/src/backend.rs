@@ -4,6 +4,9 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Read;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,8 +15,11 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+/// Threads of a backend without front ends: main, and the starter of workers.
+pub const IDLE_THREADS: usize = 2;
+
 /// A wait that takes longer has hung.
-pub const HANG: Duration = Duration::from_secs(30);
+pub const HANG: Duration = Duration::from_secs(10);
 
 /// The built backend, beside the test's own executable.
 pub fn executable() -> PathBuf {
@@ -54,26 +60,32 @@ pub struct Backend {
 
 impl Backend {
     /// Starts a backend with these arguments besides its socket, and waits until
-    /// it listens.
+    /// it is ready.
     pub fn start(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("gpu.sock");
         let child = Command::new(executable())
             .arg("--socket-path")
             .arg(&socket)
-            .args(["--log-level", "warn"])
-            .args(libcuda())
             .args(arguments)
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
         let mut backend = Self { child, folder };
+        let mut first = None;
         eventually("the backend listens", || {
             assert_eq!(backend.child.try_wait().unwrap(), None, "the backend has ended");
-            socket.exists()
+            first = UnixStream::connect(&socket).ok();
+            first.is_some()
         });
-        // The first spare worker is on its way.
-        eventually("the backend has a spare worker", || backend.children().len() == 1);
+        // Once it has served somebody it holds all that it holds when idle.
+        let mut first = first.unwrap();
+        first.shutdown(Shutdown::Write).unwrap();
+        // A reset ends the wait as well.
+        let _ = first.read_to_end(&mut Vec::new());
+        eventually("the backend is idle", || {
+            backend.held().threads == IDLE_THREADS && backend.children().len() == 1
+        });
         backend
     }
 
@@ -97,9 +109,32 @@ impl Backend {
         children(self.pid())
     }
 
-    /// What it holds now.
+    /// What it holds once it has stopped doing things: a spare worker is started
+    /// behind every handshake.
     pub fn held(&self) -> Held {
-        held(self.pid())
+        let mut last = held(self.pid());
+        let mut same = 0;
+        while same < 5 {
+            std::thread::sleep(Duration::from_millis(5));
+            let now = held(self.pid());
+            same = if now == last { same + 1 } else { 0 };
+            last = now;
+        }
+        last
+    }
+
+    /// What it holds once that has stayed the same for a while: connections that
+    /// end and workers that start are over.
+    pub fn settled(&self) -> Held {
+        let mut held = self.held();
+        let mut same = 0;
+        eventually("the backend settles", || {
+            std::thread::sleep(Duration::from_millis(10));
+            let before = std::mem::replace(&mut held, self.held());
+            same = if before == held { same + 1 } else { 0 };
+            same == 20
+        });
+        held
     }
 
     /// Waits until it holds what it held `before`.
@@ -142,13 +177,6 @@ impl Drop for Backend {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The library for the workers: cpu-driver where it is built, else one that is
-/// no libcuda but lets the device be tested.
-fn libcuda() -> Vec<PathBuf> {
-    let cpu_driver = executable().with_file_name("libparavane_cpu.so");
-    if cpu_driver.is_file() { vec!["--libcuda".into(), cpu_driver] } else { Vec::new() }
 }
 
 /// Sends a signal to a process.

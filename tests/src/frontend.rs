@@ -120,8 +120,7 @@ impl FrontEnd {
         vhost.set_protocol_features(protocol).unwrap();
         vhost.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
         assert_eq!(vhost.get_queue_num().unwrap(), 2);
-        let front_end =
-            Self { vhost, memory, offered, file, queues: Vec::new(), free: FIRST_FREE };
+        let front_end = Self { vhost, memory, offered, file, queues: Vec::new(), free: FIRST_FREE };
         front_end.share(&front_end.file, MEMORY_BYTES, 0).unwrap();
         front_end
     }
@@ -236,8 +235,16 @@ impl FrontEnd {
         self.queues[queue].kick.write(1).unwrap();
     }
 
-    /// The next answer of a queue, `None` when none is there.
-    pub fn poll(&mut self, queue: usize) -> Option<Answer> {
+    /// Claims more available chains than the ring has.
+    pub fn break_available_ring(&mut self, queue: usize) {
+        let queue = &self.queues[queue];
+        let index = queue.available.wrapping_add(QUEUE_SIZE + 7);
+        self.memory.write_obj(index, GuestAddress(queue.available_ring() + 2)).unwrap();
+        queue.kick.write(1).unwrap();
+    }
+
+    /// The next used element of a queue, head and bytes, when it is there.
+    fn poll_used(&mut self, queue: usize) -> Option<(u16, u32)> {
         let queue = &mut self.queues[queue];
         let ring = queue.used_ring();
         let index: u16 = self.memory.read_obj(GuestAddress(ring + 2)).unwrap();
@@ -248,7 +255,25 @@ impl FrontEnd {
         queue.used = queue.used.wrapping_add(1);
         let head: u32 = self.memory.read_obj(GuestAddress(ring + 4 + slot * 8)).unwrap();
         let bytes: u32 = self.memory.read_obj(GuestAddress(ring + 8 + slot * 8)).unwrap();
-        let head = u16::try_from(head).unwrap();
+        Some((u16::try_from(head).unwrap(), bytes))
+    }
+
+    /// Waits for the next used element of a queue: head and bytes written.
+    pub fn wait_used(&mut self, queue: usize) -> (u16, u32) {
+        let start = Instant::now();
+        loop {
+            if let Some(used) = self.poll_used(queue) {
+                return used;
+            }
+            assert!(start.elapsed() < HANG, "no answer");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits for the next answer of a queue.
+    pub fn wait(&mut self, queue: usize) -> Answer {
+        let (head, bytes) = self.wait_used(queue);
+        let queue = &self.queues[queue];
         // The response lies in the chain's last descriptor.
         let mut descriptor = GuestAddress(queue.descriptors() + u64::from(head) * 16);
         loop {
@@ -262,19 +287,7 @@ impl FrontEnd {
         let mut response = vec![0; usize::try_from(bytes).unwrap()];
         self.memory.read_slice(&mut response, GuestAddress(at)).unwrap();
         let kind = CtrlHdr::read_from_prefix(&response).map_or(0, |(header, _)| header.kind.get());
-        Some(Answer { kind, bytes: response, head })
-    }
-
-    /// Waits for the next answer of a queue.
-    pub fn wait(&mut self, queue: usize) -> Answer {
-        let start = Instant::now();
-        loop {
-            if let Some(answer) = self.poll(queue) {
-                return answer;
-            }
-            assert!(start.elapsed() < HANG, "no answer");
-            std::thread::yield_now();
-        }
+        Answer { kind, bytes: response, head }
     }
 
     /// Sends a command on the control queue and waits for its answer.

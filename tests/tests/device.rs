@@ -12,7 +12,7 @@ use paravane_protocol::channel::{
 };
 use paravane_protocol::ring::word;
 use paravane_protocol::virtio_gpu::{self as spec, ctrl, feature};
-use paravane_tests::backend::{self, Backend, eventually};
+use paravane_tests::backend::{self, Backend, IDLE_THREADS, eventually};
 use paravane_tests::frontend::{FrontEnd, command};
 use paravane_tests::guest::{self, area, attach, bell, bell_body, channel, create, unref};
 use rustix::process::Signal;
@@ -20,7 +20,7 @@ use vhost::vhost_user::Frontend;
 use zerocopy::{FromBytes, IntoBytes};
 
 fn start() -> (Backend, FrontEnd) {
-    let backend = Backend::start(&[]);
+    let backend = Backend::start(&["--log-level", "off"]);
     let guest = FrontEnd::connect(&backend.socket());
     (backend, guest)
 }
@@ -37,7 +37,7 @@ fn features_and_configuration_are_those_of_a_gpu() {
 
 #[test]
 fn without_3d_contexts_are_refused_and_channels_work() {
-    let backend = Backend::start(&["--no-3d"]);
+    let backend = Backend::start(&["--no-3d", "--log-level", "off"]);
     let mut guest = FrontEnd::connect(&backend.socket());
     assert_eq!(guest.offered & (1 << feature::VIRGL | 1 << feature::CONTEXT_INIT), 0);
     let made = guest.send(ctrl::CTX_CREATE, &spec::CtxCreate::default());
@@ -83,8 +83,7 @@ fn a_2d_resource_lives_from_create_to_unref() {
     let guest = &mut guest;
     assert_eq!(create(guest, 1, 2, 64, 64), ctrl::OK_NODATA);
     let rect = spec::Rect { width: 64.into(), height: 64.into(), ..Default::default() };
-    let transfer =
-        spec::TransferToHost2d { r: rect, resource_id: 1.into(), ..Default::default() };
+    let transfer = spec::TransferToHost2d { r: rect, resource_id: 1.into(), ..Default::default() };
     assert_eq!(guest.send(ctrl::TRANSFER_TO_HOST_2D, &transfer), ctrl::ERR_UNSPEC);
     let pages = guest.pages(64 * 64 * 4);
     assert_eq!(attach(guest, 1, &[(pages, 64 * 64 * 4)]), ctrl::OK_NODATA);
@@ -272,10 +271,8 @@ fn front_ends_side_by_side_know_nothing_of_each_other() {
 fn a_front_end_that_comes_back_finds_a_fresh_device() {
     let (backend, guest) = start();
     drop(guest);
-    let before = {
-        eventually("the first is gone", || backend.held().threads <= 3);
-        backend.held()
-    };
+    eventually("the first is gone", || backend.held().threads == IDLE_THREADS);
+    let before = backend.held();
     for _ in 0..5 {
         let mut guest = FrontEnd::connect(&backend.socket());
         guest::ready_channel(&mut guest, 1);
@@ -304,7 +301,8 @@ fn a_reset_forgets_everything() {
 fn sigterm_ends_everything_and_reports_usage() {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("usage.json");
-    let arguments = ["--usage-json", report.to_str().unwrap(), "--name", "web-1"];
+    let path = report.to_str().unwrap();
+    let arguments = ["--usage-json", path, "--name", "web-1", "--log-level", "off"];
     let mut backend = Backend::start(&arguments);
     let mut guest = FrontEnd::connect(&backend.socket());
     guest::ready_channel(&mut guest, 1);
@@ -377,8 +375,12 @@ fn wrong_arguments_are_told() {
     assert!(!status.success());
     assert!(error.contains("--fd"), "{error}");
 
-    let (status, _, error) =
-        backend::run(&["--socket-path", "/tmp/paravane-test-none.sock", "--libcuda", "/nowhere.so"]);
+    let (status, _, error) = backend::run(&[
+        "--socket-path",
+        "/tmp/paravane-test-none.sock",
+        "--libcuda",
+        "/nowhere.so",
+    ]);
     assert!(!status.success());
     assert!(error.contains("--libcuda /nowhere.so"), "{error}");
     let (status, help, _) = backend::run(&["--help"]);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use paravane_protocol::codec::{Decoder, Encoder};
 use paravane_protocol::cuda_types::*;
 use paravane_protocol::frame::{FLAG_AWAITED, FrameHeader};
+use paravane_protocol::internal;
 use paravane_protocol::limits::{FRAME_BYTES_MAX, REPLY_BYTES_MAX, RING_BYTES};
 use paravane_protocol::opcode;
 use paravane_protocol::ring::{self, Consumer, word};
@@ -117,7 +118,11 @@ impl Thread {
         body: &[u8],
         reply: &mut [u8],
     ) {
-        self.wait_for_turn(header.ticket);
+        // The end of a host function gets through even while a launch blocks
+        // because that function holds up the device's queue.
+        if !matches!(header.opcode, internal::CALLBACK_NEXT | internal::CALLBACK_DONE) {
+            self.wait_for_turn(header.ticket);
+        }
         let awaited = header.flags & FLAG_AWAITED != 0;
         if awaited {
             // What depends on an awaited call comes after its reply, so nobody

@@ -1,8 +1,8 @@
 //! Initialisation, version, error texts, export tables.
 
-use super::{Answer, INITIALISED, give, initialised};
+use super::{Answer, INITIALISED, give};
 use paravane_protocol::CUDA_VERSION;
-use paravane_protocol::cuda_types::{CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_SUPPORTED, CUresult, CUuuid};
+use paravane_protocol::cuda_types::{CUDA_ERROR_INVALID_VALUE, CUresult, CUuuid};
 use std::ffi::{c_char, c_void};
 use std::sync::atomic::Ordering;
 
@@ -35,5 +35,5 @@ pub unsafe fn cuGetExportTable(ppExportTable: *mut *mut c_void, pExportTableId: 
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
     give(ppExportTable, std::ptr::null_mut())?;
-    initialised().and(Err(CUDA_ERROR_NOT_SUPPORTED))
+    Err(CUDA_ERROR_INVALID_VALUE)
 }

@@ -1,6 +1,7 @@
 //! What CUDA's functions do here, one file per family, under CUDA's names. `exports` makes the C
 //! symbols of them from the API table.
 #![allow(unsafe_code, reason = "arguments are pointers that a C program passes")]
+#![allow(clippy::multiple_unsafe_ops_per_block, reason = "an element is reached and read in one step")]
 #![allow(non_snake_case, reason = "CUDA's names")]
 #![allow(clippy::missing_safety_doc, reason = "one contract for all: arguments as the CUDA driver API demands them")]
 #![allow(clippy::too_many_arguments, reason = "CUDA's prototypes")]

@@ -35,7 +35,7 @@ impl<'a> Decoder<'_, 'a> {
     pub(super) fn moves(&mut self, i: &Instruction<'a>) -> Step {
         match i.opcode() {
             "mov" => self.mov(i),
-            "cvta" => self.to_or_from_generic(i),
+            "cvta" => self.convert_address(i),
             "isspacep" => self.is_space(i),
             // A cluster is one CTA: every rank's address is one's own.
             "mapa" => match i.operands.as_slice() {
@@ -127,7 +127,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// `cvta.space.u64` and `cvta.to.space.u64`.
-    fn to_or_from_generic(&mut self, i: &Instruction<'a>) -> Step {
+    fn convert_address(&mut self, i: &Instruction<'a>) -> Step {
         let [d, a] = i.operands.as_slice() else { return bad("two operands expected") };
         let Some(space) = i.modifiers().find_map(Space::from_name) else { return bad("no state space") };
         // A device function's parameters lie in its local memory.

@@ -1,6 +1,5 @@
 //! Loads and stores. Lanes that touch neighbouring elements, the usual case, are checked once and
 //! copied as one block; any other pattern goes lane by lane.
-#![allow(clippy::multiple_unsafe_ops_per_block, reason = "an operation's slots are read together")]
 
 use super::address::{GENERIC, GLOBAL, LOCAL, PARAM, SHARED, resolve};
 use super::lanes::{LANES, Lane};

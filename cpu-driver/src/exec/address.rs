@@ -1,6 +1,5 @@
 //! From a lane's address in a state space to host memory, with the checks that make a stray access
 //! a fault of the kernel and not of the process.
-#![allow(clippy::multiple_unsafe_ops_per_block, reason = "pointers are derived step by step from checked addresses")]
 
 use super::fault::FaultKind;
 use super::op::Op;

@@ -1,6 +1,5 @@
 //! `atom` and `red`: read, combine, write back, lane by lane. Shared memory belongs to one thread
 //! of the executor, so there a plain update does; elsewhere the host's compare-and-swap.
-#![allow(clippy::multiple_unsafe_ops_per_block, reason = "an operation's slots are read together")]
 
 use super::address::{GENERIC, GLOBAL, SHARED, resolve};
 use super::lanes::{LANES, Lane, conjure};

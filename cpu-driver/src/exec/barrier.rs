@@ -1,9 +1,4 @@
 //! `bar` and `barrier`: a group arrives, and waits until the CTA finds the barrier complete.
-#![allow(
-    clippy::multiple_unsafe_ops_per_block,
-    clippy::cast_possible_truncation,
-    reason = "an operation's slots are read together; barriers are numbered below 16"
-)]
 
 use super::cta::{BARRIERS, Barrier, Reduction};
 use super::fault::FaultKind;

@@ -1,9 +1,4 @@
 //! Functions that a device's runtime gives to kernels: formatted output and failed assertions.
-#![allow(
-    clippy::multiple_unsafe_ops_per_block,
-    clippy::cast_possible_truncation,
-    reason = "argument bytes are read one after the other; C's conversions truncate"
-)]
 
 use super::address::generic_bytes;
 use super::fault::FaultKind;

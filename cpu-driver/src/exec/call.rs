@@ -1,10 +1,5 @@
 //! Calls. Arguments and results are bytes of local memory: the caller copies its arguments to
 //! where the callee's frame will be, and results back from there, for the lanes that call.
-#![allow(
-    clippy::multiple_unsafe_ops_per_block,
-    clippy::cast_possible_truncation,
-    reason = "an operation's slots are read together; frames and offsets are counted in u32"
-)]
 
 use super::builtin;
 use super::fault::FaultKind;
@@ -83,11 +78,11 @@ pub unsafe fn call(w: &mut Warp, at: *const Op) -> *const Op {
                 }
             },
         };
-        let functions: &[Function] = &*(&raw const *w.cta().grid.functions);
-        match functions.get(callee as usize).filter(|callee| !callee.ops.is_empty()) {
-            Some(callee) => enter(w, at, function, site, callee),
-            None => w.fail(FaultKind::IllegalInstruction, op, lane, 0, "call of a function without a body"),
-        }
+        let callee: *const Function = match w.cta().grid.functions.get(callee as usize) {
+            Some(callee) if !callee.ops.is_empty() => callee,
+            _ => return w.fail(FaultKind::IllegalInstruction, op, lane, 0, "call of a function without a body"),
+        };
+        enter(w, at, function, site, &*callee)
     }
 }
 

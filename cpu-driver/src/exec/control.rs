@@ -1,9 +1,4 @@
 //! Operations that decide which operation comes next: branches, guards, exits and traps.
-#![allow(
-    clippy::multiple_unsafe_ops_per_block,
-    clippy::cast_possible_truncation,
-    reason = "an operation's fields and its predicate are read together; targets are relative operation counts"
-)]
 
 use super::fault::FaultKind;
 use super::op::{Op, Run};

@@ -1,10 +1,5 @@
 //! A CTA: its warps, shared memory and barriers. The executor calls `run` until the CTA is done;
 //! between calls it is an object at rest, so any CTA can be set aside for another stream's work.
-#![allow(
-    clippy::multiple_unsafe_ops_per_block,
-    clippy::cast_possible_truncation,
-    reason = "lanes and warps of a CTA are counted below 1024"
-)]
 
 use super::fault::{Fault, FaultKind};
 use super::frame::Frame;

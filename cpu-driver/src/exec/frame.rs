@@ -1,10 +1,5 @@
 //! The registers of one call of a function by a group of lanes, with the constants and special
 //! values that its operations read beside registers.
-#![allow(
-    clippy::multiple_unsafe_ops_per_block,
-    clippy::cast_possible_truncation,
-    reason = "lanes are numbered below 32; constants are cut to their slot's width"
-)]
 
 use super::cta::CtaState;
 use super::function::{Constant, Function, MaskOf, Special};

@@ -1,11 +1,6 @@
 //! Drives a scalar function over a warp's 32 lanes. `decode` hands in a closure without captures
 //! and gets a function pointer; the compiler vectorises each pairing twice, for the baseline and
 //! for AVX2 with FMA, and the machine's features decide which one a module is decoded to.
-#![allow(
-    clippy::multiple_unsafe_ops_per_block,
-    clippy::cast_possible_truncation,
-    reason = "slots are read and written in pairs; lane masks are cut to the chunk at hand"
-)]
 
 use super::op::{Op, Run};
 use super::warp::Warp;
@@ -211,8 +206,8 @@ driver! {
         for k in 0..LANES / CHUNK {
             let truth = map2(*a.add(k), *b.add(k), f);
             let mut chunk = 0u32;
-            for j in 0..CHUNK {
-                chunk |= u32::from(truth[j]) << j;
+            for (j, truth) in truth.into_iter().enumerate() {
+                chunk |= u32::from(truth) << j;
             }
             bits |= chunk << (k * CHUNK);
         }

@@ -2,7 +2,13 @@
 //! a CTA runs its warps; a warp runs operations on 32 lanes at a time.
 #![allow(
     unsafe_code,
+    clippy::multiple_unsafe_ops_per_block,
     reason = "registers, shared and device memory are raw bytes that operations address by decoded offsets"
+)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "hosts are 64-bit, lanes are numbered below 32, and PTX cuts values to their width"
 )]
 
 pub mod access;

@@ -1,10 +1,5 @@
 //! `.sync` operations of a warp: shuffles, votes, matches, reductions. Lanes meet by the member
 //! mask that each of them names; a set runs once all its living members are there.
-#![allow(
-    clippy::multiple_unsafe_ops_per_block,
-    clippy::cast_possible_truncation,
-    reason = "an operation's slots are read together; lanes are numbered below 32"
-)]
 
 use super::lanes::LANES;
 use super::op::{Op, Run};

@@ -1,7 +1,6 @@
 //! A warp: its frames, the group of lanes that runs now and the groups that wait. Divergence lives
 //! here: lanes that disagree become groups of (frame, operation, mask); the deepest frame runs
 //! first, then the lowest operation, and equal groups merge again.
-#![allow(clippy::multiple_unsafe_ops_per_block, reason = "frames are plain memory reached through their base pointer")]
 
 use super::cta::CtaState;
 use super::fault::{Fault, FaultKind};

@@ -2,6 +2,8 @@
 //! pointer is a host address inside it. `arena` maps it and marks what is allocated, `heap` hands
 //! out ranges, `registered` knows host ranges that kernels may touch too.
 #![allow(unsafe_code, reason = "maps memory and copies to and from device pointers")]
+#![allow(clippy::multiple_unsafe_ops_per_block, reason = "a pointer is derived and read in one step")]
+#![allow(clippy::cast_possible_truncation, reason = "hosts are 64-bit")]
 
 mod arena;
 mod heap;

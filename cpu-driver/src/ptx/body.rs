@@ -242,12 +242,7 @@ impl<'a> Reader<'_, 'a> {
     fn address(&mut self) -> Result<Operand<'a>> {
         self.parser.expect('[')?;
         let base = self.operand()?;
-        let mut offset = 0i64;
-        if self.parser.take_if('+')? {
-            offset = self.parser.int()?.cast_signed();
-        } else if self.parser.at('-') {
-            offset = self.parser.int()?.cast_signed();
-        }
+        let offset = self.offset()?;
         if self.parser.take_if(',')? {
             let coordinates = self.operand()?;
             self.parser.expect(']')?;
@@ -259,6 +254,14 @@ impl<'a> Reader<'_, 'a> {
             return Ok(Operand::Address(Box::new(Operand::Name(name, 0)), inner + offset));
         }
         Ok(Operand::Address(Box::new(base), offset))
+    }
+
+    /// `+4`, `+-4`, `-4`, or nothing.
+    fn offset(&mut self) -> Result<i64> {
+        if self.parser.take_if('+')? || self.parser.at('-') {
+            return Ok(self.parser.int()?.cast_signed());
+        }
+        Ok(0)
     }
 
     fn named_operand(&mut self, word: &'a str) -> Result<Operand<'a>> {
@@ -277,15 +280,9 @@ impl<'a> Reader<'_, 'a> {
             }
             return self.parser.error(format!("register `{word}` is not declared"));
         }
-        let mut offset = 0;
-        if self.parser.take_if('+')? {
-            offset = self.parser.int()?.cast_signed();
-        } else if self.parser.at('-') {
-            offset = self.parser.int()?.cast_signed();
-        }
+        let offset = self.offset()?;
         Ok(Operand::Name(word, offset))
     }
-
 }
 
 fn is_special(word: &str) -> bool {

@@ -92,7 +92,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// The next token and the line it starts on.
-    pub fn next(&mut self) -> Result<(Token<'a>, u32)> {
+    pub fn token(&mut self) -> Result<(Token<'a>, u32)> {
         self.skip_blank()?;
         let line = self.line;
         let token = match self.byte(0) {

@@ -38,14 +38,14 @@ struct Linkage {
 impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Result<Self> {
         let mut lexer = Lexer::new(text);
-        let (token, line) = lexer.next()?;
+        let (token, line) = lexer.token()?;
         Ok(Self { lexer, token, line })
     }
 
     /// Takes the current token and moves to the next.
     pub(super) fn take(&mut self) -> Result<Token<'a>> {
         let taken = self.token;
-        (self.token, self.line) = self.lexer.next()?;
+        (self.token, self.line) = self.lexer.token()?;
         Ok(taken)
     }
 

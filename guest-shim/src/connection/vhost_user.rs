@@ -6,10 +6,11 @@
 
 use std::ffi::c_void;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use paravane_protocol::channel::{RING_STRIDE, ring_offset};
@@ -63,8 +64,8 @@ impl VhostUser {
         let stream = UnixStream::connect(path).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", path.display()))
         })?;
-        stream.set_read_timeout(Some(COMMAND))?;
         let peer = OwnedFd::from(stream.try_clone()?);
+        let _watched = Watch::over(stream.try_clone()?)?;
         let memory = memory_file()?;
         let queue_pages = memory::map_shared(&memory, 0, 2 * QUEUE_BYTES, None)?;
         let mut frontend = Frontend::from_stream(stream, 2);
@@ -119,6 +120,23 @@ impl VhostUser {
             done += len;
         }
         self.command(state, CMD_RESOURCE_ATTACH_BACKING, &attach, COMMAND)
+    }
+}
+
+/// Hangs up when the negotiation takes longer than [`COMMAND`], since its reads
+/// have no time limit of their own. Dropped when it is over.
+struct Watch(#[allow(dead_code, reason = "its end is what tells")] mpsc::Sender<()>);
+
+impl Watch {
+    fn over(stream: UnixStream) -> io::Result<Self> {
+        let (over, told) = mpsc::channel();
+        std::thread::Builder::new().name("paravane-watch".into()).spawn(move || {
+            if told.recv_timeout(COMMAND) == Err(mpsc::RecvTimeoutError::Timeout) {
+                // The connecting thread then fails with the reason.
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        })?;
+        Ok(Self(over))
     }
 }
 

@@ -56,7 +56,8 @@ fn elf_len(image: Pointer) -> Answer<u64> {
     if sections_end > IMAGE_BYTES_MAX {
         return Err(bad);
     }
-    let mut end = programs_end.max(sections_end);
+    const HEADER: u64 = 64;
+    let mut end = programs_end.max(sections_end).max(HEADER);
     const NO_BITS: u32 = 8;
     for number in 0..count {
         let at = usize::try_from(sections + number * each).map_err(|_| bad)?;

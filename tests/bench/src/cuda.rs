@@ -11,7 +11,7 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 /// A kernel that does nothing, with the parameters of a usual one.
 const PTX: &CStr = c"
 .version 6.0
-.target sm_50
+.target sm_70
 .address_size 64
 .visible .entry nothing(.param .u64 a, .param .u64 b, .param .u64 c, .param .u32 n)
 {

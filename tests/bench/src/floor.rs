@@ -11,22 +11,18 @@ use crate::stats;
 
 /// Seconds for a word to go to another core and back, both spinning.
 pub(crate) fn spin_round_trip(rounds: u32) -> f64 {
-    round_trip(rounds, |word, value| {
-        let mut spins = 0_u32;
+    let spin = |word: &AtomicU32, value| {
         while word.load(Ordering::Acquire) != value {
             spin_loop();
-            spins += 1;
-            if spins > 10_000 {
-                thread::yield_now();
-            }
         }
-    }, |_| {})
+    };
+    round_trip(rounds, Cores::Two, spin, |_| {})
 }
 
 /// Seconds for a word to go to another thread and back when both sleep until
 /// they are woken.
 pub(crate) fn sleeping_round_trip(rounds: u32) -> f64 {
-    round_trip(rounds, |word, value| {
+    let sleep = |word: &AtomicU32, value| {
         loop {
             let seen = word.load(Ordering::Acquire);
             if seen == value {
@@ -34,7 +30,43 @@ pub(crate) fn sleeping_round_trip(rounds: u32) -> f64 {
             }
             futex(word, libc::FUTEX_WAIT, seen);
         }
-    }, |word| futex(word, libc::FUTEX_WAKE, 1))
+    };
+    round_trip(rounds, Cores::Any, sleep, |word| futex(word, libc::FUTEX_WAKE, 1))
+}
+
+/// Where the two threads of a round trip run.
+#[derive(Clone, Copy)]
+enum Cores {
+    /// Where the kernel puts them.
+    Any,
+    /// On two different ones: two spinning threads on one core would wait for
+    /// the kernel, not for each other.
+    Two,
+}
+
+impl Cores {
+    /// Binds the calling thread to the first or second processor it may use.
+    fn bind(self, second: bool) {
+        if matches!(self, Self::Any) {
+            return;
+        }
+        // SAFETY: a set of processors is bits; all zeros is the empty set.
+        let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        let bytes = size_of::<libc::cpu_set_t>();
+        // SAFETY: the set is live and so large.
+        unsafe { libc::sched_getaffinity(0, bytes, &raw mut allowed) };
+        // SAFETY: a set of processors is bits; all zeros is the empty set.
+        let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the number is below CPU_SETSIZE, by the range.
+        let is_allowed = |cpu: &usize| unsafe { libc::CPU_ISSET(*cpu, &allowed) };
+        let mut cpus = (0..libc::CPU_SETSIZE.unsigned_abs() as usize).filter(is_allowed);
+        if let Some(cpu) = cpus.nth(usize::from(second)) {
+            // SAFETY: as above.
+            unsafe { libc::CPU_SET(cpu, &mut one) };
+            // SAFETY: as above; a refusal leaves the thread where it is.
+            unsafe { libc::sched_setaffinity(0, bytes, &raw const one) };
+        }
+    }
 }
 
 fn futex(word: &AtomicU32, operation: i32, value: u32) {
@@ -45,6 +77,7 @@ fn futex(word: &AtomicU32, operation: i32, value: u32) {
 
 fn round_trip(
     rounds: u32,
+    cores: Cores,
     wait: impl Fn(&AtomicU32, u32) + Copy + Send + 'static,
     wake: impl Fn(&AtomicU32) + Copy + Send + 'static,
 ) -> f64 {
@@ -53,6 +86,7 @@ fn round_trip(
     let words = Arc::new((Line(AtomicU32::new(0)), Line(AtomicU32::new(0)), AtomicBool::new(false)));
     let there = words.clone();
     let other = thread::spawn(move || {
+        cores.bind(true);
         let mut value = 0_u32;
         loop {
             value = value.wrapping_add(1);
@@ -64,16 +98,22 @@ fn round_trip(
             wake(&there.1.0);
         }
     });
-    let mut value = 0_u32;
-    let seconds = stats::seconds_of(rounds, || {
-        value = value.wrapping_add(1);
-        words.0.0.store(value, Ordering::Release);
+    // A thread of its own, so that the binding ends with it.
+    let one = thread::spawn(move || {
+        cores.bind(false);
+        let mut value = 0_u32;
+        let seconds = stats::seconds_of(rounds, || {
+            value = value.wrapping_add(1);
+            words.0.0.store(value, Ordering::Release);
+            wake(&words.0.0);
+            wait(&words.1.0, value);
+        });
+        words.2.store(true, Ordering::Relaxed);
+        words.0.0.store(value.wrapping_add(1), Ordering::Release);
         wake(&words.0.0);
-        wait(&words.1.0, value);
+        seconds
     });
-    words.2.store(true, Ordering::Relaxed);
-    words.0.0.store(value.wrapping_add(1), Ordering::Release);
-    wake(&words.0.0);
+    let seconds = one.join().unwrap_or(f64::NAN);
     let _ = other.join();
     seconds
 }

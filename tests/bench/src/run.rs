@@ -128,8 +128,8 @@ fn copies(bench: &Bench) -> Result<Vec<Row>> {
 
 /// What so many processes get done together, and the least of them compared
 /// with the most.
-fn together(bench: &Bench, side: Side, count: usize) -> Result<(f64, f64)> {
-    let mut probes = bench.ready(side, What::Share, count)?;
+fn together(bench: &Bench, side: Side, what: What, count: usize) -> Result<(f64, f64)> {
+    let mut probes = bench.ready(side, what, count)?;
     probes.iter_mut().try_for_each(Running::go)?;
     let mut rates = Vec::new();
     for probe in probes {
@@ -141,18 +141,21 @@ fn together(bench: &Bench, side: Side, count: usize) -> Result<(f64, f64)> {
 }
 
 fn share(bench: &Bench) -> Result<Vec<Row>> {
-    let forwarded = Side::Forwarded(&bench.backend);
-    let (one, _) = together(bench, forwarded, 1)?;
-    let (one_alone, _) = together(bench, Side::Alone, 1)?;
-    let single = Figure::new("one process", one, unit::K_PER_S);
-    let mut rows = vec![Row { figure: single, floor: None, alone: Some(one_alone) }];
-    for (name, count) in [("two", 2), ("eight", 8)] {
-        let (sum, fairness) = together(bench, forwarded, count)?;
-        let (sum_alone, fairness_alone) = together(bench, Side::Alone, count)?;
-        let sum = Figure::new(format!("{name} processes, together"), sum, unit::K_PER_S);
-        rows.push(Row { figure: sum, floor: Some(one), alone: Some(sum_alone) });
-        let fairness = Figure::new(format!("{name} processes, fairness"), fairness, unit::RATIO);
-        rows.push(Row { figure: fairness, floor: Some(1.0), alone: Some(fairness_alone) });
+    let mut rows = Vec::new();
+    for (work, what) in [("each synchronised", What::Share), ("in bursts", What::Burst)] {
+        let forwarded = Side::Forwarded(&bench.backend);
+        let (one, _) = together(bench, forwarded, what, 1)?;
+        let (one_alone, _) = together(bench, Side::Alone, what, 1)?;
+        let single = Figure::new(format!("launches {work}: one process"), one, unit::K_PER_S);
+        rows.push(Row { figure: single, floor: None, alone: Some(one_alone) });
+        for (name, count) in [("two", 2), ("eight", 8)] {
+            let (sum, fairness) = together(bench, forwarded, what, count)?;
+            let (sum_alone, fairness_alone) = together(bench, Side::Alone, what, count)?;
+            let sum = Figure::new(format!("launches {work}: {name} together"), sum, unit::K_PER_S);
+            rows.push(Row { figure: sum, floor: Some(one), alone: Some(sum_alone) });
+            let fairness = Figure::new(format!("launches {work}: {name}, fairness"), fairness, unit::RATIO);
+            rows.push(Row { figure: fairness, floor: Some(1.0), alone: Some(fairness_alone) });
+        }
     }
     Ok(rows)
 }

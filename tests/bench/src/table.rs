@@ -35,7 +35,7 @@ impl Row {
         Value::Object(object).to_string()
     }
 
-    fn cells(&self) -> [String; 7] {
+    fn cells(&self) -> [String; 8] {
         let Figure { name, value, unit } = &self.figure;
         let goal = self.goal();
         let verdict = match goal {
@@ -56,6 +56,7 @@ impl Row {
             self.floor.map(number).unwrap_or_default(),
             compared(self.floor),
             self.alone.map(number).unwrap_or_default(),
+            compared(self.alone),
             goal.map(number).unwrap_or_default(),
             verdict.to_owned(),
         ]
@@ -75,10 +76,10 @@ fn number(value: f64) -> String {
 
 /// The rows as a table with aligned columns.
 pub(crate) fn text(rows: &[Row]) -> String {
-    let head = ["", "measured", "floor", "of floor", "alone", "goal", ""].map(str::to_owned);
-    let lines: Vec<[String; 7]> =
+    let head = ["", "measured", "floor", "of floor", "alone", "of alone", "goal", ""].map(str::to_owned);
+    let lines: Vec<[String; 8]> =
         std::iter::once(head).chain(rows.iter().map(Row::cells)).collect();
-    let mut widths = [0; 7];
+    let mut widths = [0; 8];
     for line in &lines {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = (*width).max(cell.chars().count());
@@ -89,7 +90,7 @@ pub(crate) fn text(rows: &[Row]) -> String {
         let mut row = String::new();
         for (column, (cell, width)) in line.iter().zip(widths).enumerate() {
             // Words to the left, numbers to the right.
-            let words = column == 0 || column == 6;
+            let words = column == 0 || column == 7;
             row += &if words { format!("{cell:<width$}  ") } else { format!("{cell:>width$}  ") };
         }
         text += row.trim_end();

@@ -19,6 +19,9 @@ use crate::cuda::Cuda;
 /// A probe that has not ended by then is stuck and is ended.
 const LIMIT_S: u32 = 240;
 
+/// Launches between two synchronisations of a program that is no test.
+const BURST: u32 = 50;
+
 /// One measured process.
 #[derive(clap::Args)]
 pub(crate) struct Probe {
@@ -39,8 +42,10 @@ pub(crate) enum What {
     Wake,
     /// Copies in both directions, from pageable and pinned memory.
     Copy,
-    /// Launches and synchronises until told to stop, beside others.
+    /// Launches and synchronises, one by one, beside others.
     Share,
+    /// Launches in bursts and synchronises, beside others.
+    Burst,
     /// Opens a context, then does nothing.
     Idle,
     /// The first kernel of a process.
@@ -55,7 +60,8 @@ impl Probe {
             What::Call => call::run(&cuda, self.quick),
             What::Wake => wake::run(&cuda, self.quick),
             What::Copy => copy::run(&cuda, self.quick),
-            What::Share => share::run(&cuda, self.quick),
+            What::Share => share::run(&cuda, self.quick, 1),
+            What::Burst => share::run(&cuda, self.quick, BURST),
             What::Idle => share::idle(&cuda),
             What::First => start::first_kernel(&cuda),
         }

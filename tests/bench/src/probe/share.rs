@@ -18,16 +18,18 @@ pub(crate) fn seconds(quick: bool) -> u64 {
 /// What a probe says when it is set up.
 pub(crate) const READY: &str = "ready";
 
-/// Launches and synchronises for some seconds, and tells how often.
-pub(crate) fn run(cuda: &Cuda, quick: bool) -> Result<()> {
+/// Launches bursts of this length and synchronises, for some seconds, and
+/// tells how many launches there were.
+pub(crate) fn run(cuda: &Cuda, quick: bool, burst: u32) -> Result<()> {
     let session = set_up(cuda)?;
     wait_for_a_line()?;
     let limit = Duration::from_secs(seconds(quick));
     let count = count_for(limit, || {
-        session.launch()?;
+        (0..burst).try_for_each(|_| session.launch())?;
         session.synchronize()
     })?;
-    Figure::new("launch and synchronise", count as f64 / limit.as_secs_f64() / 1e3, unit::K_PER_S).tell();
+    let launches = (count * u64::from(burst)) as f64;
+    Figure::new("launches", launches / limit.as_secs_f64() / 1e3, unit::K_PER_S).tell();
     Ok(())
 }
 
