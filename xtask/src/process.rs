@@ -16,23 +16,41 @@ const TAIL_LINES: usize = 30;
 /// Runs `command` to its end with its output in the log `name`; an exit status other than 0 is an error that shows the
 /// end of the log.
 pub(crate) fn run(name: &str, command: &mut Command) -> Result<()> {
+    run_within(name, command, Duration::MAX)
+}
+
+/// As [`run`]; a command that is not done within `limit` is ended with all that it started, which is an error.
+pub(crate) fn run_within(name: &str, command: &mut Command, limit: Duration) -> Result<()> {
     let log = log_path(name)?;
     let mut file =
         File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
     writeln!(file, "{}", shown(command))?;
-    let status = tie(command)
+    if limit < Duration::MAX {
+        command.process_group(0);
+    }
+    let mut child = tie(command)
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
         .stderr(file)
-        .status()
+        .spawn()
         .with_context(|| format!("cannot start {}", shown(command)))?;
-    if !status.success() {
-        bail!(
-            "{} ended with {status}; its last lines, from {}:\n{}",
+    let said = |what: &str| {
+        format!(
+            "{} {what}; its last lines, from {}:\n{}",
             shown(command),
             log.display(),
             tail(&log)
-        );
+        )
+    };
+    let Some(status) = wait(&mut child, limit)? else {
+        let group = i32::try_from(child.id()).context("a process id beyond pid_t")?;
+        // SAFETY: kill takes no pointer; the child leads this group and has not been waited for.
+        unsafe { libc::kill(-group, libc::SIGKILL) };
+        child.wait()?;
+        bail!(said(&format!("was not done after {} s", limit.as_secs())));
+    };
+    if !status.success() {
+        bail!(said(&format!("ended with {status}")));
     }
     Ok(())
 }

@@ -4,11 +4,15 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::report::{Check, Report};
 use crate::{build, paths, process};
+
+/// For building and running: a test that hangs must not hold up the rest.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 pub(crate) fn clippy(report: &mut Report) {
     const NAME: &str = "clippy";
@@ -63,7 +67,7 @@ pub(crate) fn loom(report: &mut Report) {
 }
 
 fn run_tests(name: &str, command: &mut Command) -> Result<Check> {
-    let outcome = process::run(name, command);
+    let outcome = process::run_within(name, command, LIMIT);
     let log = process::log_path(name)?;
     let text =
         fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
