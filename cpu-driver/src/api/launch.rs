@@ -7,7 +7,7 @@ use super::library::kernel;
 use super::{Answer, multiprocessors, stream};
 use crate::exec::grid::Grid;
 use crate::memory::View;
-use crate::objects::{KERNELS, Kernel, STREAMS};
+use crate::objects::{KERNELS, Kernel};
 use crate::stream::kernel::Launch;
 use crate::stream::task::Work;
 use paravane_protocol::cuda_types::{
@@ -60,11 +60,7 @@ fn is_complete(f: CUfunction, shape: &Shape, handle: CUstream) -> Answer<bool> {
         return Ok(false);
     };
     shape.check(max_threads)?;
-    match STREAMS.with(handle.0, |stream| super::usable(&stream.context).map(|()| stream.is_idle())) {
-        Some(idle) => idle,
-        // With no task in the whole context, its default streams are idle too.
-        None => super::look_at_current(|context| Ok(context.pending.load(Ordering::Acquire) == 0)),
-    }
+    super::is_quiet(handle)
 }
 
 /// # Safety

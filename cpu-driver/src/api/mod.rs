@@ -108,6 +108,17 @@ fn stream(handle: CUstream) -> Answer<Arc<Stream>> {
     }
 }
 
+/// Whether a stream has nothing to do, found out without taking a share in anything.
+#[inline]
+fn is_quiet(handle: CUstream) -> Answer<bool> {
+    if handle.0 <= CU_STREAM_PER_THREAD.0 {
+        // With no task in the whole context, its default streams are idle too.
+        return look_at_current(|context| Ok(context.pending.load(Ordering::Acquire) == 0));
+    }
+    let quiet = STREAMS.with(handle.0, |stream| usable(&stream.context).map(|()| stream.is_idle()));
+    quiet.unwrap_or(Err(CUDA_ERROR_INVALID_HANDLE))
+}
+
 fn device(device: CUdevice) -> Answer {
     initialised()?;
     if device == CUdevice(0) { Ok(()) } else { Err(CUDA_ERROR_INVALID_DEVICE) }

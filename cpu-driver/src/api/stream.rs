@@ -1,6 +1,6 @@
 //! Streams, and host functions on them.
 
-use super::{Answer, current, give, stream};
+use super::{Answer, current, give, is_quiet, stream};
 use crate::objects::{EVENTS, STREAMS};
 use crate::stream::host::Callback;
 use crate::stream::task::Work;
@@ -45,6 +45,9 @@ pub unsafe fn cuStreamQuery(hStream: CUstream) -> Answer {
 }
 
 pub unsafe fn cuStreamSynchronize(hStream: CUstream) -> Answer {
+    if is_quiet(hStream)? {
+        return Ok(());
+    }
     let stream = stream(hStream)?;
     stream.synchronize();
     stream.context.failure().map_or(Ok(()), Err)

@@ -30,54 +30,146 @@ fn elements(op: &Op) -> [u32; 4] {
     [op.d, op.b, op.c, op.e]
 }
 
-/// Host pointer to 32 neighbouring elements when the whole warp touches such.
+/// How the lanes' addresses lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pattern {
+    /// All lanes are active and touch neighbouring elements.
+    Block,
+    /// All lanes touch the same element.
+    One,
+    Scattered,
+}
+
+/// Reads the lanes' addresses; inactive lanes get an active one's.
 ///
 /// # Safety
 /// As `Run`; slot `a` holds addresses.
 #[inline(always)]
-unsafe fn block<A: Address, const SPACE: u8>(w: &Warp, op: &Op, size: u64) -> Option<*mut u8> {
+unsafe fn addresses<A: Address>(w: &Warp, op: &Op) -> [u64; LANES] {
     // SAFETY: the caller's promise.
-    let addresses = unsafe { &*w.lanes::<[A; LANES]>(op.a) };
-    let first = addresses[0].wide();
-    let mut differs = 0;
-    for (lane, address) in addresses.iter().enumerate() {
-        differs |= address.wide().wrapping_sub(first) ^ (lane as u64 * size);
+    let from = unsafe { *w.lanes::<[A; LANES]>(op.a) };
+    let mut to = [0; LANES];
+    for lane in 0..LANES {
+        to[lane] = from[lane].wide().wrapping_add(op.imm);
     }
-    if differs != 0 || w.mask != u32::MAX {
+    if w.mask != u32::MAX {
+        let active = to[w.mask.trailing_zeros() as usize % LANES];
+        for (lane, to) in to.iter_mut().enumerate() {
+            *to = if w.mask >> lane & 1 == 0 { active } else { *to };
+        }
+    }
+    to
+}
+
+/// Checks all lanes together: what to add to each address to get a host pointer, and how they lie.
+/// None: to be found out lane by lane, because windows differ or an address is wrong.
+#[inline(always)]
+fn together<const SPACE: u8>(w: &Warp, addresses: &[u64; LANES], size: u64) -> Option<(u64, Pattern)> {
+    // Distances to the first lane fit 32 bits in all patterns that matter, and are half the work.
+    const MIDDLE: u64 = 1 << 31;
+    let first = addresses[0];
+    let mut distances = [0u32; LANES];
+    let (mut far, mut bits, mut apart) = (0, 0, 0);
+    for (lane, address) in addresses.iter().enumerate() {
+        let distance = address.wrapping_sub(first).wrapping_add(MIDDLE);
+        far |= distance >> 32;
+        distances[lane] = distance as u32;
+        bits |= distance as u32;
+        apart |= (distance as u32).wrapping_sub(MIDDLE as u32) ^ (lane as u64 * size) as u32;
+    }
+    if far != 0 || (u64::from(bits) | first) & (size - 1) != 0 {
         return None;
     }
-    let start = first.wrapping_add(op.imm);
-    let last = start.wrapping_add((LANES as u64 - 1) * size);
-    let is_shared = SPACE == SHARED || (SPACE == GENERIC && start & WINDOW_MASK == SHARED_BASE);
-    if is_shared || SPACE == GLOBAL || (SPACE == GENERIC && start & WINDOW_MASK == 0) {
-        // A block is at most two granules, so both ends checked is all checked.
-        resolve::<SPACE>(w, 31, last, size).ok()?;
-        return resolve::<SPACE>(w, 0, start, size).ok();
+    let (pattern, low, high) = if apart == 0 && w.mask == u32::MAX {
+        (Pattern::Block, first, first.wrapping_add((LANES as u64 - 1) * size))
+    } else {
+        let low = distances.iter().fold(u32::MAX, |low, distance| low.min(*distance));
+        let high = distances.iter().fold(0, |high, distance| high.max(*distance));
+        let at = |distance: u32| first.wrapping_add(u64::from(distance)).wrapping_sub(MIDDLE);
+        (if low == high { Pattern::One } else { Pattern::Scattered }, at(low), at(high))
+    };
+    // Below the lowest lane there may be no wrapping to the top of the address space.
+    if low > high {
+        return None;
     }
-    None
+    let base = match SPACE {
+        SHARED => shared_base(w, high, size)?,
+        GLOBAL => global_base(w, low, high)?,
+        GENERIC if high & WINDOW_MASK != low & WINDOW_MASK => return None,
+        GENERIC if high & WINDOW_MASK == 0 => global_base(w, low, high)?,
+        GENERIC if high & WINDOW_MASK == SHARED_BASE => {
+            shared_base(w, high - SHARED_BASE, size)?.wrapping_sub(SHARED_BASE)
+        }
+        _ => return None,
+    };
+    Some((base, pattern))
+}
+
+#[inline(always)]
+fn shared_base(w: &Warp, high: u64, size: u64) -> Option<u64> {
+    let cta = w.cta();
+    (high.saturating_add(size) <= u64::from(cta.shared_size)).then(|| cta.shared.expose_provenance() as u64)
+}
+
+#[inline(always)]
+fn global_base(w: &Warp, low: u64, high: u64) -> Option<u64> {
+    w.cta().grid.view.holds_all(low, high).then_some(0)
+}
+
+/// The host pointer of a checked address.
+#[inline(always)]
+fn host<T>(base: u64, address: u64) -> *mut T {
+    std::ptr::with_exposed_provenance_mut(base.wrapping_add(address) as usize)
 }
 
 /// # Safety
 /// As `Run`; `a` holds addresses, the elements' slots hold lanes of T.
 #[inline(always)]
 unsafe fn load<T: Lane, A: Address, const SPACE: u8, const N: usize>(w: &mut Warp, at: *const Op) -> *const Op {
+    // SAFETY: `Run`'s contract; pointers were checked by `together`.
+    unsafe {
+        let op = &*at;
+        let lanes = addresses::<A>(w, op);
+        let Some((base, pattern)) = together::<SPACE>(w, &lanes, (size_of::<T>() * N) as u64) else {
+            return load_each::<T, SPACE, N>(w, at, &lanes);
+        };
+        for (i, slot) in elements(op).iter().enumerate().take(N) {
+            let d = w.lanes::<T>(*slot);
+            let base = base.wrapping_add((i * size_of::<T>()) as u64);
+            let first = host::<T>(base, lanes[0]);
+            if pattern == Pattern::Block && N == 1 {
+                *d.cast::<[T; LANES]>() = first.cast::<[T; LANES]>().read_unaligned();
+            } else if w.mask != u32::MAX {
+                for lane in each(w.mask) {
+                    *d.add(lane) = host::<T>(base, lanes[lane]).read_unaligned();
+                }
+            } else if pattern == Pattern::One {
+                *d.cast::<[T; LANES]>() = [first.read_unaligned(); LANES];
+            } else {
+                for (lane, address) in lanes.iter().enumerate() {
+                    *d.add(lane) = host::<T>(base, *address).read_unaligned();
+                }
+            }
+        }
+        at.add(1)
+    }
+}
+
+/// # Safety
+/// As `load`; `lanes` are the active lanes' addresses.
+#[cold]
+unsafe fn load_each<T: Lane, const SPACE: u8, const N: usize>(
+    w: &mut Warp,
+    at: *const Op,
+    lanes: &[u64; LANES],
+) -> *const Op {
     // SAFETY: `Run`'s contract; pointers come from `resolve`.
     unsafe {
         let op = &*at;
-        let size = size_of::<T>() as u64;
-        if N == 1
-            && let Some(from) = block::<A, SPACE>(w, op, size)
-        {
-            *w.lanes::<[T; LANES]>(op.d) = from.cast::<[T; LANES]>().read_unaligned();
-            return at.add(1);
-        }
-        let addresses = *w.lanes::<[A; LANES]>(op.a);
-        let slots = elements(op);
         for lane in each(w.mask) {
-            let address = addresses[lane].wide().wrapping_add(op.imm);
-            match resolve::<SPACE>(w, lane as u32, address, size * N as u64) {
+            match resolve::<SPACE>(w, lane as u32, lanes[lane], (size_of::<T>() * N) as u64) {
                 Ok(from) => {
-                    for (i, slot) in slots.iter().enumerate().take(N) {
+                    for (i, slot) in elements(op).iter().enumerate().take(N) {
                         *w.lanes::<T>(*slot).add(lane) = from.cast::<T>().add(i).read_unaligned();
                     }
                 }
@@ -92,23 +184,44 @@ unsafe fn load<T: Lane, A: Address, const SPACE: u8, const N: usize>(w: &mut War
 /// As `Run`; `a` holds addresses, the elements' slots hold lanes of T.
 #[inline(always)]
 unsafe fn store<T: Lane, A: Address, const SPACE: u8, const N: usize>(w: &mut Warp, at: *const Op) -> *const Op {
+    // SAFETY: `Run`'s contract; pointers were checked by `together`.
+    unsafe {
+        let op = &*at;
+        let lanes = addresses::<A>(w, op);
+        let Some((base, pattern)) = together::<SPACE>(w, &lanes, (size_of::<T>() * N) as u64) else {
+            return store_each::<T, SPACE, N>(w, at, &lanes);
+        };
+        if pattern == Pattern::Block && N == 1 {
+            let first = host::<T>(base, lanes[0]);
+            first.cast::<[T; LANES]>().write_unaligned(*w.lanes::<[T; LANES]>(op.d));
+            return at.add(1);
+        }
+        // Lanes that write the same place write it in their order.
+        for lane in each(w.mask) {
+            let to = host::<T>(base, lanes[lane]);
+            for (i, slot) in elements(op).iter().enumerate().take(N) {
+                to.add(i).write_unaligned(*w.lanes::<T>(*slot).add(lane));
+            }
+        }
+        at.add(1)
+    }
+}
+
+/// # Safety
+/// As `store`; `lanes` are the active lanes' addresses.
+#[cold]
+unsafe fn store_each<T: Lane, const SPACE: u8, const N: usize>(
+    w: &mut Warp,
+    at: *const Op,
+    lanes: &[u64; LANES],
+) -> *const Op {
     // SAFETY: `Run`'s contract; pointers come from `resolve`.
     unsafe {
         let op = &*at;
-        let size = size_of::<T>() as u64;
-        if N == 1
-            && let Some(to) = block::<A, SPACE>(w, op, size)
-        {
-            to.cast::<[T; LANES]>().write_unaligned(*w.lanes::<[T; LANES]>(op.d));
-            return at.add(1);
-        }
-        let addresses = *w.lanes::<[A; LANES]>(op.a);
-        let slots = elements(op);
         for lane in each(w.mask) {
-            let address = addresses[lane].wide().wrapping_add(op.imm);
-            match resolve::<SPACE>(w, lane as u32, address, size * N as u64) {
+            match resolve::<SPACE>(w, lane as u32, lanes[lane], (size_of::<T>() * N) as u64) {
                 Ok(to) => {
-                    for (i, slot) in slots.iter().enumerate().take(N) {
+                    for (i, slot) in elements(op).iter().enumerate().take(N) {
                         to.cast::<T>().add(i).write_unaligned(*w.lanes::<T>(*slot).add(lane));
                     }
                 }

@@ -91,18 +91,23 @@ impl Frame {
             }
             return;
         }
+        if !matches!(special, Special::LaneId | Special::LaneMask(_)) {
+            *lanes = [match special {
+                Special::WarpId => warp,
+                Special::FrameLocal => self.local_base,
+                _ => cta.special(special),
+            }; LANES];
+            return;
+        }
         for (lane, value) in lanes.iter_mut().enumerate() {
             let bit = 1u32 << lane;
             *value = match special {
-                Special::LaneId => lane as u32,
                 Special::LaneMask(MaskOf::Eq) => bit,
                 Special::LaneMask(MaskOf::Lt) => bit - 1,
                 Special::LaneMask(MaskOf::Le) => bit | (bit - 1),
                 Special::LaneMask(MaskOf::Gt) => !(bit | (bit - 1)),
                 Special::LaneMask(MaskOf::Ge) => !(bit - 1),
-                Special::WarpId => warp,
-                Special::FrameLocal => self.local_base,
-                _ => cta.special(special),
+                _ => lane as u32,
             };
         }
     }

@@ -201,15 +201,11 @@ driver! {
 driver! {
     /// `d = f(a, b)` where d is a predicate: one bit a lane.
     test<A, B>, (A, B) -> bool, |w, op, f| {
-        let (a, b) = (chunks::<A>(w, op.a), chunks::<B>(w, op.b));
+        let (a, b) = (w.lanes::<A>(op.a), w.lanes::<B>(op.b));
         let mut bits = 0u32;
-        for k in 0..LANES / CHUNK {
-            let truth = map2(*a.add(k), *b.add(k), f);
-            let mut chunk = 0u32;
-            for (j, truth) in truth.into_iter().enumerate() {
-                chunk |= u32::from(truth) << j;
-            }
-            bits |= chunk << (k * CHUNK);
+        // Written lane by lane, which is the form that becomes vector comparisons.
+        for lane in 0..LANES {
+            bits |= u32::from(f(a.add(lane).read(), b.add(lane).read())) << lane;
         }
         let d = w.predicate(op.d);
         *d = (*d & !w.mask) | (bits & w.mask);

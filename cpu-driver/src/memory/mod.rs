@@ -56,6 +56,21 @@ impl View {
         self.holds_registered(address, size)
     }
 
+    /// Whether everything from `low` to the granule of `high` is allocated; false also where that
+    /// is too much to look at.
+    #[inline(always)]
+    pub fn holds_all(&self, low: u64, high: u64) -> bool {
+        const LOOKED_AT_MAX: u64 = 64;
+        let (low, high) = (low.wrapping_sub(self.base), high.wrapping_sub(self.base));
+        if low >= self.size || high >= self.size {
+            return false;
+        }
+        let (first, last) = (low / GRANULE, high / GRANULE);
+        // SAFETY: there is a mark for every granule of the arena.
+        let is_marked = |i: u64| unsafe { (*self.granules.add(i as usize)).load(Ordering::Relaxed) != 0 };
+        last.wrapping_sub(first) < LOOKED_AT_MAX && (first..=last).all(is_marked)
+    }
+
     #[cold]
     fn holds_registered(&self, address: u64, size: u64) -> bool {
         self.ranges.iter().any(|range| range.holds(address, size))
