@@ -10,6 +10,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use paravane_tests::backend::{Backend, children, executable, kill};
 use rustix::process::Signal;
@@ -75,17 +76,19 @@ fn nothing_is_left_of_a_program_that_ends_or_is_killed() {
     for _ in 0..5 {
         assert_eq!(output(program("exit", &backend.socket())), "left");
     }
-    for _ in 0..3 {
-        let mut child = waiting(&backend);
+    for number in 0..8 {
+        // In the middle of a kernel, and somewhere in a copy.
+        let mut child = waiting(&backend, ["forever", "copying"][number % 2]);
+        std::thread::sleep(Duration::from_millis(7 * number as u64));
         child.kill().unwrap();
         child.wait().unwrap();
     }
     backend.assert_nothing_leaked(&before);
 }
 
-/// A program that waits for a kernel that does not end.
-fn waiting(backend: &Backend) -> Child {
-    let mut child = program("forever", &backend.socket());
+/// A program that is in the middle of something that does not end.
+fn waiting(backend: &Backend, scenario: &str) -> Child {
+    let mut child = program(scenario, &backend.socket());
     let mut errors = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     errors.read_line(&mut line).unwrap();
@@ -97,7 +100,7 @@ fn waiting(backend: &Backend) -> Child {
 #[test]
 fn a_backend_that_dies_ends_the_wait() {
     let mut backend = Backend::start(&[]);
-    let child = waiting(&backend);
+    let child = waiting(&backend, "forever");
     backend.signal(Signal::KILL);
     backend.wait();
     let text = output(child);
@@ -107,10 +110,10 @@ fn a_backend_that_dies_ends_the_wait() {
 #[test]
 fn a_worker_that_dies_ends_its_programs_wait_and_nobody_elses() {
     let backend = Backend::start(&[]);
-    let first = waiting(&backend);
+    let first = waiting(&backend, "forever");
     // Its worker was started before the spare one.
     let worker = backend.children().into_iter().min().expect("it has a worker");
-    let second = waiting(&backend);
+    let second = waiting(&backend, "forever");
     kill(worker, Signal::KILL);
     assert_eq!(output(first), "CUDA_ERROR_LAUNCH_FAILED then CUDA_ERROR_LAUNCH_FAILED");
     let mut second = second;

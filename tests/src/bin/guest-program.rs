@@ -50,7 +50,7 @@ AGAIN:
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, scenario, libcuda] = arguments.as_slice() else {
-        panic!("usage: guest-program init|order|threads|forever|fork|exit LIBCUDA");
+        panic!("usage: guest-program init|order|threads|forever|copying|fork|exit LIBCUDA");
     };
     let cuda = Cuda::load(Path::new(libcuda));
     match scenario.as_str() {
@@ -58,6 +58,7 @@ fn main() {
         "order" => order(&cuda),
         "threads" => threads(Path::new(libcuda)),
         "forever" => forever(&cuda),
+        "copying" => copying(&cuda),
         "fork" => fork(&cuda),
         "exit" => leave_everything(&cuda),
         other => panic!("no scenario {other}"),
@@ -157,6 +158,21 @@ fn forever(cuda: &Cuda) {
     let mut more = NULL;
     let after = result_of!(cuda.cuMemAlloc_v2(&raw mut more, 4));
     println!("{waited} then {after}");
+}
+
+/// Copies for ever, through staging and from host memory.
+fn copying(cuda: &Cuda) {
+    const BYTES: usize = 64 << 20;
+    start(cuda);
+    let device = value_of!(cuda.cuMemAlloc_v2(NULL, BYTES));
+    let host = value_of!(cuda.cuMemHostAlloc(ptr::null_mut(), BYTES, 0));
+    let mut pageable = vec![1_u8; BYTES];
+    eprintln!("waiting");
+    loop {
+        must!(cuda.cuMemcpyHtoD_v2(device, pageable.as_ptr() as Pointer, BYTES));
+        must!(cuda.cuMemcpyHtoDAsync_v2(device, host, BYTES, CUstream(0)));
+        must!(cuda.cuMemcpyDtoH_v2(pageable.as_mut_ptr().cast(), device, BYTES));
+    }
 }
 
 /// A forked child must not use its parent's rings.
