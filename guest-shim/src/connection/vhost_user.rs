@@ -16,10 +16,14 @@ use std::time::Duration;
 use paravane_protocol::channel::{RING_STRIDE, ring_offset};
 use paravane_protocol::ring::word;
 use paravane_protocol::shared::SharedPages;
+use paravane_protocol::virtio_gpu::{
+    CtrlHdr, MemEntry, ResourceAttachBacking, ResourceCreate2d, ResourceRef, TransferToHost2d, ctrl,
+};
 use vhost::VhostBackend;
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostUserMemoryRegionInfo, VringConfigData};
+use zerocopy::IntoBytes;
 
 use super::transport::{Area, Mark, Transport};
 use super::virtqueue::{AVAILABLE, DESCRIPTORS, QUEUE_BYTES, QUEUE_SIZE, USED, VirtQueue};
@@ -35,13 +39,6 @@ const ENTRY_BYTES_MAX: u64 = 1 << 30;
 const COMMAND: Duration = Duration::from_millis(900);
 /// Taking pages back may wait for the worker to finish a copy in them.
 const RELEASE: Duration = Duration::from_secs(30);
-
-/// virtio-gpu commands (virtio 1.3, 5.7.6.7).
-const CMD_RESOURCE_CREATE_2D: u32 = 0x0101;
-const CMD_RESOURCE_UNREF: u32 = 0x0102;
-const CMD_TRANSFER_TO_HOST_2D: u32 = 0x0105;
-const CMD_RESOURCE_ATTACH_BACKING: u32 = 0x0106;
-const RESP_OK_NODATA: u32 = 0x1100;
 
 /// The connection to a vhost-user socket.
 pub(super) struct VhostUser {
@@ -88,15 +85,13 @@ impl VhostUser {
         })
     }
 
-    fn command(&self, state: &mut State, kind: u32, body: &[u32], limit: Duration) -> io::Result<()> {
-        let mut request = vec![0; 24];
-        request[..4].copy_from_slice(&kind.to_le_bytes());
-        request.extend(body.iter().flat_map(|word| word.to_le_bytes()));
-        let mut response = [0; 24];
-        state.queue.submit(&request, &mut response, self.peer.as_raw_fd(), limit)?;
-        let [t0, t1, t2, t3, ..] = response;
-        match u32::from_le_bytes([t0, t1, t2, t3]) {
-            RESP_OK_NODATA => Ok(()),
+    fn command(&self, state: &mut State, kind: u32, body: &[u8], limit: Duration) -> io::Result<()> {
+        let header = CtrlHdr { kind: kind.into(), ..CtrlHdr::default() };
+        let request = [header.as_bytes(), body].concat();
+        let mut response = CtrlHdr::default();
+        state.queue.submit(&request, response.as_mut_bytes(), self.peer.as_raw_fd(), limit)?;
+        match response.kind.get() {
+            ctrl::OK_NODATA => Ok(()),
             other => Err(io::Error::other(format!(
                 "virtio-gpu command {kind:#06x} was answered {other:#06x}"
             ))),
@@ -108,18 +103,27 @@ impl VhostUser {
     }
 
     fn attach(&self, state: &mut State, mark: Mark, resource: u32, at: u64, bytes: u64) -> io::Result<()> {
-        let create = [resource, mark.format, mark.width, mark.height];
-        self.command(state, CMD_RESOURCE_CREATE_2D, &create, COMMAND)?;
-        let mut attach = vec![resource, 0];
-        let mut done = 0;
-        while done < bytes {
-            let len = ENTRY_BYTES_MAX.min(bytes - done);
-            let address = at + done;
-            attach.extend([low(address), low(address >> 32), low(len), 0]);
-            attach[1] += 1;
-            done += len;
-        }
-        self.command(state, CMD_RESOURCE_ATTACH_BACKING, &attach, COMMAND)
+        let create = ResourceCreate2d {
+            resource_id: resource.into(),
+            format: mark.format.into(),
+            width: mark.width.into(),
+            height: mark.height.into(),
+        };
+        self.command(state, ctrl::RESOURCE_CREATE_2D, create.as_bytes(), COMMAND)?;
+        let entries: Vec<MemEntry> = (0..bytes.div_ceil(ENTRY_BYTES_MAX))
+            .map(|number| number * ENTRY_BYTES_MAX)
+            .map(|done| MemEntry {
+                addr: (at + done).into(),
+                length: low(ENTRY_BYTES_MAX.min(bytes - done)).into(),
+                padding: 0.into(),
+            })
+            .collect();
+        let attach = ResourceAttachBacking {
+            resource_id: resource.into(),
+            nr_entries: low(entries.len() as u64).into(),
+        };
+        let body = [attach.as_bytes(), entries.as_bytes()].concat();
+        self.command(state, ctrl::RESOURCE_ATTACH_BACKING, &body, COMMAND)
     }
 }
 
@@ -229,7 +233,8 @@ impl Transport for VhostUser {
         let bytes = area.pages.bytes();
         memory::unmap(area.pages);
         let mut state = self.lock();
-        self.command(&mut state, CMD_RESOURCE_UNREF, &[area.resource, 0], RELEASE)?;
+        let unref = ResourceRef { resource_id: area.resource.into(), padding: 0.into() };
+        self.command(&mut state, ctrl::RESOURCE_UNREF, unref.as_bytes(), RELEASE)?;
         let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         let (at, len) = (area.offset.cast_signed(), bytes.cast_signed() as i64);
         // SAFETY: a valid descriptor; the range belongs to the area, whose pages
@@ -242,8 +247,12 @@ impl Transport for VhostUser {
     }
 
     fn doorbell(&self, area: &Area, bell: u32) -> io::Result<()> {
-        let body = [0, 0, 1, 1, bell, 0, area.resource, 0];
-        self.command(&mut self.lock(), CMD_TRANSFER_TO_HOST_2D, &body, COMMAND)
+        let ring = TransferToHost2d {
+            offset: u64::from(bell).into(),
+            resource_id: area.resource.into(),
+            ..TransferToHost2d::default()
+        };
+        self.command(&mut self.lock(), ctrl::TRANSFER_TO_HOST_2D, ring.as_bytes(), COMMAND)
     }
 
     fn kick(&self, area: &Area, ring: u32) -> io::Result<()> {
