@@ -2,6 +2,8 @@
 //! ran, what memory they hold.
 
 use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -53,4 +55,25 @@ pub(crate) fn memory_mb(pids: &[u32]) -> Result<f64> {
         kilobytes += number.with_context(|| format!("{path} has no Pss"))?;
     }
     Ok(kilobytes * 1024.0 / 1e6)
+}
+
+/// The share of all processors' time that was used between two moments of
+/// `pause`, by whomever; 0 to 1.
+pub(crate) fn load(pause: Duration) -> Result<f64> {
+    let before = ticks()?;
+    sleep(pause);
+    let after = ticks()?;
+    let (busy, all) = (after.0 - before.0, after.1 - before.1);
+    Ok(if all > 0.0 { busy / all } else { 0.0 })
+}
+
+/// Busy and all ticks since the machine started.
+fn ticks() -> Result<(f64, f64)> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().next().context("/proc/stat is empty")?;
+    let numbers: Vec<f64> = line.split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
+    // user nice system idle iowait irq softirq steal: idle and iowait are not busy.
+    let all = numbers.iter().take(8).sum::<f64>();
+    let idle = numbers.iter().skip(3).take(2).sum::<f64>();
+    Ok((all - idle, all))
 }

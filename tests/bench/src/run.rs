@@ -19,6 +19,9 @@ const IDLE: Duration = Duration::from_secs(2);
 /// Idle processes over which memory is averaged.
 const IDLE_PROCESSES: usize = 4;
 
+/// Load by others above which figures say little.
+const BUSY: f64 = 0.1;
+
 /// A group of figures.
 type Group = fn(&Bench) -> Result<Vec<Row>>;
 const GROUPS: [(&str, Group); 5] =
@@ -47,6 +50,13 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode> {
     for (name, group) in GROUPS {
         if !arguments.only.is_empty() && !arguments.only.iter().any(|only| only == name) {
             continue;
+        }
+        let load = processes::load(Duration::from_millis(300))?;
+        if load > BUSY {
+            eprintln!(
+                "note: other programs keep the processors {:.0}% busy; that shows in group {name}",
+                load * 100.0
+            );
         }
         match group(&bench) {
             Ok(more) => {
