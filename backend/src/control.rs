@@ -95,8 +95,8 @@ pub struct Region {
 #[derive(Debug)]
 pub enum ToWorker {
     /// Guest memory. Comes first; comes again when the front end has added
-    /// regions. The order may change, the regions that were there stay as they
-    /// were, and so do mappings made from them.
+    /// regions: those that were there keep their index, their file and their
+    /// place in it, so pieces and mappings stay valid.
     SetMemory {
         /// Counts the tables.
         generation: u32,

@@ -151,7 +151,7 @@ impl Device {
     }
 
     fn set_memory(&mut self, memory: Memory) -> io::Result<()> {
-        let table = MemoryTable::of(&memory.memory(), self.table.generation() + 1)?;
+        let table = self.table.next(&memory.memory())?;
         let kept = table.keeps(&self.table);
         self._guard = sigbus::Guard::new(&memory.memory());
         self.memory = memory;

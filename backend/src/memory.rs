@@ -43,9 +43,10 @@ pub struct MemoryTable {
 }
 
 impl MemoryTable {
-    /// Reads the table that a front end has set. Regions without a file are
-    /// left out: no worker could map them.
-    pub fn of(memory: &GuestMemoryMmap, generation: u32) -> io::Result<Self> {
+    /// Reads the table that a front end has set after this one. Regions that
+    /// were there keep their index, because workers hold pieces that name it.
+    /// Regions without a file are left out: no worker could map them.
+    pub fn next(&self, memory: &GuestMemoryMmap) -> io::Result<Self> {
         let mut regions = Vec::new();
         for region in memory.iter() {
             let Some(place) = region.file_offset() else { continue };
@@ -62,12 +63,9 @@ impl MemoryTable {
             let text = format!("{} memory regions, {REGIONS_MAX} are supported", regions.len());
             return Err(io::Error::other(text));
         }
-        Ok(Self { generation, regions })
-    }
-
-    /// Counts the tables of a connection.
-    pub fn generation(&self) -> u32 {
-        self.generation
+        let index = |region: &TableRegion| self.regions.iter().position(|old| old == region);
+        regions.sort_by_key(|region| index(region).unwrap_or(usize::MAX));
+        Ok(Self { generation: self.generation + 1, regions })
     }
 
     /// Whether every region of `old` is in this table unchanged.
@@ -157,7 +155,7 @@ mod tests {
     #[test]
     fn entries_become_places_in_files() {
         let memory = memory(&[(0, 0x8000, 0x1000), (0x8000, 0x8000, 0x10000)], &file());
-        let table = MemoryTable::of(&memory, 1).unwrap();
+        let table = MemoryTable::default().next(&memory).unwrap();
         assert_eq!(pieces(&table, &[(0x3000, 0x1000)]), Some(vec![(0, 0x4000, 0x1000)]));
         let across = pieces(&table, &[(0x7000, 0x3000)]);
         assert_eq!(across, Some(vec![(0, 0x8000, 0x1000), (1, 0x10000, 0x2000)]));
@@ -166,7 +164,7 @@ mod tests {
     #[test]
     fn entries_outside_memory_or_pages_are_refused() {
         let memory = memory(&[(0x1000, 0x8000, 0)], &file());
-        let table = MemoryTable::of(&memory, 1).unwrap();
+        let table = MemoryTable::default().next(&memory).unwrap();
         let page = 0x1000;
         let wild = [(0, page), (0x8000, 2 * page), (u64::MAX - 0xfff, page), (0x9000, page)];
         for entry in wild {
@@ -182,11 +180,17 @@ mod tests {
     fn a_table_keeps_another_when_its_regions_are_all_there() {
         let file = file();
         let other = self::file();
-        let old = MemoryTable::of(&memory(&[(0, 0x8000, 0)], &file), 1).unwrap();
-        let both = memory(&[(0, 0x8000, 0), (0x8000, 0x1000, 0x8000)], &file);
-        assert!(MemoryTable::of(&both, 2).unwrap().keeps(&old));
-        let elsewhere = memory(&[(0, 0x8000, 0)], &other);
-        assert!(!MemoryTable::of(&elsewhere, 2).unwrap().keeps(&old));
+        let none = MemoryTable::default();
+        let old = none.next(&memory(&[(0x8000, 0x8000, 0)], &file)).unwrap();
+        let both = memory(&[(0, 0x1000, 0x8000), (0x8000, 0x8000, 0)], &file);
+        let both = old.next(&both).unwrap();
+        assert!(both.keeps(&old));
+        assert_eq!(both.generation, 2);
+        // What was region 0 still is, although another lies before it.
+        assert_eq!(pieces(&both, &[(0x8000, 0x1000)]), Some(vec![(0, 0, 0x1000)]));
+        assert_eq!(pieces(&both, &[(0, 0x1000)]), Some(vec![(1, 0x8000, 0x1000)]));
+        let elsewhere = memory(&[(0x8000, 0x8000, 0)], &other);
+        assert!(!old.next(&elsewhere).unwrap().keeps(&old));
         assert!(!MemoryTable::default().keeps(&old));
         assert!(old.keeps(&MemoryTable::default()));
     }

@@ -137,6 +137,24 @@ impl FrontEnd {
         self.vhost.set_mem_table(&[region]).map(drop)
     }
 
+    /// Sets a memory table of the guest's memory and another file at `address` behind it.
+    pub fn share_with(&self, file: &File, address: u64, bytes: u64) -> Result<(), vhost::Error> {
+        let region = |address, bytes, user_address, file: &File| VhostUserMemoryRegionInfo {
+            guest_phys_addr: address,
+            memory_size: bytes,
+            userspace_addr: user_address,
+            mmap_offset: 0,
+            mmap_handle: file.as_raw_fd(),
+        };
+        // In the order of their addresses: vhost-user-backend takes no other.
+        let regions = [
+            region(0, MEMORY_BYTES, self.user_address(0), &self.file),
+            // No ring lies in it, so its address here is never used.
+            region(address, bytes, 1 << 46, file),
+        ];
+        self.vhost.set_mem_table(&regions).map(drop)
+    }
+
     fn user_address(&self, address: u64) -> u64 {
         self.memory.get_host_address(GuestAddress(address)).unwrap() as u64
     }

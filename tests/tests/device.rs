@@ -7,13 +7,13 @@ use std::process::Command;
 
 use paravane_protocol::PROTOCOL_HASH;
 use paravane_protocol::channel::{
-    BELL_ATTACH, BELL_KICK, BELL_PING, BELL_WAIT, CAPSET_ID, Status, bell_command, bell_offset,
-    capset, header, ring_offset,
+    BELL_ATTACH, BELL_KICK, BELL_PING, BELL_WAIT, CAPSET_ID, FORMAT_MARK, Status, bell_command,
+    bell_offset, capset, header, ring_offset,
 };
 use paravane_protocol::ring::word;
 use paravane_protocol::virtio_gpu::{self as spec, ctrl, feature};
 use paravane_tests::backend::{self, Backend, IDLE_THREADS, eventually};
-use paravane_tests::frontend::{FrontEnd, command};
+use paravane_tests::frontend::{FrontEnd, command, memory_file};
 use paravane_tests::guest::{self, area, attach, bell, bell_body, channel, create, unref};
 use rustix::process::Signal;
 use vhost::vhost_user::Frontend;
@@ -280,6 +280,25 @@ fn a_front_end_that_comes_back_finds_a_fresh_device() {
         drop(guest);
     }
     backend.assert_nothing_leaked(&before);
+}
+
+#[test]
+fn memory_that_is_added_can_hold_areas() {
+    let (backend, mut guest) = start();
+    let channel = guest::ready_channel(&mut guest, 1);
+    let token = channel.token(&guest);
+    eventually("worker and spare", || backend.children().len() == 2);
+    let before = backend.children();
+    let (added, at) = (memory_file(1 << 20), 1 << 40);
+    guest.share_with(&added, at, 1 << 20).unwrap();
+    let [low, high] = [token & 0xffff_ffff, token >> 32].map(|half| u32::try_from(half).unwrap());
+    assert_eq!(create(&mut guest, 2, FORMAT_MARK | 1, low, high), ctrl::OK_NODATA);
+    let bytes = u32::try_from(guest::CHANNEL_BYTES).unwrap();
+    assert_eq!(attach(&mut guest, 2, &[(at, bytes)]), ctrl::OK_NODATA);
+    assert_eq!(bell(&mut guest, 2, BELL_KICK, 0), ctrl::OK_NODATA);
+    assert_eq!(unref(&mut guest, 2), ctrl::OK_NODATA);
+    assert_eq!(channel.status(&guest), Status::Ready);
+    assert_eq!(backend.children(), before);
 }
 
 #[test]
