@@ -64,6 +64,8 @@ impl Test {
             cargo::clippy(&mut report);
         }
         if self.runs(Part::Cargo) {
+            // Tests run the built libraries and the back end, which `cargo test` does not build.
+            report.check("cargo build", || Ok(Check::single(build::product())));
             cargo::tests(&mut report);
         }
         if self.runs(Part::Loom) {
