@@ -210,8 +210,8 @@ impl<S: Send + Sync> DeviceBackend<S> {
             let taken = self.take(queue, vring);
             idle = if taken == 0 { idle + 1 } else { 0 };
             self.serve_events(vrings);
-            let _device = self.device();
-            let stopped = !vring.get_ref().get_queue().ready();
+            let device = self.device();
+            let stopped = device.ending || !vring.get_ref().get_queue().ready();
             if stopped || (taken < BATCH && !vring.enable_notification().unwrap_or(false)) {
                 return;
             }
@@ -223,6 +223,10 @@ impl<S: Send + Sync> DeviceBackend<S> {
         let mut taken = 0;
         while taken < BATCH {
             let mut device = self.device();
+            // A guest may go on with its rings after its front end has gone.
+            if device.ending {
+                break;
+            }
             let Some(request) = Request::next(vring, &device.memory) else { break };
             taken += 1;
             if let Some(answer) = device.execute(queue, request) {

@@ -19,7 +19,7 @@ Examples:
     -device vhost-user-gpu-pci,chardev=gpu
 
   For a process on this host:
-    PARAVANE_SOCKET=/run/paravane/vm1.sock LD_LIBRARY_PATH=/usr/lib/paravane ./program
+    PARAVANE_SOCKET=/run/paravane/vm1.sock LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu/paravane ./program
 
   Kernels on the CPU, whatever GPU there is:
     paravane-backend --socket-path vm1.sock --libcuda /usr/lib/paravane/libparavane_cpu.so";
