@@ -7,6 +7,11 @@ use std::sync::LazyLock;
 
 static TO_STDERR: LazyLock<bool> = LazyLock::new(|| std::env::var_os("PARAVANE_CPU_LOG").is_some());
 
+/// Reads the configuration.
+pub fn prepare() {
+    LazyLock::force(&TO_STDERR);
+}
+
 /// Tells of a kernel that failed.
 pub fn fault(code: CUresult, fault: &Fault) {
     log::error!("{code}: {fault}");

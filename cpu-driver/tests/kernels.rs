@@ -1,7 +1,7 @@
 //! Whole kernels through the C interface, in hand-written PTX.
 #![allow(clippy::undocumented_unsafe_blocks, reason = "every call follows CUDA's contract with memory that the test owns")]
-
 #![allow(clippy::cast_possible_truncation, reason = "lanes are few")]
+#![allow(clippy::unwrap_used, reason = "a failed call is a failed test")]
 
 mod common;
 
@@ -247,6 +247,69 @@ fn globals_constants_and_vectors() {
     launch(function_of(module, "k"), 1, 1, &[]);
     launch(function_of(module, "k"), 1, 1, &[]);
     assert_eq!(download::<u32>(at, 4), [10, 14, 22, 0]);
+}
+
+#[test]
+fn a_waiter_is_not_held_by_another_streams_kernel() {
+    // The kernel that runs on and on ends by what its waiter does after waiting for something else.
+    let gpu = Gpu::new();
+    let ptx = r"
+.visible .entry hold(.param .u64 flag)
+{
+  .reg .pred %p; .reg .b32 %r; .reg .b64 %rd; ld.param.u64 %rd, [flag];
+$L_wait: ld.volatile.global.u32 %r, [%rd]; setp.eq.u32 %p, %r, 0; @%p bra $L_wait; ret;
+}
+.visible .entry count(.param .u64 at)
+{
+  .reg .pred %p; .reg .b32 %r<3>; .reg .b64 %rd; ld.param.u64 %rd, [at]; mov.u32 %r1, 0;
+$L_more: add.u32 %r1, %r1, 1; setp.lt.u32 %p, %r1, 20000; @%p bra $L_more; red.global.add.u32 [%rd], 1; ret;
+}";
+    let module = gpu.module(ptx);
+    let (hold, count) = (function_of(module, "hold"), function_of(module, "count"));
+    let mut streams = [CUstream(0); 6];
+    for stream in &mut streams {
+        unsafe { paravane_cpu::api::cuStreamCreate(stream, 1) }.unwrap();
+    }
+    let (flag, counter) = (upload(&[0u32]), upload(&[0u32]));
+    for stream in &streams[1..] {
+        launch_on(hold, [1; 3], [1; 3], 0, *stream, &[flag.0]).unwrap();
+    }
+    launch_on(count, [8, 1, 1], [32, 1, 1], 0, streams[0], &[counter.0]).unwrap();
+    unsafe { paravane_cpu::api::cuStreamSynchronize(streams[0]) }.unwrap();
+    unsafe { paravane_cpu::api::cuMemsetD32Async(flag, 1, 1, streams[0]) }.unwrap();
+    synchronize().unwrap();
+    assert_eq!(download::<u32>(counter, 1), [8 * 32]);
+}
+
+#[test]
+fn failed_assertions_and_output() {
+    let gpu = Gpu::new();
+    let ptx = r"
+.extern .func __assertfail(.param .b64 a, .param .b64 b, .param .b32 c, .param .b64 d, .param .b64 e);
+.extern .func (.param .b32 r) vprintf(.param .b64 a, .param .b64 b);
+.global .align 1 .b8 text[6] = {120, 32, 62, 32, 48, 0};
+.global .align 1 .b8 format[3] = {37, 37, 0};
+.visible .entry print()
+{
+  .reg .b64 %rd<3>; .param .b64 p0; .param .b64 p1; .param .b32 q;
+  mov.u64 %rd1, format; cvta.global.u64 %rd1, %rd1; mov.u64 %rd2, 0;
+  st.param.b64 [p0], %rd1; st.param.b64 [p1], %rd2; call.uni (q), vprintf, (p0, p1); ret;
+}
+.visible .entry check(.param .u32 x)
+{
+  .reg .pred %p; .reg .b32 %r<2>; .reg .b64 %rd<3>; ld.param.u32 %r1, [x]; setp.gt.u32 %p, %r1, 0; @%p ret;
+  mov.u64 %rd1, text; cvta.global.u64 %rd1, %rd1;
+  { .param .b64 a; .param .b64 b; .param .b32 c; .param .b64 d; .param .b64 e;
+  st.param.b64 [a], %rd1; st.param.b64 [b], %rd1; st.param.b32 [c], 7; st.param.b64 [d], %rd1; st.param.b64 [e], 1;
+  call.uni __assertfail, (a, b, c, d, e); }
+  ret;
+}";
+    let module = gpu.module(ptx);
+    launch(function_of(module, "print"), 1, 1, &[]);
+    launch(function_of(module, "check"), 1, 32, &[1]);
+    assert_eq!(synchronize(), Ok(()));
+    launch(function_of(module, "check"), 1, 32, &[0]);
+    assert_eq!(synchronize(), Err(CUDA_ERROR_ASSERT));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use paravane_protocol::cuda_types::{
     CUDA_ERROR_INVALID_DEVICE, CUDA_ERROR_INVALID_VALUE, CUdevice, CUdevice_attribute, CUuuid,
 };
 use std::ffi::c_char;
+use std::sync::LazyLock;
 
 pub const DEVICE_NAME: &str = "Paravane CPU device";
 const PCI_BUS_ID: &str = "0000:00:00.0";
@@ -22,7 +23,10 @@ pub const BLOCKS_PER_MULTIPROCESSOR: u32 = 32;
 
 /// Processors stand for multiprocessors.
 pub fn multiprocessors() -> i32 {
-    std::thread::available_parallelism().ok().and_then(|n| i32::try_from(n.get()).ok()).unwrap_or(1)
+    static COUNT: LazyLock<i32> = LazyLock::new(|| {
+        std::thread::available_parallelism().ok().and_then(|n| i32::try_from(n.get()).ok()).unwrap_or(1)
+    });
+    *COUNT
 }
 
 /// Attributes of a device by cuda.h's numbers; textures, surfaces and pools are not there, so theirs

@@ -1,6 +1,9 @@
 //! Initialisation, version, error texts, export tables.
 
-use super::{Answer, INITIALISED, give};
+use super::{Answer, INITIALISED, give, multiprocessors};
+use crate::memory::arena;
+use crate::report;
+use crate::stream::executor;
 use paravane_protocol::CUDA_VERSION;
 use paravane_protocol::cuda_types::{CUDA_ERROR_INVALID_VALUE, CUresult, CUuuid};
 use std::ffi::{c_char, c_void};
@@ -10,6 +13,11 @@ pub unsafe fn cuInit(Flags: u32) -> Answer {
     if Flags != 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
+    // What reads the environment or maps memory does so now: a sandbox may be closed after this.
+    multiprocessors();
+    executor::prepare();
+    report::prepare();
+    arena();
     INITIALISED.store(true, Ordering::Relaxed);
     Ok(())
 }

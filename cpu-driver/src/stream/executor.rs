@@ -11,8 +11,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 
-/// Turns of a waiting loop before it sleeps: some microseconds.
-const SPINS: u32 = 2000;
+/// Turns of a waiting loop before it sleeps: about ten microseconds, for what is done at once.
+const SPINS: u32 = 200;
 
 /// A ready task, or a call for help with one that runs already.
 struct Entry {
@@ -23,8 +23,6 @@ struct Entry {
 #[derive(Default)]
 struct State {
     ready: VecDeque<Entry>,
-    /// Threads that run a task, helpers included.
-    active: usize,
     threads: usize,
     sleeping: usize,
     clock: BusyClock,
@@ -36,6 +34,8 @@ struct Executor {
     done: Condvar,
     /// Threads that sleep on `done`.
     waiters: AtomicUsize,
+    /// Threads that run a task, helpers included; changed under the lock.
+    active: AtomicUsize,
     /// Ready tasks that nobody runs yet.
     fresh: AtomicUsize,
     limit: usize,
@@ -46,6 +46,7 @@ static EXECUTOR: LazyLock<Executor> = LazyLock::new(|| Executor {
     wake: Condvar::new(),
     done: Condvar::new(),
     waiters: AtomicUsize::new(0),
+    active: AtomicUsize::new(0),
     fresh: AtomicUsize::new(0),
     limit: configured_threads(),
 });
@@ -55,6 +56,18 @@ fn configured_threads() -> usize {
     let asked = std::env::var("PARAVANE_CPU_THREADS").ok().and_then(|text| text.parse().ok());
     let default = || std::thread::available_parallelism().map_or(1, usize::from);
     asked.unwrap_or_else(default).clamp(1, 1024)
+}
+
+impl Executor {
+    /// Whether as many threads run tasks as may.
+    fn is_full(&self) -> bool {
+        self.active.load(Ordering::Relaxed) >= self.limit
+    }
+}
+
+/// Reads the configuration, so that nothing is left to read once a sandbox is closed.
+pub fn prepare() {
+    LazyLock::force(&EXECUTOR);
 }
 
 fn lock(executor: &Executor) -> MutexGuard<'_, State> {
@@ -138,7 +151,7 @@ pub fn complete(task: &Arc<Task>) {
 
 /// Takes the first entry that still has something to do.
 fn take(executor: &Executor, state: &mut State) -> Option<Arc<Task>> {
-    if state.active >= executor.limit {
+    if executor.is_full() {
         return None;
     }
     while let Some(entry) = state.ready.pop_front() {
@@ -147,8 +160,7 @@ fn take(executor: &Executor, state: &mut State) -> Option<Arc<Task>> {
         }
         let useful = !entry.task.is_done() && !matches!(&entry.task.work, Work::Kernel(launch) if !launch.has_work());
         if useful || !entry.is_help && !entry.task.is_done() {
-            state.active += 1;
-            if state.active == 1 {
+            if executor.active.fetch_add(1, Ordering::Relaxed) == 0 {
                 state.clock.start();
             }
             return Some(entry.task);
@@ -166,20 +178,20 @@ fn work_forever(executor: &'static Executor) {
             continue;
         };
         drop(state);
-        run(executor, &task);
+        run(executor, &task, || false);
     }
 }
 
 /// Waits for something to do.
 fn idle(executor: &'static Executor) {
     for _ in 0..SPINS {
-        if executor.fresh.load(Ordering::Relaxed) > 0 {
+        if executor.fresh.load(Ordering::Relaxed) > 0 && !executor.is_full() {
             return;
         }
         std::hint::spin_loop();
     }
     let mut state = lock(executor);
-    let nothing = |state: &State| state.ready.is_empty() || state.active >= executor.limit;
+    let nothing = |state: &State| state.ready.is_empty() || executor.is_full();
     state.sleeping += 1;
     while nothing(&state) {
         state = executor.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -187,12 +199,12 @@ fn idle(executor: &'static Executor) {
     state.sleeping -= 1;
 }
 
-/// Runs a task that `take` gave, for a slice at least.
-fn run(executor: &'static Executor, task: &Arc<Task>) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| perform(executor, task)));
+/// Runs a task that `take` gave: until it is done, until a slice is over and others wait, or until
+/// `enough` tells that the thread has what it came for.
+fn run(executor: &'static Executor, task: &Arc<Task>, enough: impl Fn() -> bool) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| perform(executor, task, enough)));
     let mut state = lock(executor);
-    state.active -= 1;
-    if state.active == 0 {
+    if executor.active.fetch_sub(1, Ordering::Relaxed) == 1 {
         state.clock.stop();
     }
     let more = !state.ready.is_empty() && state.sleeping > 0;
@@ -211,13 +223,13 @@ fn run(executor: &'static Executor, task: &Arc<Task>) {
     }
 }
 
-fn perform(executor: &'static Executor, task: &Arc<Task>) -> Left {
+fn perform(executor: &'static Executor, task: &Arc<Task>, enough: impl Fn() -> bool) -> Left {
     match &task.work {
         Work::Kernel(launch) => {
             if launch.grid.ctas() > 1 && executor.limit > 1 && launch.has_work() {
                 queue(executor, Entry { task: Arc::clone(task), is_help: true });
             }
-            launch.work(|| executor.fresh.load(Ordering::Relaxed) > 0)
+            launch.work(|slice_is_over| enough() || executor.fresh.load(Ordering::Relaxed) > 0 && slice_is_over())
         }
         Work::Copy(copy) => {
             transfer::copy(copy);
@@ -247,7 +259,7 @@ pub fn wait(task: &Task) {
         let mut state = lock(executor);
         if let Some(other) = take(executor, &mut state) {
             drop(state);
-            run(executor, &other);
+            run(executor, &other, || task.is_done());
             continue;
         }
         drop(state);
@@ -256,7 +268,7 @@ pub fn wait(task: &Task) {
         }
         executor.waiters.fetch_add(1, Ordering::SeqCst);
         let mut state = lock(executor);
-        while !task.is_done() && (state.ready.is_empty() || state.active >= executor.limit) {
+        while !task.is_done() && (state.ready.is_empty() || executor.is_full()) {
             state = executor.done.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         drop(state);

@@ -101,9 +101,12 @@ impl Launch {
         self.take_suspended()
     }
 
-    /// Runs CTAs until there are none, or until something else waits and a slice is over.
-    pub fn work(&self, contended: impl Fn() -> bool) -> Left {
+    /// Runs CTAs until there are none, or until the thread has to leave.
+    ///
+    /// `leave` tells, given whether a slice is over, whether this thread is wanted elsewhere.
+    pub fn work(&self, leave: impl Fn(&dyn Fn() -> bool) -> bool) -> Left {
         let began = Instant::now();
+        let leave = || leave(&|| began.elapsed() > SLICE);
         let mut spare = None;
         while let Some(mut cta) = self.claim(&mut spare) {
             loop {
@@ -116,7 +119,7 @@ impl Launch {
                         self.failed.store(true, Ordering::Relaxed);
                         self.fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
                     }
-                    Outcome::Yield if contended() && began.elapsed() > SLICE => {
+                    Outcome::Yield if leave() => {
                         self.suspend(cta);
                         return Left::Unfinished;
                     }
@@ -135,7 +138,7 @@ impl Launch {
                 return Left::Complete;
             }
             spare = Some(cta);
-            if contended() && began.elapsed() > SLICE && self.has_work() {
+            if self.has_work() && leave() {
                 return Left::Unfinished;
             }
         }
