@@ -160,7 +160,6 @@ fn take(executor: &Executor, state: &mut State) -> Option<Arc<Task>> {
         }
         let useful = !entry.task.is_done() && !matches!(&entry.task.work, Work::Kernel(launch) if !launch.has_work());
         if useful || !entry.is_help && !entry.task.is_done() {
-            // Under the lock, as is the other end in `run`.
             if executor.active.fetch_add(1, Ordering::Relaxed) == 0 {
                 state.clock.start();
             }
