@@ -10,9 +10,9 @@
     reason = "what is tested is how integers wrap"
 )]
 
-mod common;
+mod program;
 
-use common::*;
+use program::*;
 
 /// Values where carries, signs, roundings and clamps change their minds.
 const HARD: [u64; 24] = [

@@ -2,9 +2,9 @@
 #![allow(clippy::undocumented_unsafe_blocks, reason = "every call follows CUDA's contract with memory that the test owns")]
 #![allow(clippy::unwrap_used, reason = "a failed call is a failed test")]
 
-mod common;
+mod program;
 
-use common::*;
+use program::*;
 use paravane_cpu::api::*;
 use paravane_protocol::cuda_types::*;
 use std::ffi::{CStr, CString, c_void};

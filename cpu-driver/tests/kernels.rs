@@ -3,9 +3,9 @@
 #![allow(clippy::cast_possible_truncation, reason = "lanes are few")]
 #![allow(clippy::unwrap_used, reason = "a failed call is a failed test")]
 
-mod common;
+mod program;
 
-use common::*;
+use program::*;
 use paravane_protocol::cuda_types::*;
 
 const VECTOR_ADD: &str = r"

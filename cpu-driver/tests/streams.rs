@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed call is a failed test")]
 
-mod common;
+mod program;
 
-use common::*;
+use program::*;
 use paravane_cpu::api::*;
 use paravane_protocol::cuda_types::*;
 use std::ffi::c_void;
