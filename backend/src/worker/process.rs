@@ -12,7 +12,7 @@ use paravane_protocol::channel::{
     GUEST_SAME_KERNEL, HEADER_BYTES, RING_AREA_BYTES, header, ring_offset,
 };
 use paravane_protocol::cuda_types::*;
-use paravane_protocol::limits::RINGS_PER_AREA;
+use paravane_protocol::limits::{RING_AREAS_MAX, RINGS_PER_AREA};
 use paravane_protocol::shared::{Shared, SharedPages};
 
 use super::area::{Areas, Mapping};
@@ -107,6 +107,9 @@ impl Process {
         }
         let first_time = {
             let mut kept = self.ring_areas.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.len() >= RING_AREAS_MAX as usize {
+                return Err(io::Error::other("more rings than a process may have"));
+            }
             kept.insert(area, mapping).is_none()
         };
         if !first_time {
