@@ -16,6 +16,9 @@ const SAMPLE_LIMIT_S: u32 = 60;
 pub(crate) const INSTALLED: &str =
     "guest: programs find /usr/lib/x86_64-linux-gnu/paravane/libcuda.so.1";
 
+/// In the job's output: how the shim's threads sleep in this guest.
+pub(crate) const SLEEPS_BY: &str = "guest: threads sleep by ";
+
 /// Programs, package and the script that runs them.
 pub(crate) fn payload(samples: &Samples, package: &Path) -> Result<Payload> {
     let mut payload = Payload::new()?;
@@ -30,7 +33,9 @@ fn script() -> Result<String> {
         "dpkg -i paravane-guest.deb > /run/dpkg.log 2>&1 || {{ cat /run/dpkg.log; exit 1; }}\n\
          ldconfig -p | sed -n 's/.*libcuda.so.1 .* => /guest: programs find /p'\n\
          ls -l /dev/dri/renderD* 2>&1\n\
-         chown {USER} /run/results\nfailed=0\n"
+         chown {USER} /run/results\nfailed=0\n\
+         export PARAVANE_LOG=/run/paravane-shim.log PARAVANE_LOG_LEVEL=info\n\
+         touch $PARAVANE_LOG; chown {USER} $PARAVANE_LOG\n"
     );
     for name in samples::NAMES {
         let arguments = samples::arguments(name, samples::PICTURE_IN, "/run/results").join(" ");
@@ -40,6 +45,7 @@ fn script() -> Result<String> {
              {{ echo \"{name} ended with $?\"; failed=1; }}"
         )?;
     }
+    writeln!(script, "sed -n 's/.*renderD[0-9]*: \\([A-Za-z]*\\)$/{SLEEPS_BY}\\1/p' $PARAVANE_LOG | sort -u")?;
     script.push_str("exit $failed\n");
     Ok(script)
 }

@@ -49,6 +49,16 @@ impl FrontEnd {
         }
     }
 
+    /// How the shim says that it sleeps there: the best that the features allow.
+    pub(crate) fn sleep(self) -> &'static str {
+        match self {
+            FrontEnd::VhostUserGpu => "SharedTimeline",
+            FrontEnd::VhostUserTestDevice => "OwnTimeline",
+            FrontEnd::RingOnly => "Poll",
+            FrontEnd::Foreign | FrontEnd::Nothing => "",
+        }
+    }
+
     /// The machine as a file for QEMU's -readconfig.
     pub(crate) fn config(self, socket: Option<&Path>) -> Result<String> {
         let name = match self {

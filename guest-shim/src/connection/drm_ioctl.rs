@@ -144,13 +144,20 @@ pub(super) fn get_caps(node: &OwnedFd, id: u32, into: &mut [u8; 24]) -> io::Resu
     ioctl(node, COMMAND_BASE + 0x09, &mut argument)
 }
 
-/// Gives the file a context of `capset` with one fence timeline of its own.
+/// Gives the file a context with one fence timeline of its own. Linux up to
+/// 6.12 at least forgets capsets above 31 (it shifts an `int`) and refuses to
+/// name one here; the timeline is to be had without.
 pub(super) fn context_init(node: &OwnedFd, capset: u32) -> io::Result<()> {
     let params =
         [[CONTEXT_PARAM_CAPSET_ID, u64::from(capset)], [CONTEXT_PARAM_NUM_RINGS, 1]];
-    let mut argument =
-        ContextInit { num_params: 2, pad: 0, ctx_set_params: params.as_ptr() as u64 };
-    ioctl(node, COMMAND_BASE + 0x0b, &mut argument)
+    let init = |params: &[[u64; 2]]| {
+        let num_params = u32::try_from(params.len()).unwrap_or(0);
+        let mut argument =
+            ContextInit { num_params, pad: 0, ctx_set_params: params.as_ptr() as u64 };
+        ioctl(node, COMMAND_BASE + 0x0b, &mut argument)
+    };
+    // A refused capset comes first, so that nothing is set when it is tried again.
+    init(&params).or_else(|_| init(&params[1..]))
 }
 
 /// Creates a resource of guest pages.

@@ -47,6 +47,10 @@ fn with_paravane(
     let outcome = boot(vm, samples, package, front_end, Some(&backend.socket()))?;
     let mut check = Check::of_samples(&samples::verdicts(&outcome.output));
     require_installed(&mut check, &outcome);
+    let sleep = format!("{}{}", guest_job::SLEEPS_BY, front_end.sleep());
+    check.require(outcome.output.lines().any(|line| line.trim() == sleep), || {
+        format!("not in the guest's output: {sleep}")
+    });
     check.require_account(&backend.stop()?);
     Ok(check)
 }
