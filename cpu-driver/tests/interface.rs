@@ -245,6 +245,8 @@ fn procedures_are_found_by_base_name_and_version() {
     assert_eq!(ask(c"cuMemAlloc", 12_000, 0), (exported("cuMemAlloc_v2"), CU_GET_PROC_ADDRESS_SUCCESS));
     assert_eq!(ask(c"cuCtxCreate", 13_000, 0).0, exported("cuCtxCreate_v4"));
     assert_eq!(ask(c"cuCtxCreate", 11_000, 0).0, exported("cuCtxCreate_v2"));
+    assert_eq!(ask(c"cuMemGetInfo", 3_020, 0).0, exported("cuMemGetInfo_v2"));
+    assert_eq!(ask(c"cuCtxCreate", 11_040, 0), (0, CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND), "_v3 is absent");
     assert_eq!(ask(c"cuLaunchKernel", 12_000, 2).0, exported("cuLaunchKernel_ptsz"));
     assert_eq!(ask(c"cuMemcpyHtoD", 12_000, 2).0, exported("cuMemcpyHtoD_v2_ptds"));
     assert_eq!(ask(c"cuMemAlloc_v2", 12_000, 0), (0, CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND));

@@ -15,7 +15,7 @@ const FLAG_PER_THREAD_DEFAULT_STREAM: u64 = 2;
 /// Per-thread default streams exist from this version on.
 const PER_THREAD_SINCE: i32 = 7000;
 
-/// CUDA versions that introduced variants later than 4.0, where most `_v2` came.
+/// CUDA versions that introduced variants later than 3.2, where most `_v2` came.
 const INTRODUCED: &[(&str, i32)] = &[
     ("cuCtxCreate_v3", 11_040),
     ("cuCtxCreate_v4", 12_050),
@@ -27,6 +27,8 @@ const INTRODUCED: &[(&str, i32)] = &[
     ("cuDevicePrimaryCtxSetFlags_v2", 11_000),
     ("cuEventElapsedTime_v2", 12_080),
     ("cuGetProcAddress_v2", 12_000),
+    ("cuLaunchHostFunc_v2", 13_010),
+    ("cuStreamGetCtx_v2", 12_050),
     ("cuMemHostRegister_v2", 6_050),
     ("cuStreamBeginCapture_v2", 10_010),
     ("cuStreamGetCaptureInfo_v2", 11_030),
@@ -52,7 +54,7 @@ static SYMBOLS: LazyLock<HashMap<&'static str, Symbol>> = LazyLock::new(|| {
 
 fn introduced(name: &str) -> i32 {
     let known = INTRODUCED.iter().find(|(known, _)| *known == name);
-    known.map_or(if name.contains("_v") { 4000 } else { 2000 }, |(_, version)| *version)
+    known.map_or(if name.contains("_v") { 3020 } else { 2000 }, |(_, version)| *version)
 }
 
 /// How a look-up ended.
@@ -71,10 +73,14 @@ fn look_up(base: &str, version: i32, flags: u64) -> Found {
     let mut too_old = false;
     for suffix in ["_v4", "_v3", "_v2", ""] {
         let name = format!("{base}{suffix}");
-        let Some(plain) = SYMBOLS.get(name.as_str()).filter(|symbol| symbol.implemented) else { continue };
+        let Some(plain) = SYMBOLS.get(name.as_str()) else { continue };
         if version < introduced(&name) {
-            too_old = true;
+            too_old |= plain.implemented;
             continue;
+        }
+        // An older variant takes other arguments, so it does not stand in for one that is absent.
+        if !plain.implemented {
+            return Found::Nowhere;
         }
         let variant = |ending: &str| SYMBOLS.get(format!("{name}{ending}").as_str());
         let chosen = if per_thread { variant("_ptsz").or_else(|| variant("_ptds")).unwrap_or(plain) } else { plain };
