@@ -120,20 +120,21 @@ impl Launch {
     #[inline]
     fn post(&self, opcode: u16, attributes: &[CUlaunchAttribute], params: Params) -> Answer {
         self.check()?;
-        let function = functions::get(self.function.0)?;
         let stream = stream::resolve(self.stream);
-        stream::mark_busy(stream);
-        mode::post_or_call(opcode, |to| {
-            to.word(self.function.0);
-            to.word(pair(self.grid[0], self.grid[1]));
-            to.word(pair(self.grid[2], self.block[0]));
-            to.word(pair(self.block[1], self.block[2]));
-            to.word(u64::from(self.shared_bytes));
-            to.word(stream.0);
-            if opcode == opcode::cuLaunchKernelEx {
-                to.bytes(zerocopy::IntoBytes::as_bytes(attributes));
-            }
-            write_params(&function, params, to)
+        functions::with(self.function.0, |function| {
+            stream::mark_busy(stream);
+            mode::post_or_call(opcode, |to| {
+                to.word(self.function.0);
+                to.word(pair(self.grid[0], self.grid[1]));
+                to.word(pair(self.grid[2], self.block[0]));
+                to.word(pair(self.block[1], self.block[2]));
+                to.word(u64::from(self.shared_bytes));
+                to.word(stream.0);
+                if opcode == opcode::cuLaunchKernelEx {
+                    to.bytes(zerocopy::IntoBytes::as_bytes(attributes));
+                }
+                write_params(function, params, to)
+            })
         })
     }
 }

@@ -1,8 +1,10 @@
 //! What the guest knows of functions and kernels: name, owner and where each
 //! parameter lies, so that a launch can be packed without asking.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use paravane_protocol::codec::Decoder;
@@ -73,6 +75,32 @@ pub(crate) fn get(id: u64) -> Answer<Arc<Function>> {
     }
 }
 
+thread_local! {
+    /// The function that this thread looked up last, and when.
+    static LAST: RefCell<Option<(u64, u32, Arc<Function>)>> = const { RefCell::new(None) };
+}
+
+/// Counts the times that functions were forgotten.
+static FORGOTTEN: AtomicU32 = AtomicU32::new(0);
+
+/// Runs `call` with the function or kernel of an id. Threads launch the same
+/// kernel again and again, so the last one is found without a lock.
+#[inline]
+pub(crate) fn with<T>(id: u64, call: impl FnOnce(&Function) -> Answer<T>) -> Answer<T> {
+    LAST.try_with(|last| {
+        let mut last = last.try_borrow_mut().map_err(|_| CUDA_ERROR_NOT_PERMITTED)?;
+        let forgotten = FORGOTTEN.load(Ordering::Acquire);
+        if !matches!(&*last, Some((known, when, _)) if *known == id && *when == forgotten) {
+            *last = Some((id, forgotten, get(id)?));
+        }
+        match &*last {
+            Some((_, _, function)) => call(function),
+            None => Err(CUDA_ERROR_INVALID_HANDLE),
+        }
+    })
+    .map_err(|_| CUDA_ERROR_DEINITIALIZED)?
+}
+
 /// A module or library is gone, its functions with it. Returns their ids.
 pub(crate) fn forget_owner(owner: u64) -> Vec<u64> {
     let mut gone = Vec::new();
@@ -86,5 +114,7 @@ pub(crate) fn forget_owner(owner: u64) -> Vec<u64> {
     if let Some(names) = BY_NAME.write().unwrap_or_else(PoisonError::into_inner).as_mut() {
         names.retain(|(of, _), _| *of != owner);
     }
+    // After the removal: who looks up from now on finds nothing.
+    FORGOTTEN.fetch_add(1, Ordering::AcqRel);
     gone
 }
