@@ -14,7 +14,7 @@ use crate::{apt, paths};
 /// Install what is missing and fill the cache
 ///
 /// Installs missing Debian packages with apt (through sudo when not root), fetches a Debian 13 guest and a QEMU with
-/// vhost-user devices, and finds out whether KVM works here. About 600 MB of downloads and disk, the first time, in
+/// vhost-user devices, and finds out whether KVM works here. About 420 MB on disk, the first time, in
 /// $XDG_CACHE_HOME/paravane or ~/.cache/paravane; nothing after that.
 #[derive(clap::Args)]
 #[command(
@@ -60,7 +60,7 @@ pub(crate) fn to_boot(accelerator: Option<Accelerator>) -> Result<VmSetup> {
         let installed = apt::ensure(apt::TO_BOOT)?;
         done((), installed_note(&installed))
     })?;
-    let guest = step("Debian 13 guest (the first time: a minute, 450 MB)", || {
+    let guest = step("Debian 13 guest (the first time: a minute, 270 MB)", || {
         let (guest, cached) = guest_root::ensure()?;
         done(guest, if cached { "from the cache" } else { "made" })
     })?;
