@@ -26,9 +26,10 @@ pub struct Kernel {
     pub name: CString,
     pub max_dynamic_shared: AtomicI32,
     pub shared_carveout: AtomicI32,
-    /// A launch that does nothing.
+    /// A kernel that does nothing.
     pub is_empty: bool,
-    /// Where the parameters lie, copied here so that a launch needs one look-up.
+    pub has_params: bool,
+    /// Threads that a block may have.
     pub max_threads: u32,
 }
 

@@ -121,6 +121,9 @@ fn launches_that_are_refused() {
     let null = std::ptr::null_mut();
     let no_parameters = unsafe { cuLaunchKernel(k, 1, 1, 1, 1, 1, 1, 0, CUstream(0), null, null) };
     assert_eq!(no_parameters, Err(CUDA_ERROR_INVALID_VALUE));
+    let empty = gpu.function(".visible .entry e(.param .u32 p) { ret; }", "e");
+    let no_parameters = unsafe { cuLaunchKernel(empty, 1, 1, 1, 1, 1, 1, 0, CUstream(0), null, null) };
+    assert_eq!(no_parameters, Err(CUDA_ERROR_INVALID_VALUE));
     assert_eq!(synchronize(), Ok(()));
 }
 

@@ -243,3 +243,62 @@ $L_wait: ld.acquire.gpu.global.u32 %r3, [%rd]; setp.lt.u32 %p, %r3, %r1; @%p bra
     assert_eq!(synchronize(), Ok(()));
     assert_eq!(download::<u32>(count, 1), [40]);
 }
+
+#[test]
+fn what_one_thread_launches_another_synchronises() {
+    let _alone = ALONE.lock();
+    let gpu = Gpu::new();
+    let module = gpu.module(KERNELS);
+    let mark = function_of(module, "mark");
+    let (shared, context) = (stream(0), gpu.context);
+    let place = upload(&[0u32]);
+    let (send, receive) = std::sync::mpsc::channel::<u32>();
+    let reader = std::thread::spawn(move || {
+        unsafe { cuCtxSetCurrent(context) }.unwrap();
+        for value in receive {
+            unsafe { cuStreamSynchronize(shared) }.unwrap();
+            // Later launches may have come by already, earlier ones not be missing.
+            assert!(download::<u32>(place, 1)[0] >= value);
+        }
+    });
+    for value in 1..=3000 {
+        on(mark, shared, &[place.0, u64::from(value)]);
+        send.send(value).unwrap();
+    }
+    drop(send);
+    reader.join().unwrap();
+    assert_eq!(download::<u32>(place, 1), [3000]);
+}
+
+#[test]
+fn many_threads_on_many_streams() {
+    let _alone = ALONE.lock();
+    let gpu = Gpu::new();
+    let module = gpu.module(KERNELS);
+    let append = function_of(module, "append");
+    let context = gpu.context;
+    let work = move |thread: u32| {
+        unsafe { cuCtxSetCurrent(context) }.unwrap();
+        let (one, two, event) = (stream(1), stream(thread & 1), event());
+        let list = upload(&[0u32; 1024]);
+        for turn in 0..400u32 {
+            on(append, one, &[list.0, u64::from(2 * turn)]);
+            unsafe { cuEventRecord(event, one) }.unwrap();
+            unsafe { cuStreamWaitEvent(two, event, 0) }.unwrap();
+            on(append, two, &[list.0, u64::from(2 * turn + 1)]);
+            unsafe { cuEventRecord(event, two) }.unwrap();
+            unsafe { cuStreamWaitEvent(one, event, 0) }.unwrap();
+            if turn % 50 == 7 {
+                unsafe { cuEventSynchronize(event) }.unwrap();
+            }
+        }
+        unsafe { cuStreamSynchronize(two) }.unwrap();
+        let values = download::<u32>(list, 801);
+        assert_eq!(values[0], 800);
+        assert!(values[1..].iter().zip(0..).all(|(value, place)| *value == place));
+    };
+    let threads: Vec<_> = (0..4).map(|thread| std::thread::spawn(move || work(thread))).collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}

@@ -55,8 +55,12 @@ impl Shape {
 
 /// Whether the launch is complete already: an empty kernel with nothing before it.
 #[inline]
-fn is_complete(f: CUfunction, shape: &Shape, handle: CUstream) -> Answer<bool> {
-    let Some(max_threads) = KERNELS.with(f.0, |kernel| kernel.is_empty.then_some(kernel.max_threads)).flatten() else {
+fn is_complete(f: CUfunction, shape: &Shape, handle: CUstream, has_arguments: bool) -> Answer<bool> {
+    let limit_of_empty = |kernel: &Arc<Kernel>| {
+        let is_empty = kernel.is_empty && (has_arguments || !kernel.has_params);
+        (is_empty && shape.shared == 0 && !shape.cooperative).then_some(kernel.max_threads)
+    };
+    let Some(max_threads) = KERNELS.with(f.0, limit_of_empty).flatten() else {
         return Ok(false);
     };
     shape.check(max_threads)?;
@@ -72,7 +76,7 @@ unsafe fn launch(
     kernelParams: *mut *mut c_void,
     extra: *mut *mut c_void,
 ) -> Answer {
-    if is_complete(f, &shape, handle)? {
+    if is_complete(f, &shape, handle, kernelParams.is_null() != extra.is_null())? {
         return Ok(());
     }
     let stream = stream(handle)?;

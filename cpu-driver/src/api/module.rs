@@ -151,6 +151,7 @@ pub(super) fn function_handle(module_handle: u64, name: &str) -> Answer<u64> {
         max_dynamic_shared: AtomicI32::new(-1),
         shared_carveout: AtomicI32::new(-1),
         is_empty: function.is_empty,
+        has_params: !function.params.is_empty(),
         max_threads: function.max_threads.unwrap_or(super::device::THREADS_PER_BLOCK_MAX),
     });
     functions.insert(number, handle);
