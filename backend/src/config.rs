@@ -10,10 +10,16 @@ use crate::scanout::SCANOUTS;
 /// acknowledges that one on its own, whatever the back end offers.
 const RING_FEATURES: u64 = 1 << 28 | 1 << 29 | 1 << 30 | 1 << 32 | 1 << 40;
 
-/// The features that the device offers. Without `with_3d` a guest has 2D only.
+/// What a virtio-gpu adds to the ring's features.
+const DEVICE_FEATURES: u64 = 1 << feature::VIRGL
+    | 1 << feature::EDID
+    | 1 << feature::RESOURCE_BLOB
+    | 1 << feature::CONTEXT_INIT;
+
+/// The features that the device offers. Without `with_3d` those of the ring
+/// only: what a front end negotiates that knows no device's own features.
 pub fn features(with_3d: bool) -> u64 {
-    let of_3d = if with_3d { 1 << feature::VIRGL | 1 << feature::CONTEXT_INIT } else { 0 };
-    RING_FEATURES | of_3d | 1 << feature::EDID | 1 << feature::RESOURCE_BLOB
+    if with_3d { RING_FEATURES | DEVICE_FEATURES } else { RING_FEATURES }
 }
 
 /// The bytes that a front end asks for; zero past the end.
@@ -38,10 +44,9 @@ mod tests {
     }
 
     #[test]
-    fn without_3d_nothing_of_3d_is_offered() {
-        let of_3d = 1 << feature::VIRGL | 1 << feature::CONTEXT_INIT;
-        assert_eq!(features(false) & of_3d, 0);
-        assert_eq!(features(true) & of_3d, of_3d);
+    fn without_3d_only_the_rings_features_are_offered() {
+        assert_eq!(features(false) & 0xff_ffff, 0, "the device's own bits (5.7.3)");
+        assert_eq!(features(true) & DEVICE_FEATURES, DEVICE_FEATURES);
         assert_eq!(features(true) & 1 << feature::RESOURCE_UUID, 0);
     }
 }

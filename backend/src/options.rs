@@ -47,7 +47,7 @@ pub struct Options {
     #[arg(long, value_name = "PATH")]
     pub libcuda: Option<PathBuf>,
 
-    /// Offer no 3D feature: the guest has 2D, and CUDA by polling
+    /// Offer the ring's features only: the guest has 2D, and CUDA by polling
     #[arg(long)]
     pub no_3d: bool,
 
