@@ -58,11 +58,16 @@ pub const IMAGE_PIECE: u16 = 0xf031;
 /// Nothing; the reply tells of a posted call that failed.
 pub const NOTHING: u16 = 0xf005;
 
-/// Waits until a host function is due. In: nothing. Reply: its number (word).
+/// Waits until a host function is due. In: nothing. Reply: its number, and a
+/// CUresult for it or [`CALLBACK_REFUSED`] (words).
 pub const CALLBACK_NEXT: u16 = 0xf040;
 
 /// Posted: a host function has returned. In: its number.
 pub const CALLBACK_DONE: u16 = 0xf041;
+
+/// In place of a host function's CUresult: it was never enqueued and must not
+/// run.
+pub const CALLBACK_REFUSED: u64 = u64::MAX;
 
 /// Operand: a device address follows.
 pub const OPERAND_DEVICE: u64 = 0;

@@ -33,7 +33,6 @@ pub(super) struct Process {
     pub(super) callbacks: Arc<Callbacks>,
     /// Host memory registered with the library: area to registered address.
     pub(super) host_memory: Mutex<HashMap<u16, (Arc<Mapping>, u64)>>,
-    pub(super) staging: RwLock<Option<(u16, Arc<Mapping>)>>,
     rings: RwLock<Vec<Arc<RingState>>>,
     ring_count: AtomicUsize,
     /// Keeps areas with rings mapped as long as the process lives.
@@ -55,7 +54,6 @@ impl Process {
             account,
             callbacks: Arc::new(Callbacks::new()),
             host_memory: Mutex::new(HashMap::new()),
-            staging: RwLock::new(None),
             rings: RwLock::new(Vec::new()),
             ring_count: AtomicUsize::new(0),
             ring_areas: Mutex::new(HashMap::new()),

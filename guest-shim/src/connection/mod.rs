@@ -221,8 +221,13 @@ impl Connection {
         let bytes = bytes.checked_next_multiple_of(4096).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
         self.transport.create_area(mark, bytes, index).map_err(|error| {
             log::warn!("no area of {bytes} bytes: {error}");
+            self.give_back_index(index);
             CUDA_ERROR_OUT_OF_MEMORY
         })
+    }
+
+    fn give_back_index(&self, index: u16) {
+        self.area_indexes.lock().unwrap_or_else(PoisonError::into_inner).free.push(index);
     }
 
     /// Maps an area's pages over what is at `address`.
@@ -236,7 +241,7 @@ impl Connection {
     /// Gives an area's pages back.
     pub(crate) fn free_area(&self, area: Area) -> Answer {
         self.transport.free_area(area).map_err(|error| self.lose(&error))?;
-        self.area_indexes.lock().unwrap_or_else(PoisonError::into_inner).free.push(area.index);
+        self.give_back_index(area.index);
         Ok(())
     }
 }

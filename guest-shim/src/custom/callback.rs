@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, Once, PoisonError};
 
 use paravane_protocol::cuda_types::*;
-use paravane_protocol::internal::{CALLBACK_DONE, CALLBACK_NEXT};
+use paravane_protocol::internal::{CALLBACK_DONE, CALLBACK_NEXT, CALLBACK_REFUSED};
 use paravane_protocol::opcode;
 
 use crate::boundary::Answer;
@@ -111,6 +111,9 @@ fn serve() {
             continue;
         };
         let Some(callback) = take(number) else { continue };
+        if status == CALLBACK_REFUSED {
+            continue;
+        }
         run(callback, CUresult::from_word(status));
         // A lost connection shows at the next CALLBACK_NEXT.
         let _ = with_ring(|ring| {

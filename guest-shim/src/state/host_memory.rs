@@ -39,7 +39,13 @@ pub(crate) fn allocate(bytes: usize, flags: u32) -> Answer<usize> {
     }
     let area = connection::get()?.create_area(bytes)?;
     let address = area.pages.at(0, 0) as usize;
-    let device = add(area, address, flags)?;
+    let device = match add(area, address, flags) {
+        Ok(device) => device,
+        Err(error) => {
+            connection::get()?.free_area(area)?;
+            return Err(error);
+        }
+    };
     insert(address, HostMemory { bytes, area, offset: 0, device, flags, registered: false });
     Ok(address)
 }
@@ -74,12 +80,16 @@ pub(crate) fn register(address: usize, bytes: usize, flags: u32) -> Answer {
         connection.free_area(area)?;
         return Err(error);
     }
-    let device = add(area, start, flags).inspect_err(|_| {
-        // The bytes stay valid either way; only the sharing is undone.
-        let _ = memory::make_private(start, end - start);
-    })?;
     let offset = address - start;
-    let device = device + offset as u64;
+    let device = match add(area, start, flags) {
+        Ok(device) => device + offset as u64,
+        Err(error) => {
+            // The bytes are copied out before the area's pages go.
+            memory::make_private(start, end - start).map_err(|_| CUDA_ERROR_OPERATING_SYSTEM)?;
+            connection.free_area(area)?;
+            return Err(error);
+        }
+    };
     insert(address, HostMemory { bytes, area, offset, device, flags, registered: true });
     Ok(())
 }
@@ -138,7 +148,7 @@ fn take(address: usize, registered: bool) -> Option<HostMemory> {
 }
 
 fn add(area: Area, address: usize, flags: u32) -> Answer<u64> {
-    let added = with_ring(|ring| {
+    with_ring(|ring| {
         ring.call(
             internal::HOST_ADD,
             |to| {
@@ -150,11 +160,7 @@ fn add(area: Area, address: usize, flags: u32) -> Answer<u64> {
             },
             |from| from.word(),
         )
-    });
-    if added.is_err() {
-        connection::get()?.free_area(area)?;
-    }
-    added
+    })
 }
 
 fn remove(memory: &HostMemory) -> Answer {

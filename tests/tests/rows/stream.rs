@@ -90,6 +90,20 @@ pub(crate) fn host_functions(cuda: &Cuda) {
     must!(cuda.cuStreamAddCallback_ptsz(NULL, Some(stream_callback), data, 0));
     must!(cuda.cuStreamSynchronize_ptsz(NULL));
     assert_eq!(*seen.lock().unwrap(), [1, 100, 1, 100]);
+    refused(cuda, data);
+    assert_eq!(*seen.lock().unwrap(), [1, 100, 1, 100, 1], "a refused function has run");
     let missing = result_of!(cuda.cuLaunchHostFunc(NULL, None, data));
     assert_eq!(missing, CUDA_ERROR_INVALID_VALUE);
+}
+
+/// On a stream that has ended: told at once or by the next awaited call, never
+/// run, and the next host function runs as ever.
+fn refused(cuda: &Cuda, data: *mut c_void) {
+    let ended = value_of!(cuda.cuStreamCreate(NULL, 1));
+    must!(cuda.cuStreamDestroy_v2(ended));
+    let at_once = result_of!(cuda.cuLaunchHostFunc(ended, Some(host_function), data));
+    let told = if at_once == CUDA_SUCCESS { result_of!(cuda.cuCtxSynchronize()) } else { at_once };
+    assert_eq!(told, CUDA_ERROR_INVALID_HANDLE);
+    must!(cuda.cuLaunchHostFunc(NULL, Some(host_function), data));
+    must!(cuda.cuStreamSynchronize(NULL));
 }

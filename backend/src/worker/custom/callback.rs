@@ -7,6 +7,7 @@ use std::ffi::c_void;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use paravane_protocol::cuda_types::*;
+use paravane_protocol::internal::CALLBACK_REFUSED;
 
 use crate::worker::dispatch::Command;
 use crate::worker::libcuda::{Answer, cuda};
@@ -14,7 +15,7 @@ use crate::worker::libcuda::{Answer, cuda};
 #[derive(Default)]
 struct State {
     /// Reached by their streams, not yet told.
-    due: VecDeque<(u64, CUresult)>,
+    due: VecDeque<(u64, u64)>,
     /// Told, not yet returned.
     running: BTreeSet<u64>,
 }
@@ -34,13 +35,20 @@ impl Callbacks {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a stream has reached a host function.
-    pub(in crate::worker) fn next(&self) -> (u64, CUresult) {
+    /// Waits until a stream has reached a host function, or refused it: its
+    /// number, and CUresult or CALLBACK_REFUSED.
+    pub(in crate::worker) fn next(&self) -> (u64, u64) {
         let mut state = self
             .changed
             .wait_while(self.lock(), |state| state.due.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
-        state.due.pop_front().unwrap_or((0, CUDA_ERROR_UNKNOWN))
+        state.due.pop_front().unwrap_or((0, CALLBACK_REFUSED))
+    }
+
+    /// The guest's thread must not wait for this one.
+    fn refuse(&self, number: u64) {
+        self.lock().due.push_back((number, CALLBACK_REFUSED));
+        self.changed.notify_all();
     }
 
     /// The guest's function has returned.
@@ -53,7 +61,7 @@ impl Callbacks {
     fn reached(&self, number: u64, status: CUresult) {
         let mut state = self.lock();
         state.running.insert(number);
-        state.due.push_back((number, status));
+        state.due.push_back((number, status.to_word()));
         self.changed.notify_all();
         drop(self.changed.wait_while(state, |state| state.running.contains(&number)));
     }
@@ -83,16 +91,15 @@ fn enqueue(command: &mut Command, into_library: impl FnOnce(CUstream, Pointer) -
     let number = command.from.word();
     command.read_all()?;
     let process = command.thread.process();
-    let stream = process.handles.resolve(stream)?;
-    let due = Box::into_raw(Box::new(Due { callbacks: Arc::clone(&process.callbacks), number }));
-    into_library(stream, due.cast()).inspect_err(|_| {
-        // SAFETY: leaked just above, and refused by libcuda.
-        drop(unsafe { Box::from_raw(due) });
-        // The guest's thread must not wait for it: it is told of the failure.
-        let failed = (number, CUDA_ERROR_UNKNOWN);
-        process.callbacks.lock().due.push_back(failed);
-        process.callbacks.changed.notify_all();
-    })
+    let enqueued = process.handles.resolve(stream).and_then(|stream| {
+        let callbacks = Arc::clone(&process.callbacks);
+        let due = Box::into_raw(Box::new(Due { callbacks, number }));
+        into_library(stream, due.cast()).inspect_err(|_| {
+            // SAFETY: leaked just above, and refused by libcuda.
+            drop(unsafe { Box::from_raw(due) });
+        })
+    });
+    enqueued.inspect_err(|_| process.callbacks.refuse(number))
 }
 
 pub(in crate::worker) fn cuLaunchHostFunc(command: &mut Command) -> Answer {

@@ -61,7 +61,5 @@ pub(super) fn add_staging(command: &mut Command) -> Answer {
     let process = command.thread.process();
     let mapping = process.areas.map(area, None).map_err(|error| mapping_failed(area, &error))?;
     let bytes = u64::from(STAGING_SLOT_BYTES) * u64::from(STAGING_SLOTS);
-    mapping.address(0, bytes).ok_or(CUDA_ERROR_INVALID_VALUE)?;
-    *process.staging.write().unwrap_or_else(PoisonError::into_inner) = Some((area, mapping));
-    Ok(())
+    mapping.address(0, bytes).map(|_| ()).ok_or(CUDA_ERROR_INVALID_VALUE)
 }

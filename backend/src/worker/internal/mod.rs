@@ -81,7 +81,7 @@ fn callback_next(command: &mut Command) -> Answer {
     command.read_all()?;
     let (number, status) = command.thread.process().callbacks.next();
     command.to.word(number);
-    command.to.word(status.to_word());
+    command.to.word(status);
     Ok(())
 }
 
