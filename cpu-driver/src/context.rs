@@ -3,7 +3,8 @@
 use crate::exec::fault::{Fault, FaultKind};
 use crate::memory::arena;
 use crate::registry::Registry;
-use crate::stream::{Kind, Stream, executor};
+use crate::stream::task::Task;
+use crate::stream::{Barrier, Kind, Stream, executor};
 use paravane_protocol::cuda_types::{
     CUDA_ERROR_ASSERT, CUDA_ERROR_ILLEGAL_ADDRESS, CUDA_ERROR_ILLEGAL_INSTRUCTION, CUDA_ERROR_LAUNCH_FAILED,
     CUDA_ERROR_MISALIGNED_ADDRESS, CUresult,
@@ -25,6 +26,8 @@ pub struct Context {
     pub pending_legacy: AtomicU64,
     /// Held while a task is put on any of its streams.
     pub order: Mutex<()>,
+    /// What all later work waits for.
+    pub barrier: Barrier,
     /// The CUresult that every call answers since a kernel failed; 0 while none has.
     failure: AtomicU32,
     /// Times that it was cleared.
@@ -64,6 +67,7 @@ impl Context {
             pending_blocking: AtomicU64::new(0),
             pending_legacy: AtomicU64::new(0),
             order: Mutex::new(()),
+            barrier: Barrier::default(),
             failure: AtomicU32::new(0),
             epoch: AtomicU64::new(0),
             is_dead: AtomicBool::new(false),
@@ -97,6 +101,12 @@ impl Context {
         let _ = self.failure.compare_exchange(0, code.0, Ordering::AcqRel, Ordering::Relaxed);
     }
 
+    /// A stream was to wait for or to write memory that is not there any more.
+    pub fn fail_word(&self) {
+        let code = CUDA_ERROR_ILLEGAL_ADDRESS.0;
+        let _ = self.failure.compare_exchange(0, code, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
     /// The interpreter itself failed.
     pub fn fail_internal(&self) {
         log::error!("the interpreter failed; its context is lost");
@@ -121,16 +131,18 @@ impl Context {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
     }
 
+    /// The last task of every stream that has one to do.
+    pub fn last_tasks(&self) -> Vec<Arc<Task>> {
+        self.streams().into_iter().chain(self.legacy()).filter_map(|stream| stream.last()).collect()
+    }
+
     /// Waits for everything on all streams.
     pub fn synchronize(self: &Arc<Self>) {
         if self.pending.load(Ordering::Acquire) == 0 {
             return;
         }
-        let all: Vec<Arc<Stream>> = self.streams().into_iter().chain(self.legacy()).collect();
-        for stream in all {
-            if let Some(task) = stream.last() {
-                executor::wait(&task);
-            }
+        for task in self.last_tasks() {
+            executor::wait(&task);
         }
     }
 

@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 pub mod api;
+pub mod capture;
 pub mod context;
 pub mod decode;
 pub mod exec;

@@ -28,6 +28,8 @@ directions! {
     /// A stream or the like on which the call puts work: resolved to the
     /// per-thread default in `_ptsz` variants, and marked as busy.
     On<T> = T;
+    /// A stream that the call asks about: resolved as in [`On`], not marked.
+    Of<T> = T;
     /// A result, written through a pointer that must not be NULL.
     Out<T> = *mut T;
     /// A result that the caller may decline by NULL.

@@ -152,9 +152,9 @@ macro_rules! cuda_api {
             0x0443 wrap fn cuStreamQuery(hStream: In<CUstream>) + cuStreamQuery_ptsz;
             0x0444 wrap fn cuStreamSynchronize(hStream: In<CUstream>) + cuStreamSynchronize_ptsz;
             0x0445 post fn cuStreamWaitEvent(hStream: On<CUstream>, hEvent: In<CUevent>, Flags: In<u32>) + cuStreamWaitEvent_ptsz;
-            0x0446 call fn cuStreamGetPriority(hStream: In<CUstream>, priority: Out<i32>) + cuStreamGetPriority_ptsz;
-            0x0447 call fn cuStreamGetFlags(hStream: In<CUstream>, flags: Out<u32>) + cuStreamGetFlags_ptsz;
-            0x0448 call fn cuStreamGetId(hStream: In<CUstream>, streamId: Out<u64>) + cuStreamGetId_ptsz;
+            0x0446 call fn cuStreamGetPriority(hStream: Of<CUstream>, priority: Out<i32>) + cuStreamGetPriority_ptsz;
+            0x0447 call fn cuStreamGetFlags(hStream: Of<CUstream>, flags: Out<u32>) + cuStreamGetFlags_ptsz;
+            0x0448 call fn cuStreamGetId(hStream: Of<CUstream>, streamId: Out<u64>) + cuStreamGetId_ptsz;
             0x0449 local fn cuStreamGetCtx(hStream: In<CUstream>, pctx: Out<CUcontext>) + cuStreamGetCtx_ptsz;
             0x044a custom fn cuStreamAddCallback(hStream: On<CUstream>, callback: In<CUstreamCallback>, userData: In<Pointer>, flags: In<u32>) + cuStreamAddCallback_ptsz;
             // Events.
@@ -172,6 +172,26 @@ macro_rules! cuda_api {
             0x04c2 local fn cuOccupancyMaxPotentialBlockSize(minGridSize: Out<i32>, blockSize: Out<i32>, func: In<CUfunction>, blockSizeToDynamicSMemSize: In<CUoccupancyB2DSize>, dynamicSMemSize: In<usize>, blockSizeLimit: In<i32>);
             0x04c3 local fn cuOccupancyMaxPotentialBlockSizeWithFlags(minGridSize: Out<i32>, blockSize: Out<i32>, func: In<CUfunction>, blockSizeToDynamicSMemSize: In<CUoccupancyB2DSize>, dynamicSMemSize: In<usize>, blockSizeLimit: In<i32>, flags: In<u32>);
             0x04c4 call fn cuOccupancyAvailableDynamicSMemPerBlock(dynamicSmemSize: Out<usize>, func: In<CUfunction>, numBlocks: In<i32>, blockSize: In<i32>);
+            // Streams: more questions, attributes, waits between contexts.
+            0x0900 local fn cuStreamGetDevice(hStream: In<CUstream>, device: Out<CUdevice>) + cuStreamGetDevice_ptsz;
+            0x0901 call fn cuStreamGetAttribute(hStream: Of<CUstream>, attr: In<CUlaunchAttributeID>, value_out: OutSlice<CUlaunchAttributeValue>[1]) + cuStreamGetAttribute_ptsz;
+            0x0902 call fn cuStreamSetAttribute(hStream: Of<CUstream>, attr: In<CUlaunchAttributeID>, value: InSlice<CUlaunchAttributeValue>[1]) + cuStreamSetAttribute_ptsz;
+            0x0903 call fn cuStreamCopyAttributes(dst: Of<CUstream>, src: Of<CUstream>) + cuStreamCopyAttributes_ptsz;
+            0x0904 call fn cuThreadExchangeStreamCaptureMode(mode: InOut<CUstreamCaptureMode>);
+            0x0905 call fn cuCtxRecordEvent(hCtx: In<CUcontext>, hEvent: In<CUevent>);
+            0x0906 wrap fn cuCtxWaitEvent(hCtx: In<CUcontext>, hEvent: In<CUevent>);
+            0x0907 local fn cuLaunchHostFunc_v2(hStream: On<CUstream>, func: In<CUhostFn>, userData: In<Pointer>, syncMode: In<u32>) + cuLaunchHostFunc_v2_ptsz;
+            // Stream memory operations.
+            0x0910 post fn cuStreamWaitValue32(stream: On<CUstream>, addr: In<CUdeviceptr>, value: In<u32>, flags: In<u32>) + cuStreamWaitValue32_ptsz;
+            0x0911 post fn cuStreamWaitValue64(stream: On<CUstream>, addr: In<CUdeviceptr>, value: In<u64>, flags: In<u32>) + cuStreamWaitValue64_ptsz;
+            0x0912 post fn cuStreamWriteValue32(stream: On<CUstream>, addr: In<CUdeviceptr>, value: In<u32>, flags: In<u32>) + cuStreamWriteValue32_ptsz;
+            0x0913 post fn cuStreamWriteValue64(stream: On<CUstream>, addr: In<CUdeviceptr>, value: In<u64>, flags: In<u32>) + cuStreamWriteValue64_ptsz;
+            0x0914 post fn cuStreamBatchMemOp(stream: On<CUstream>, count: In<u32>, paramArray: InSlice<CUstreamBatchMemOpParams>[count as usize], flags: In<u32>) + cuStreamBatchMemOp_ptsz;
+            0x0915 post fn cuStreamWaitValue32_v2(stream: On<CUstream>, addr: In<CUdeviceptr>, value: In<u32>, flags: In<u32>) + cuStreamWaitValue32_v2_ptsz;
+            0x0916 post fn cuStreamWaitValue64_v2(stream: On<CUstream>, addr: In<CUdeviceptr>, value: In<u64>, flags: In<u32>) + cuStreamWaitValue64_v2_ptsz;
+            0x0917 post fn cuStreamWriteValue32_v2(stream: On<CUstream>, addr: In<CUdeviceptr>, value: In<u32>, flags: In<u32>) + cuStreamWriteValue32_v2_ptsz;
+            0x0918 post fn cuStreamWriteValue64_v2(stream: On<CUstream>, addr: In<CUdeviceptr>, value: In<u64>, flags: In<u32>) + cuStreamWriteValue64_v2_ptsz;
+            0x0919 post fn cuStreamBatchMemOp_v2(stream: On<CUstream>, count: In<u32>, paramArray: InSlice<CUstreamBatchMemOpParams>[count as usize], flags: In<u32>) + cuStreamBatchMemOp_v2_ptsz;
         }
     };
 }
@@ -238,8 +258,6 @@ macro_rules! cuda_api_absent {
             // green-context.
             cuCtxFromGreenCtx;
             cuCtxGetDevResource;
-            cuCtxRecordEvent;
-            cuCtxWaitEvent;
             cuDevResourceGenerateDesc;
             cuDevSmResourceSplit;
             cuDevSmResourceSplitByCount;
@@ -520,8 +538,6 @@ macro_rules! cuda_api_absent {
             cuLaunchCooperativeKernelMultiDevice;
             cuLaunchGrid;
             cuLaunchGridAsync;
-            cuLaunchHostFunc_v2;
-            cuLaunchHostFunc_v2_ptsz;
             // module-link.
             cuLinkAddData;
             cuLinkAddData_v2;
@@ -694,27 +710,6 @@ macro_rules! cuda_api_absent {
             cuProfilerInitialize;
             cuProfilerStart;
             cuProfilerStop;
-            // stream-memop.
-            cuStreamBatchMemOp;
-            cuStreamBatchMemOp_ptsz;
-            cuStreamBatchMemOp_v2;
-            cuStreamBatchMemOp_v2_ptsz;
-            cuStreamWaitValue32;
-            cuStreamWaitValue32_ptsz;
-            cuStreamWaitValue32_v2;
-            cuStreamWaitValue32_v2_ptsz;
-            cuStreamWaitValue64;
-            cuStreamWaitValue64_ptsz;
-            cuStreamWaitValue64_v2;
-            cuStreamWaitValue64_v2_ptsz;
-            cuStreamWriteValue32;
-            cuStreamWriteValue32_ptsz;
-            cuStreamWriteValue32_v2;
-            cuStreamWriteValue32_v2_ptsz;
-            cuStreamWriteValue64;
-            cuStreamWriteValue64_ptsz;
-            cuStreamWriteValue64_v2;
-            cuStreamWriteValue64_v2_ptsz;
             // stream-capture.
             cuStreamBeginCapture;
             cuStreamBeginCaptureToCig;
@@ -742,19 +737,10 @@ macro_rules! cuda_api_absent {
             cuStreamUpdateCaptureDependencies_ptsz;
             cuStreamUpdateCaptureDependencies_v2;
             cuStreamUpdateCaptureDependencies_v2_ptsz;
-            cuThreadExchangeStreamCaptureMode;
             // stream.
-            cuStreamCopyAttributes;
-            cuStreamCopyAttributes_ptsz;
             cuStreamDestroy;
-            cuStreamGetAttribute;
-            cuStreamGetAttribute_ptsz;
             cuStreamGetCtx_v2;
             cuStreamGetCtx_v2_ptsz;
-            cuStreamGetDevice;
-            cuStreamGetDevice_ptsz;
-            cuStreamSetAttribute;
-            cuStreamSetAttribute_ptsz;
             // texture-surface-object.
             cuSurfObjectCreate;
             cuSurfObjectDestroy;

@@ -208,6 +208,9 @@ handles! {
     CUarray = 8
 }
 
+mod stream;
+pub use stream::*;
+
 /// The default stream in its legacy form, by NULL or by this number.
 pub const CU_STREAM_LEGACY: CUstream = CUstream(1);
 /// The default stream of the calling thread.

@@ -6,7 +6,7 @@
 use core::ffi::c_void;
 use std::collections::{BTreeMap, BTreeSet};
 
-use paravane_protocol::arg::{Del, In, InOut, InSlice, InStr, New, On, Out, OutOpt, OutSlice};
+use paravane_protocol::arg::{Del, In, InOut, InSlice, InStr, New, Of, On, Out, OutOpt, OutSlice};
 use paravane_protocol::cuda_types::*;
 use paravane_protocol::{cuda_api, cuda_api_absent, internal, opcode};
 
@@ -33,7 +33,8 @@ kinds! {
     "f32": f32;
     "void": c_void;
     "e32": CUresult CUdevice_attribute CUfunction_attribute CUlimit CUfunc_cache CUjit_option CUlibraryOption
-        CUmoduleLoadingMode CUdriverProcAddressQueryResult CUfunctionLoadingState;
+        CUmoduleLoadingMode CUdriverProcAddressQueryResult CUfunctionLoadingState
+        CUstreamCaptureMode CUstreamCaptureStatus CUlaunchAttributeID;
     "h": CUcontext CUmodule CUfunction CUlibrary CUkernel CUstream CUevent;
     "f": CUhostFn CUstreamCallback CUoccupancyB2DSize;
 }
@@ -46,7 +47,7 @@ macro_rules! struct_kinds {
         }
     )*};
 }
-struct_kinds!(CUuuid CUDA_MEMCPY2D CUlaunchConfig);
+struct_kinds!(CUuuid CUDA_MEMCPY2D CUlaunchConfig CUlaunchAttributeValue CUstreamBatchMemOpParams);
 
 impl<T: Kind> Kind for *mut T {
     fn kind() -> String {
@@ -68,7 +69,7 @@ macro_rules! by_value {
         }
     )*};
 }
-by_value!(In On Del);
+by_value!(In On Of Del);
 macro_rules! by_pointer {
     ($($direction:ident)*) => {$(
         impl<T: Kind> Kind for $direction<T> {

@@ -17,6 +17,7 @@ mod rows {
     pub(crate) mod memset;
     pub(crate) mod module;
     pub(crate) mod stream;
+    pub(crate) mod stream_state;
 }
 
 use std::path::PathBuf;
@@ -47,6 +48,9 @@ fn every_row(cuda: &Cuda) {
     rows::launch::launches(cuda, module);
     rows::launch::occupancy(cuda, module);
     rows::stream::streams(cuda);
+    rows::stream_state::attributes(cuda);
+    rows::stream_state::memory_operations(cuda);
+    rows::stream_state::between_contexts(cuda);
     rows::stream::events(cuda, module);
     rows::stream::host_functions(cuda);
     rows::module::unload(cuda, module);

@@ -6,6 +6,8 @@ use std::ffi::{CStr, CString, c_char};
 use paravane_protocol::arg::*;
 use paravane_protocol::codec::{Decoder, Encoder};
 use paravane_protocol::cuda_types::*;
+use paravane_protocol::limits::REPLY_BYTES_MAX;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::handles::{Belongs, Handles};
 use super::libcuda::Answer;
@@ -34,6 +36,7 @@ macro_rules! plain {
 }
 plain!(u8 u16 u32 u64 usize i32 f32 CUdevice CUdeviceptr CUlimit CUfunc_cache);
 plain!(CUfunction_attribute CUfunctionLoadingState);
+plain!(CUlaunchAttributeID CUstreamCaptureMode CUstreamCaptureStatus);
 
 macro_rules! handles {
     ($($type:ty)*) => {$(
@@ -80,6 +83,73 @@ impl<T: Native> HostArg for On<T> {
     #[inline]
     fn c(slot: &mut T) -> T {
         *slot
+    }
+}
+
+impl<T: Native> HostArg for Of<T> {
+    type Slot = T;
+    fn take(from: &mut Decoder, scope: &Scope) -> Answer<T> {
+        <In<T> as HostArg>::take(from, scope)
+    }
+    fn c(slot: &mut T) -> T {
+        *slot
+    }
+}
+
+impl<T: Native> HostArg for InOut<T> {
+    type Slot = T;
+    fn take(from: &mut Decoder, scope: &Scope) -> Answer<T> {
+        <In<T> as HostArg>::take(from, scope)
+    }
+    fn c(slot: &mut T) -> *mut T {
+        slot
+    }
+    fn finish(slot: T, scope: &Scope, to: &mut Encoder) -> Answer {
+        <Out<T> as HostArg>::finish(slot, scope, to)
+    }
+}
+
+/// An element of an array: plain numbers, or a handle that is resolved.
+pub(super) trait Element: FromBytes + IntoBytes + Immutable + Copy {
+    fn resolve(self, _: &Handles) -> Answer<Self> {
+        Ok(self)
+    }
+}
+impl Element for CUlaunchAttributeValue {}
+impl Element for CUstreamBatchMemOpParams {}
+
+impl<T: Element> HostArg for InSlice<T> {
+    type Slot = Vec<T>;
+    fn take(from: &mut Decoder, scope: &Scope) -> Answer<Vec<T>> {
+        let bytes = from.bytes();
+        if !bytes.len().is_multiple_of(size_of::<T>()) {
+            from.fail();
+            return Err(CUDA_ERROR_INVALID_VALUE);
+        }
+        let elements = bytes.chunks_exact(size_of::<T>());
+        let read = |raw| T::read_from_bytes(raw).map_err(|_| CUDA_ERROR_INVALID_VALUE);
+        elements.map(|raw| read(raw)?.resolve(scope.handles)).collect()
+    }
+    fn c(slot: &mut Vec<T>) -> *const T {
+        slot.as_ptr()
+    }
+}
+
+impl<T: Element> HostArg for OutSlice<T> {
+    type Slot = Vec<T>;
+    fn take(from: &mut Decoder, _: &Scope) -> Answer<Vec<T>> {
+        let count = from.word();
+        if count > u64::from(REPLY_BYTES_MAX) / size_of::<T>() as u64 {
+            return Err(CUDA_ERROR_INVALID_VALUE);
+        }
+        Ok(vec![T::new_zeroed(); usize::from_word(count)])
+    }
+    fn c(slot: &mut Vec<T>) -> *mut T {
+        slot.as_mut_ptr()
+    }
+    fn finish(slot: Vec<T>, _: &Scope, to: &mut Encoder) -> Answer {
+        to.bytes(slot.as_bytes());
+        Ok(())
     }
 }
 

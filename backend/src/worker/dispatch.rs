@@ -33,6 +33,11 @@ impl Command<'_, '_> {
     }
 }
 
+/// libcuda reads or writes as many elements as a count beside them says.
+fn check_len<T>(slice: &[T], count: usize) -> Answer {
+    if slice.len() == count { Ok(()) } else { Err(CUDA_ERROR_INVALID_VALUE) }
+}
+
 macro_rules! handler {
     (local $name:ident $arguments:tt) => {};
     (custom $name:ident $arguments:tt) => {};
@@ -45,6 +50,7 @@ macro_rules! handler {
             $(let $arg = <$kind as HostArg>::take(&mut command.from, &_scope);)*
             command.read_all()?;
             $(#[allow(unused_mut)] let mut $arg = $arg?;)*
+            $($(check_len(&$arg, $len)?;)?)*
             let function = has(process.lib.$name)?;
             // SAFETY: the table's prototype; pointers are to the slots above.
             unsafe { function($(<$kind as HostArg>::c(&mut $arg)),*) }.ok()?;

@@ -23,7 +23,7 @@ fn named(ctx: CUcontext) -> Answer<Arc<Context>> {
 }
 
 /// The context that a handle names, or the current one for NULL.
-fn named_or_current(ctx: CUcontext) -> Answer<Arc<Context>> {
+pub(super) fn named_or_current(ctx: CUcontext) -> Answer<Arc<Context>> {
     if ctx.0 == 0 { current() } else { named(ctx) }
 }
 

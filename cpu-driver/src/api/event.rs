@@ -1,11 +1,12 @@
 //! Events.
 
+use super::context::named_or_current;
 use super::{Answer, current, give, stream, usable};
 use crate::objects::EVENTS;
 use crate::stream::event::Event;
 use paravane_protocol::cuda_types::{
-    CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_READY, CUDA_ERROR_NOT_SUPPORTED, CUevent,
-    CUstream,
+    CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_READY, CUDA_ERROR_NOT_SUPPORTED, CUcontext,
+    CUevent, CUstream,
 };
 use std::sync::Arc;
 
@@ -80,4 +81,23 @@ pub unsafe fn cuEventElapsedTime(pMilliseconds: *mut f32, hStart: CUevent, hEnd:
 pub unsafe fn cuEventElapsedTime_v2(pMilliseconds: *mut f32, hStart: CUevent, hEnd: CUevent) -> Answer {
     // SAFETY: the same contract.
     unsafe { cuEventElapsedTime(pMilliseconds, hStart, hEnd) }
+}
+
+pub unsafe fn cuCtxRecordEvent(hCtx: CUcontext, hEvent: CUevent) -> Answer {
+    let (context, event) = (named_or_current(hCtx)?, event(hEvent)?);
+    usable(&context)?;
+    if event.context.handle != context.handle {
+        return Err(CUDA_ERROR_INVALID_HANDLE);
+    }
+    event.record_context();
+    Ok(())
+}
+
+pub unsafe fn cuCtxWaitEvent(hCtx: CUcontext, hEvent: CUevent) -> Answer {
+    let (context, event) = (named_or_current(hCtx)?, event(hEvent)?);
+    usable(&context)?;
+    if let Some(task) = event.pending() {
+        context.barrier.add(task);
+    }
+    Ok(())
 }

@@ -1,15 +1,17 @@
 //! Streams, and host functions on them.
 
 use super::{Answer, current, give, is_quiet, stream};
+use crate::capture;
 use crate::objects::{EVENTS, STREAMS};
 use crate::stream::host::Callback;
 use crate::stream::task::Work;
 use crate::stream::{Kind, Stream};
 use paravane_protocol::cuda_types::{
-    CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_READY, CUcontext, CUevent, CUhostFn, CUstream,
-    CUstreamCallback,
+    CU_STREAM_CAPTURE_MODE_RELAXED, CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_READY,
+    CUcontext, CUdevice, CUevent, CUhostFn, CUstream, CUstreamCallback, CUstreamCaptureMode,
 };
 use std::ffi::c_void;
+use std::sync::atomic::Ordering;
 
 const NON_BLOCKING: u32 = 1;
 /// Lower numbers are more urgent; 0 is the least.
@@ -63,7 +65,7 @@ pub unsafe fn cuStreamWaitEvent(hStream: CUstream, hEvent: CUevent, _Flags: u32)
 }
 
 pub unsafe fn cuStreamGetPriority(hStream: CUstream, priority: *mut i32) -> Answer {
-    give(priority, stream(hStream)?.priority)
+    give(priority, stream(hStream)?.priority.load(Ordering::Relaxed))
 }
 
 pub unsafe fn cuStreamGetFlags(hStream: CUstream, flags: *mut u32) -> Answer {
@@ -85,6 +87,33 @@ pub unsafe fn cuLaunchHostFunc(hStream: CUstream, func: CUhostFn, userData: *mut
     }
     stream.enqueue(Work::Host(Callback::Function(func, userData.expose_provenance())), None);
     Ok(())
+}
+
+pub unsafe fn cuLaunchHostFunc_v2(hStream: CUstream, func: CUhostFn, userData: *mut c_void, syncMode: u32) -> Answer {
+    // How the thread of host functions waits for the next one is a hint.
+    if syncMode > 1 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    // SAFETY: the same contract.
+    unsafe { cuLaunchHostFunc(hStream, func, userData) }
+}
+
+pub unsafe fn cuStreamGetDevice(hStream: CUstream, device: *mut CUdevice) -> Answer {
+    stream(hStream)?;
+    give(device, CUdevice(0))
+}
+
+/// The calling thread's mode of before is given back.
+pub unsafe fn cuThreadExchangeStreamCaptureMode(mode: *mut CUstreamCaptureMode) -> Answer {
+    if mode.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    // SAFETY: the caller passes a pointer to a mode.
+    let new = unsafe { *mode };
+    if new > CU_STREAM_CAPTURE_MODE_RELAXED {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    give(mode, capture::exchange_mode(new))
 }
 
 pub unsafe fn cuStreamAddCallback(

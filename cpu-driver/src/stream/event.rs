@@ -1,7 +1,7 @@
 //! Events: a mark on a stream, and when the stream came by it.
 
 use super::task::{Task, Work};
-use super::{Stream, executor};
+use super::{Kind, Stream, executor};
 use crate::context::Context;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
@@ -36,6 +36,17 @@ impl Event {
             Some(stream.enqueue(Work::Record(Arc::clone(&record)), None))
         };
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some((record, task));
+    }
+
+    /// Records the event behind all streams of its context.
+    pub fn record_context(&self) {
+        let record = Arc::new(Record::default());
+        let all: Vec<Arc<Task>> = self.context.last_tasks();
+        // A stream of its own, so that nothing else is held up.
+        let mark = Arc::new(Stream::new(&self.context, Kind::NonBlocking, 0, 0));
+        self.context.add_stream(&mark);
+        let task = mark.enqueue_after(Work::Record(Arc::clone(&record)), all);
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some((record, Some(task)));
     }
 
     /// The task that later work has to wait for, if any.

@@ -2,9 +2,9 @@
 //! briefly when there is nothing to do, and then sleep. A thread that waits for a task helps first.
 
 use super::clock::BusyClock;
-use super::host;
 use super::kernel::Left;
 use super::task::{Task, Work};
+use super::{host, memop};
 use crate::transfer;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -101,11 +101,11 @@ fn ready(task: &Arc<Task>) {
         complete(task);
         return;
     }
-    if matches!(task.work, Work::Host(_)) {
-        host::submit(task);
-        return;
+    match &task.work {
+        Work::Host(_) => host::submit(task),
+        Work::Memory(_) => memop::submit(task),
+        _ => queue(&EXECUTOR, Entry { task: Arc::clone(task), is_help: false }),
     }
-    queue(&EXECUTOR, Entry { task: Arc::clone(task), is_help: false });
 }
 
 fn queue(executor: &'static Executor, entry: Entry) {
@@ -113,7 +113,9 @@ fn queue(executor: &'static Executor, entry: Entry) {
     if !entry.is_help {
         executor.fresh.fetch_add(1, Ordering::Relaxed);
     }
-    state.ready.push_back(entry);
+    // Behind what is as urgent or more.
+    let place = state.ready.iter().rposition(|other| other.task.priority <= entry.task.priority);
+    state.ready.insert(place.map_or(0, |before| before + 1), entry);
     if state.sleeping > 0 {
         drop(state);
         executor.wake.notify_one();
@@ -239,7 +241,7 @@ fn perform(executor: &'static Executor, task: &Arc<Task>, enough: impl Fn() -> b
             transfer::set(set);
             Left::Complete
         }
-        Work::Nothing | Work::Record(_) | Work::Host(_) => Left::Complete,
+        Work::Nothing | Work::Record(_) | Work::Host(_) | Work::Memory(_) => Left::Complete,
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Launch {
     pub grid: Arc<Grid>,
     /// All CTAs run together, because they wait for each other.
     pub cooperative: bool,
+    /// Where it differs from its stream's.
+    pub priority: Option<i32>,
     total: u64,
     next: AtomicU64,
     finished: AtomicU64,
@@ -42,6 +44,7 @@ impl Launch {
             total: grid.ctas(),
             grid,
             cooperative,
+            priority: None,
             next: AtomicU64::new(0),
             finished: AtomicU64::new(0),
             suspended: Mutex::default(),

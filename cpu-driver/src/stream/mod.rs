@@ -1,15 +1,21 @@
 //! Streams: order among tasks. A task waits for its stream's last task, for what the legacy default
 //! stream's rules add, and for recorded events; ready tasks go to the executor.
 
+mod barrier;
 mod clock;
 pub mod event;
 pub mod executor;
 pub mod host;
 pub mod kernel;
+pub mod memop;
 pub mod task;
 
+pub use barrier::Barrier;
+
 use crate::context::Context;
-use std::sync::atomic::{AtomicU64, Ordering};
+use paravane_protocol::cuda_types::CUlaunchAttributeValue;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use task::{Task, Work};
 
@@ -27,8 +33,10 @@ pub struct Stream {
     pub context: Arc<Context>,
     pub kind: Kind,
     pub flags: u32,
-    pub priority: i32,
+    pub priority: AtomicI32,
     pub id: u64,
+    /// Attributes that were set and have no field of their own, by cuda.h's numbers.
+    pub attributes: Mutex<BTreeMap<u32, CUlaunchAttributeValue>>,
     /// Tasks that are not done; zero means that the stream is idle.
     pub(crate) pending: AtomicU64,
     last: Mutex<Option<Arc<Task>>>,
@@ -41,8 +49,9 @@ impl Stream {
             context: Arc::clone(context),
             kind,
             flags,
-            priority,
+            priority: AtomicI32::new(priority),
             id: NEXT.fetch_add(1, Ordering::Relaxed),
+            attributes: Mutex::default(),
             pending: AtomicU64::new(0),
             last: Mutex::new(None),
         }
@@ -51,7 +60,7 @@ impl Stream {
     /// Whether a task put here now would have nothing to wait for.
     #[inline]
     pub fn is_idle(&self) -> bool {
-        if self.pending.load(Ordering::Acquire) != 0 {
+        if self.pending.load(Ordering::Acquire) != 0 || self.context.barrier.is_up() {
             return false;
         }
         match self.kind {
@@ -70,6 +79,7 @@ impl Stream {
     /// What a new task here waits for, besides events.
     fn predecessors(&self) -> Vec<Arc<Task>> {
         let mut all: Vec<Arc<Task>> = self.last().into_iter().collect();
+        all.extend(self.context.barrier.tasks());
         match self.kind {
             Kind::NonBlocking => {}
             Kind::Blocking => all.extend(self.context.legacy().and_then(|legacy| legacy.last())),
@@ -82,6 +92,11 @@ impl Stream {
 
     /// Puts `work` on the stream, after everything before it and after `also`.
     pub fn enqueue(self: &Arc<Self>, work: Work, also: Option<Arc<Task>>) -> Arc<Task> {
+        self.enqueue_after(work, also)
+    }
+
+    /// As `enqueue`, after any number of tasks.
+    pub fn enqueue_after(self: &Arc<Self>, work: Work, also: impl IntoIterator<Item = Arc<Task>>) -> Arc<Task> {
         // One enqueue at a time in a context: the legacy stream's rules look at all streams.
         let _order = self.context.order.lock().unwrap_or_else(PoisonError::into_inner);
         let mut before = self.predecessors();

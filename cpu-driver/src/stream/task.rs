@@ -4,6 +4,7 @@ use super::Stream;
 use super::event::Record;
 use super::host::Callback;
 use super::kernel::Launch;
+use super::memop::Batch;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Mutex;
@@ -17,6 +18,7 @@ pub enum Work {
     Set(Set),
     Record(Arc<Record>),
     Host(Callback),
+    Memory(Batch),
 }
 
 /// Bytes from one address to another, in rows.
@@ -54,6 +56,8 @@ pub struct Set {
 pub struct Task {
     pub stream: Arc<Stream>,
     pub work: Work,
+    /// As of streams: lower numbers are more urgent.
+    pub priority: i32,
     done: AtomicBool,
     /// Tasks that must end before this one may begin, and one while it is being submitted.
     pub(super) waits_for: AtomicUsize,
@@ -62,9 +66,14 @@ pub struct Task {
 
 impl Task {
     pub fn new(stream: &Arc<Stream>, work: Work) -> Self {
+        let priority = match &work {
+            Work::Kernel(launch) => launch.priority,
+            _ => None,
+        };
         Self {
             stream: Arc::clone(stream),
             work,
+            priority: priority.unwrap_or_else(|| stream.priority.load(Ordering::Relaxed)),
             done: AtomicBool::new(false),
             waits_for: AtomicUsize::new(1),
             followers: Mutex::new(Vec::new()),

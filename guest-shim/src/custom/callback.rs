@@ -43,6 +43,15 @@ pub(crate) fn cuLaunchHostFunc(stream: CUstream, func: CUhostFn, data: Pointer) 
     enqueue(opcode::cuLaunchHostFunc, stream, Callback::Host(func, Data(data)))
 }
 
+/// How the host's thread waits for the next host function is a hint.
+pub(crate) fn cuLaunchHostFunc_v2(stream: CUstream, func: CUhostFn, data: Pointer, sync_mode: u32) -> Answer {
+    const SPIN_WAIT: u32 = 1;
+    if sync_mode > SPIN_WAIT {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    cuLaunchHostFunc(stream, func, data)
+}
+
 pub(crate) fn cuStreamAddCallback(
     stream: CUstream,
     callback: CUstreamCallback,

@@ -68,13 +68,20 @@ pub(crate) fn cuCtxSynchronize_v2(ctx: CUcontext) -> Answer {
     answer
 }
 
+/// The context of a stream; the default streams belong to the current one.
+fn context_of(stream: CUstream) -> Answer<CUcontext> {
+    match stream::resolve(stream) {
+        CUstream(0) | CU_STREAM_PER_THREAD => current::context(),
+        CUstream(number) => {
+            objects::STREAM_CONTEXT.get(number).map(CUcontext).ok_or(CUDA_ERROR_INVALID_HANDLE)
+        }
+    }
+}
+
 pub(crate) fn cuStreamGetCtx(stream: CUstream, pctx: *mut CUcontext) -> Answer {
-    let of = match stream::resolve(stream) {
-        CUstream(0) | CU_STREAM_PER_THREAD => current::context()?,
-        CUstream(number) => objects::STREAM_CONTEXT
-            .get(number)
-            .map(CUcontext)
-            .ok_or(CUDA_ERROR_INVALID_HANDLE)?,
-    };
-    pointer::put(pctx, of)
+    pointer::put(pctx, context_of(stream)?)
+}
+
+pub(crate) fn cuStreamGetDevice(stream: CUstream, device: *mut CUdevice) -> Answer {
+    pointer::put(device, devices::of_context(context_of(stream)?)?)
 }

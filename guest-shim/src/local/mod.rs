@@ -12,6 +12,7 @@ mod module;
 mod occupancy;
 mod proc_address;
 
+pub(crate) use crate::custom::cuLaunchHostFunc_v2;
 pub(crate) use context::*;
 pub(crate) use copy::*;
 pub(crate) use device::*;

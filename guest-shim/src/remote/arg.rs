@@ -42,6 +42,14 @@ impl SendArg for On<CUstream> {
     }
 }
 
+impl SendArg for Of<CUstream> {
+    #[inline]
+    fn encode(value: &CUstream, _: usize, to: &mut Encoder) -> Answer {
+        to.word(state::stream::resolve(*value).0);
+        Ok(())
+    }
+}
+
 fn must_be_there<T>(pointer: *const T) -> Answer {
     if pointer.is_null() { Err(CUDA_ERROR_INVALID_VALUE) } else { Ok(()) }
 }

@@ -17,6 +17,12 @@ pub(crate) fn cuCtxSynchronize() -> Answer {
     table::cuCtxSynchronize().inspect_err(|_| stream::set_context(true))
 }
 
+/// The context's streams have something to wait for afterwards.
+pub(crate) fn cuCtxWaitEvent(ctx: CUcontext, event: CUevent) -> Answer {
+    devices::of_context(ctx)?;
+    table::cuCtxWaitEvent(ctx, event)
+}
+
 pub(crate) fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) -> Answer {
     devices::device(dev)?;
     table::cuDevicePrimaryCtxRelease_v2(dev)

@@ -90,8 +90,12 @@ pub(crate) fn host_functions(cuda: &Cuda) {
     must!(cuda.cuStreamAddCallback_ptsz(NULL, Some(stream_callback), data, 0));
     must!(cuda.cuStreamSynchronize_ptsz(NULL));
     assert_eq!(*seen.lock().unwrap(), [1, 100, 1, 100]);
+    must!(cuda.cuLaunchHostFunc_v2(NULL, Some(host_function), data, 1));
+    must!(cuda.cuLaunchHostFunc_v2_ptsz(NULL, Some(host_function), data, 0));
+    must!(cuda.cuCtxSynchronize());
+    assert_eq!(*seen.lock().unwrap(), [1, 100, 1, 100, 1, 1]);
     refused(cuda, data);
-    assert_eq!(*seen.lock().unwrap(), [1, 100, 1, 100, 1], "a refused function has run");
+    assert_eq!(*seen.lock().unwrap(), [1, 100, 1, 100, 1, 1, 1], "a refused function has run");
     let missing = result_of!(cuda.cuLaunchHostFunc(NULL, None, data));
     assert_eq!(missing, CUDA_ERROR_INVALID_VALUE);
 }

@@ -55,6 +55,9 @@ fn thread_end(command: &mut Command) -> Answer {
     command.thread.image = Vec::new();
     let process = command.thread.process();
     let lib = &process.lib;
+    // The ring's next thread starts in the default capture mode, as a new one.
+    let mut mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+    let _ = cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode));
     // Before the guest's cuInit has reached libcuda there is nothing to end.
     let _ = cuda!(lib.cuCtxSetCurrent(CUcontext(0)));
     Ok(())
