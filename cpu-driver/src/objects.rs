@@ -8,7 +8,7 @@ use crate::stream::{Stream, event::Event};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::atomic::AtomicI32;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// A loaded module, its kernels' handles and its context.
 pub struct LoadedModule {
@@ -54,18 +54,30 @@ pub struct LibraryKernel {
     pub name: CString,
 }
 
+/// A link under way: what was added, and what came of it.
+pub struct Link {
+    pub texts: Mutex<Vec<String>>,
+    /// The linked image, which the program reads until it ends the link.
+    pub image: OnceLock<Vec<u8>>,
+    /// Where the program wants errors told: address and size of its buffer.
+    pub error_log: Option<(usize, usize)>,
+    pub context: u64,
+}
+
 pub static MODULES: Registry<LoadedModule> = Registry::new(2);
 pub static KERNELS: Registry<Kernel> = Registry::new(3);
 pub static LIBRARIES: Registry<Library> = Registry::new(4);
 pub static LIBRARY_KERNELS: Registry<LibraryKernel> = Registry::new(5);
 pub static STREAMS: Registry<Stream> = Registry::new(6);
 pub static EVENTS: Registry<Event> = Registry::new(7);
+pub static LINKS: Registry<Link> = Registry::new(40);
 
 /// Ends every handle of a context's objects.
 pub fn remove_context(context: u64) {
     let kernels = KERNELS.remove_where(|kernel| kernel.module.context.handle == context);
     let modules = MODULES.remove_where(|module| module.context.handle == context);
     let streams = STREAMS.remove_where(|stream| stream.context.handle == context);
+    LINKS.remove_where(|link| link.context == context);
     let events = EVENTS.remove_where(|event| event.context.handle == context);
     drop((kernels, modules, streams, events));
 }

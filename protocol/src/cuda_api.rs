@@ -192,6 +192,15 @@ macro_rules! cuda_api {
             0x0917 post fn cuStreamWriteValue32_v2(stream: On<CUstream>, addr: In<CUdeviceptr>, value: In<u32>, flags: In<u32>) + cuStreamWriteValue32_v2_ptsz;
             0x0918 post fn cuStreamWriteValue64_v2(stream: On<CUstream>, addr: In<CUdeviceptr>, value: In<u64>, flags: In<u32>) + cuStreamWriteValue64_v2_ptsz;
             0x0919 post fn cuStreamBatchMemOp_v2(stream: On<CUstream>, count: In<u32>, paramArray: InSlice<CUstreamBatchMemOpParams>[count as usize], flags: In<u32>) + cuStreamBatchMemOp_v2_ptsz;
+            // Linking.
+            0x0c01 custom fn cuLinkCreate_v2(numOptions: In<u32>, options: In<*mut CUjit_option>, optionValues: In<Pointers>, stateOut: Out<CUlinkState>);
+            0x0c02 local fn cuLinkCreate(numOptions: In<u32>, options: In<*mut CUjit_option>, optionValues: In<Pointers>, stateOut: Out<CUlinkState>);
+            0x0c03 custom fn cuLinkAddData_v2(state: In<CUlinkState>, kind: In<CUjitInputType>, data: In<Pointer>, size: In<usize>, name: InStr, numOptions: In<u32>, options: In<*mut CUjit_option>, optionValues: In<Pointers>);
+            0x0c04 local fn cuLinkAddData(state: In<CUlinkState>, kind: In<CUjitInputType>, data: In<Pointer>, size: In<usize>, name: InStr, numOptions: In<u32>, options: In<*mut CUjit_option>, optionValues: In<Pointers>);
+            0x0c05 local fn cuLinkAddFile_v2(state: In<CUlinkState>, kind: In<CUjitInputType>, path: InStr, numOptions: In<u32>, options: In<*mut CUjit_option>, optionValues: In<Pointers>);
+            0x0c06 local fn cuLinkAddFile(state: In<CUlinkState>, kind: In<CUjitInputType>, path: InStr, numOptions: In<u32>, options: In<*mut CUjit_option>, optionValues: In<Pointers>);
+            0x0c07 custom fn cuLinkComplete(state: In<CUlinkState>, cubinOut: Out<Pointer>, sizeOut: OutOpt<usize>);
+            0x0c08 custom fn cuLinkDestroy(state: In<CUlinkState>);
         }
     };
 }
@@ -539,14 +548,6 @@ macro_rules! cuda_api_absent {
             cuLaunchGrid;
             cuLaunchGridAsync;
             // module-link.
-            cuLinkAddData;
-            cuLinkAddData_v2;
-            cuLinkAddFile;
-            cuLinkAddFile_v2;
-            cuLinkComplete;
-            cuLinkCreate;
-            cuLinkCreate_v2;
-            cuLinkDestroy;
             cuModuleEnumerateFunctions;
             cuModuleGetGlobal;
             // error-log.

@@ -112,6 +112,14 @@ numbers! {
         CU_JIT_ERROR_LOG_BUFFER = 5,
         CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES = 6,
     }
+    /// What an input of a link is.
+    CUjitInputType(u32) {
+        CU_JIT_INPUT_CUBIN = 0,
+        CU_JIT_INPUT_PTX = 1,
+        CU_JIT_INPUT_FATBINARY = 2,
+        CU_JIT_INPUT_OBJECT = 3,
+        CU_JIT_INPUT_LIBRARY = 4,
+    }
     /// An option of a library load.
     CUlibraryOption(u32) {}
     /// Where a 2D copy's operand lies.
@@ -206,6 +214,8 @@ handles! {
     CUevent = 7
     /// An array.
     CUarray = 8
+    /// A link under way.
+    CUlinkState = 15
 }
 
 mod stream;

@@ -55,6 +55,10 @@ pub const IMAGE_BEGIN: u16 = 0xf030;
 /// staging offset, bytes.
 pub const IMAGE_PIECE: u16 = 0xf031;
 
+/// A piece of a linked image goes to staging. In: CUlinkState, offset in the
+/// image, area, offset in it, bytes.
+pub const LINK_PIECE: u16 = 0xf0c0;
+
 /// Nothing; the reply tells of a posted call that failed.
 pub const NOTHING: u16 = 0xf005;
 
@@ -93,6 +97,7 @@ pub fn name(opcode: u16) -> Option<&'static str> {
         COPY_REPLY => "COPY_REPLY",
         IMAGE_BEGIN => "IMAGE_BEGIN",
         IMAGE_PIECE => "IMAGE_PIECE",
+        LINK_PIECE => "LINK_PIECE",
         CALLBACK_NEXT => "CALLBACK_NEXT",
         CALLBACK_DONE => "CALLBACK_DONE",
         _ => return None,

@@ -13,6 +13,7 @@ mod rows {
     pub(crate) mod copy;
     pub(crate) mod device;
     pub(crate) mod launch;
+    pub(crate) mod link;
     pub(crate) mod memory;
     pub(crate) mod memset;
     pub(crate) mod module;
@@ -45,6 +46,7 @@ fn every_row(cuda: &Cuda) {
     rows::memset::all(cuda);
     let module = rows::module::modules(cuda);
     rows::module::libraries(cuda);
+    rows::link::links(cuda);
     rows::launch::launches(cuda, module);
     rows::launch::occupancy(cuda, module);
     rows::stream::streams(cuda);

@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Checks a library's text and lists its kernels.
 fn open(text: String) -> Result<Library, ImageError> {
-    let tree = ptx::parse(&text)?;
-    let kernels = tree.functions.iter().filter(|function| function.is_entry && function.body.is_some());
+    let trees = ptx::parse(&text)?;
+    let kernels = trees.iter().flat_map(|tree| &tree.functions).filter(|function| function.is_entry && function.body.is_some());
     let names = kernels.map(|function| function.name.to_owned()).collect();
     Ok(Library { text, modules: Mutex::default(), kernels: Mutex::default(), names })
 }

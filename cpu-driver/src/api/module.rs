@@ -23,14 +23,14 @@ pub(super) fn refused(error: &ImageError) -> CUresult {
     match error {
         ImageError::Invalid => CUDA_ERROR_INVALID_IMAGE,
         ImageError::NoPtx => CUDA_ERROR_NO_BINARY_FOR_GPU,
-        ImageError::Ptx(_) => CUDA_ERROR_INVALID_PTX,
+        ImageError::Ptx(_) | ImageError::Link(_) => CUDA_ERROR_INVALID_PTX,
         ImageError::OutOfMemory => CUDA_ERROR_OUT_OF_MEMORY,
     }
 }
 
 /// Options of a load that this driver heeds: where error texts go.
 pub(super) struct Options {
-    error_log: Option<(*mut u8, usize)>,
+    pub(super) error_log: Option<(*mut u8, usize)>,
 }
 
 impl Options {

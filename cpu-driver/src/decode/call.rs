@@ -50,15 +50,12 @@ impl<'a> Decoder<'_, 'a> {
     fn callee(&mut self, operand: &Operand<'a>, prototype: Option<&Operand<'a>>) -> Step<(Target, Signature<'a>)> {
         match operand {
             Operand::Name(name, _) => {
-                let Some(&number) = self.symbols.functions.get(name) else {
+                let declared = self.symbols.declared.get(name).and_then(|index| self.module.functions.get(*index));
+                let (Some(&number), Some(function)) = (self.symbols.functions.get(name), declared) else {
                     return bad(format!("function `{name}` is not declared"));
                 };
-                let Some(function) = self.module.functions.get(number as usize) else {
-                    return bad(format!("function `{name}` is not declared"));
-                };
-                let target = match (*name, &function.body) {
-                    ("vprintf", None) => Target::Builtin(Builtin::Vprintf),
-                    ("__assertfail", None) => Target::Builtin(Builtin::AssertFail),
+                let target = match Builtin::named(name) {
+                    Some(builtin) if self.symbols.undefined.contains(name) => Target::Builtin(builtin),
                     _ => Target::Function(number),
                 };
                 Ok((target, (function.returns.clone(), function.params.clone())))

@@ -145,7 +145,7 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// Where the kernel's next own shared variable may begin.
-    fn shared_start(&self) -> u32 {
+    pub(super) fn shared_start(&self) -> u32 {
         self.out.shared_size.max(self.symbols.common_size)
     }
 

@@ -13,6 +13,7 @@ mod convert;
 mod float;
 mod function;
 mod half;
+pub mod link;
 mod memory;
 mod moves;
 mod slots;
@@ -20,7 +21,7 @@ mod symbols;
 mod warp;
 
 pub use function::functions;
-pub use symbols::{Symbols, layout};
+pub use symbols::{Symbols, layout, place_common};
 
 use crate::ptx::SyntaxError;
 

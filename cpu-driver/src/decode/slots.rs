@@ -248,7 +248,10 @@ impl<'a> Decoder<'_, 'a> {
             return Some((Space::Shared, Base::Special(Special::StaticShared, 0)));
         }
         let offset = match self.symbols.common.get(name) {
-            Some(offset) => *offset,
+            Some(offset) => {
+                self.out.shared_size = self.shared_start();
+                *offset
+            }
             None => self.place_shared(variable),
         };
         Some((Space::Shared, Base::Fixed(u64::from(offset))))

@@ -75,6 +75,17 @@ pub enum Builtin {
     AssertFail,
 }
 
+impl Builtin {
+    /// The function that a program means by `name` when it defines none of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "vprintf" => Self::Vprintf,
+            "__assertfail" => Self::AssertFail,
+            _ => return None,
+        })
+    }
+}
+
 #[derive(Debug)]
 pub struct CallSite {
     pub target: Target,

@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use std::ffi::{CStr, c_char};
 
 const WRAPPER_MAGIC: u32 = 0x4662_43b1;
+/// Version of a wrapper that names fat binaries to be linked.
+const WRAPPER_TO_LINK: u32 = 2;
 const FATBIN_MAGIC: u32 = 0xba55_ed50;
 const ELF_MAGIC: u32 = 0x464c_457f;
 const KIND_PTX: u16 = 1;
@@ -42,13 +44,36 @@ pub unsafe fn ptx_text<'a>(image: *const u8) -> Result<Cow<'a, str>, ImageError>
             return Err(ImageError::NoPtx);
         }
         if starts(WRAPPER_MAGIC) {
-            return fatbin(read::<*const u8>(image.add(8)));
+            return wrapped(image);
         }
         if starts(FATBIN_MAGIC) {
             return fatbin(image);
         }
         let text = CStr::from_ptr(image.cast::<c_char>()).to_str().map_err(|_| ImageError::Invalid)?;
         if text.contains(".version") { Ok(Cow::Borrowed(text)) } else { Err(ImageError::Invalid) }
+    }
+}
+
+/// A wrapper of version 2 may name further fat binaries, to be linked with the first.
+///
+/// # Safety
+/// `image` points to a wrapper.
+unsafe fn wrapped<'a>(image: *const u8) -> Result<Cow<'a, str>, ImageError> {
+    // SAFETY: a wrapper has 24 bytes; of version 2, its last pointer is NULL or leads to pointers up to a NULL.
+    unsafe {
+        let first = fatbin(read::<*const u8>(image.add(8)));
+        let mut further = read::<*const *const u8>(image.add(16));
+        if read::<u32>(image.add(4)) != WRAPPER_TO_LINK || further.is_null() {
+            return first;
+        }
+        // What only links has no entry of its own for this device.
+        let mut text = first.map(Cow::into_owned).unwrap_or_default();
+        while !(*further).is_null() {
+            text.push('\n');
+            text.push_str(&fatbin(*further)?);
+            further = further.add(1);
+        }
+        Ok(Cow::Owned(text))
     }
 }
 
@@ -71,6 +96,26 @@ unsafe fn fatbin<'a>(at: *const u8) -> Result<Cow<'a, str>, ImageError> {
 
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at + N)?.try_into().ok()
+}
+
+/// The PTX texts of the fat binaries that follow each other in `bytes`, as an object file's section
+/// has them.
+///
+/// # Errors
+/// When one of them has no PTX.
+pub fn fatbin_texts(bytes: &[u8]) -> Result<Vec<Cow<'_, str>>, ImageError> {
+    let (mut texts, mut rest) = (Vec::new(), bytes);
+    while field(rest, 0).map(u32::from_le_bytes) == Some(FATBIN_MAGIC) {
+        let header = field(rest, 6).map(u16::from_le_bytes).ok_or(ImageError::Invalid)?;
+        let size = field(rest, 8).map(u64::from_le_bytes).ok_or(ImageError::Invalid)?;
+        let end = usize::try_from(size).ok().and_then(|size| size.checked_add(usize::from(header)));
+        let whole = end.and_then(|end| rest.get(usize::from(header)..end)).ok_or(ImageError::Invalid)?;
+        texts.push(entries(whole)?);
+        rest = rest.get(usize::from(header) + whole.len()..).unwrap_or(&[]);
+        let blank = rest.iter().take_while(|&&byte| byte == 0).count();
+        rest = rest.get(blank..).unwrap_or(&[]);
+    }
+    if texts.is_empty() { Err(ImageError::Invalid) } else { Ok(texts) }
 }
 
 /// The PTX entry for the newest architecture among a fat binary's entries.

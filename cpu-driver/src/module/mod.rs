@@ -1,11 +1,13 @@
 //! A module: functions decoded from PTX and the device memory of its variables, in one context.
 
 pub mod image;
+pub mod object;
 
 use crate::decode;
-use crate::exec::function::Function;
+use crate::decode::link::{Export, Exports, first_functions};
+use crate::exec::function::{Builtin, Function};
 use crate::memory::{FUNCTION_BASE, Owner, arena};
-use crate::ptx::ast::{self, Init, Variable};
+use crate::ptx::ast::{self, Init, Linkage, Variable};
 use crate::ptx::types::Space;
 use crate::ptx::{self, SyntaxError};
 use std::collections::HashMap;
@@ -20,6 +22,8 @@ pub enum ImageError {
     NoPtx,
     #[error("{0}")]
     Ptx(#[from] SyntaxError),
+    #[error("{0}")]
+    Link(String),
     #[error("no memory for the module's variables")]
     OutOfMemory,
 }
@@ -35,6 +39,8 @@ pub struct Global {
 pub struct Module {
     pub functions: Arc<[Function]>,
     pub globals: HashMap<String, Global>,
+    /// Addresses of all variables.
+    placed: Vec<u64>,
     pub version: u32,
     pub target: u32,
 }
@@ -46,40 +52,75 @@ impl std::fmt::Debug for Function {
 }
 
 impl Module {
-    /// Parses and decodes `text`, and places its variables for the context numbered `context`.
+    /// Parses, links and decodes the modules of `text`, and places their variables for the context
+    /// numbered `context`.
     ///
     /// # Errors
     /// What is wrong with the text, or that memory is spent.
     pub fn load(text: &str, context: u64) -> Result<Self, ImageError> {
-        let tree = ptx::parse(text)?;
+        let trees = ptx::parse(text)?;
+        let Linked { exports, mut symbols } = link(&trees)?;
+        let (version, target) = trees.first().map_or((0, 0), |tree| (tree.version, tree.target));
         let mut module =
-            Self { functions: Arc::default(), globals: HashMap::new(), version: tree.version, target: tree.target };
-        let addresses = module.place_globals(&tree, context)?;
-        let symbols = decode::Symbols::new(&tree, addresses);
-        for variable in &tree.variables {
-            if let Some(at) = symbols.addresses.get(variable.name) {
-                initialise(variable, *at, &symbols)?;
+            Self { functions: Arc::default(), globals: HashMap::new(), placed: Vec::new(), version, target };
+        module.place_globals(&trees, &exports, &mut symbols, context)?;
+        for (place, tree) in trees.iter().enumerate() {
+            for (index, variable) in tree.variables.iter().enumerate() {
+                if let Some(at) = symbols[place].addresses.get(variable.name)
+                    && is_placed(&exports, variable, place, index)
+                {
+                    initialise(variable, *at, &symbols[place])?;
+                }
             }
         }
-        module.functions = decode::functions(&tree, &symbols)?.into();
+        let mut functions = Vec::new();
+        for (tree, symbols) in trees.iter().zip(&symbols) {
+            functions.extend(decode::functions(tree, symbols)?);
+        }
+        module.functions = functions.into();
         Ok(module)
     }
 
-    fn place_globals<'a>(&mut self, tree: &ast::Module<'a>, context: u64) -> Result<HashMap<&'a str, u64>, ImageError> {
-        let mut addresses = HashMap::new();
-        for variable in tree.variables.iter().filter(|v| v.space != Space::Shared && !v.is_extern) {
-            let owner = Owner { context, host_flags: None, managed: false, size: variable.size };
-            let address = arena().allocate(owner).ok_or(ImageError::OutOfMemory)?;
-            addresses.insert(variable.name, address);
-            self.globals.insert(variable.name.to_owned(), Global { address, size: variable.size });
-        }
-        for variable in tree.variables.iter().filter(|v| v.space != Space::Shared && v.is_extern) {
-            if !addresses.contains_key(variable.name) {
-                let what = format!("`{}` is declared extern and defined nowhere", variable.name);
-                return Err(SyntaxError::new(variable.line, what).into());
+    /// Places every variable once, and tells each module where those that it names are.
+    fn place_globals<'a>(
+        &mut self,
+        trees: &[ast::Module<'a>],
+        exports: &Exports<'a>,
+        symbols: &mut [decode::Symbols<'a>],
+        context: u64,
+    ) -> Result<(), ImageError> {
+        let mut exported = HashMap::new();
+        for (place, tree) in trees.iter().enumerate() {
+            for (index, variable) in tree.variables.iter().enumerate() {
+                if !is_placed(exports, variable, place, index) {
+                    continue;
+                }
+                let owner = Owner { context, host_flags: None, managed: false, size: variable.size };
+                let address = arena().allocate(owner).ok_or(ImageError::OutOfMemory)?;
+                self.placed.push(address);
+                symbols[place].addresses.insert(variable.name, address);
+                let global = Global { address, size: variable.size };
+                if variable.linkage == Linkage::Private {
+                    self.globals.entry(variable.name.to_owned()).or_insert(global);
+                } else {
+                    exported.insert(variable.name, address);
+                    self.globals.insert(variable.name.to_owned(), global);
+                }
             }
         }
-        Ok(addresses)
+        for (tree, symbols) in trees.iter().zip(symbols) {
+            for variable in tree.variables.iter().filter(|variable| variable.space != Space::Shared) {
+                if symbols.addresses.contains_key(variable.name) {
+                    continue;
+                }
+                let Some(address) = exported.get(variable.name) else {
+                    let what = format!("`{}` is declared extern and defined nowhere", variable.name);
+                    return Err(SyntaxError::new(variable.line, what).into());
+                };
+                symbols.addresses.insert(variable.name, *address);
+            }
+        }
+        Ok(())
     }
 
     /// The kernel of that name.
@@ -95,9 +136,55 @@ impl Module {
 
 impl Drop for Module {
     fn drop(&mut self) {
-        for global in self.globals.values() {
-            arena().release(global.address);
+        for address in &self.placed {
+            arena().release(*address);
         }
+    }
+}
+
+/// What a text's modules name, before their variables have addresses.
+struct Linked<'a> {
+    exports: Exports<'a>,
+    symbols: Vec<decode::Symbols<'a>>,
+}
+
+fn link<'a>(trees: &[ast::Module<'a>]) -> Result<Linked<'a>, ImageError> {
+    let exports = Exports::new(trees).map_err(ImageError::Link)?;
+    let firsts = first_functions(trees);
+    let names = trees.iter().zip(firsts);
+    let mut symbols: Vec<_> =
+        names.map(|(tree, first)| decode::Symbols::new(tree, first, &exports, HashMap::new())).collect();
+    decode::place_common(trees, &mut symbols);
+    Ok(Linked { exports, symbols })
+}
+
+/// Checks that the modules of a text fit together and lack nothing.
+///
+/// # Errors
+/// What is wrong with the text, is defined twice, or is used and defined nowhere.
+pub fn check_link(text: &str) -> Result<(), ImageError> {
+    let trees = ptx::parse(text)?;
+    let Linked { exports, symbols } = link(&trees)?;
+    for (tree, symbols) in trees.iter().zip(&symbols) {
+        let missing = symbols.missing(tree).into_iter().find(|name| Builtin::named(name).is_none());
+        let lacks = |v: &&Variable<'_>| {
+            v.linkage == Linkage::Extern && v.space != Space::Shared && !exports.variables.contains_key(v.name)
+        };
+        if let Some(name) = missing.or(tree.variables.iter().find(lacks).map(|variable| variable.name)) {
+            return Err(ImageError::Link(format!("undefined reference to `{name}`")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether this declaration of a variable, in that place, is the one that gets memory.
+fn is_placed(exports: &Exports<'_>, variable: &Variable<'_>, module: usize, index: usize) -> bool {
+    let is_exported = |export: &Export| (export.number as usize, export.index) == (module, index);
+    match variable.linkage {
+        _ if variable.space == Space::Shared => false,
+        Linkage::Extern => false,
+        Linkage::Private => true,
+        _ => exports.variables.get(variable.name).is_some_and(is_exported),
     }
 }
 

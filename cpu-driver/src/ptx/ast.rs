@@ -20,6 +20,24 @@ pub struct Module<'a> {
     pub target: u32,
     pub variables: Vec<Variable<'a>>,
     pub functions: Vec<Function<'a>>,
+    /// `.alias`: further names of functions.
+    pub aliases: Vec<(&'a str, &'a str)>,
+}
+
+/// Who else sees a symbol of a module (PTX ISA, linking directives).
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Linkage {
+    /// Its own module alone.
+    #[default]
+    Private,
+    /// Every module that declares it extern.
+    Visible,
+    /// As visible; gives way to a visible one.
+    Weak,
+    /// As visible; several become one, as large as the largest.
+    Common,
+    /// Defined in another module.
+    Extern,
 }
 
 /// A variable or a parameter.
@@ -33,7 +51,7 @@ pub struct Variable<'a> {
     pub align: u32,
     /// In bytes; 0 for an array without a size (`.extern .shared`).
     pub size: u64,
-    pub is_extern: bool,
+    pub linkage: Linkage,
     pub init: Vec<Init<'a>>,
 }
 
@@ -49,6 +67,7 @@ pub enum Init<'a> {
 pub struct Function<'a> {
     pub name: &'a str,
     pub line: u32,
+    pub linkage: Linkage,
     pub is_entry: bool,
     pub returns: Vec<Variable<'a>>,
     pub params: Vec<Variable<'a>>,

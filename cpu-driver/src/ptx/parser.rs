@@ -1,25 +1,33 @@
 //! Second room of the PTX reader: module directives, variables, initialisers and function headers.
 //! Function bodies are read by `body`, on the same cursor.
 
-use super::ast::{Function, Init, Module, Variable};
+use super::ast::{Function, Init, Linkage, Module, Variable};
 use super::lexer::{Lexer, Token};
 use super::types::{Space, Type};
 use super::{Result, SyntaxError};
 
-/// Parses one PTX module.
+/// Parses the PTX modules of a text, each of which begins with `.version`: one, or, in what a link
+/// made, all that were linked.
 ///
 /// # Errors
 /// The first place where `text` is not PTX as this reader knows it.
-pub fn parse(text: &str) -> Result<Module<'_>> {
+pub fn parse(text: &str) -> Result<Vec<Module<'_>>> {
     let mut parser = Parser::new(text)?;
-    let mut module = Module::default();
+    let mut modules = Vec::new();
     while parser.token != Token::End {
-        parser.item(&mut module)?;
+        if parser.token == Token::Dot("version") {
+            parser.take()?;
+            modules.push(Module { version: parser.version()?, ..Module::default() });
+        } else if let Some(module) = modules.last_mut() {
+            parser.item(module)?;
+        } else {
+            return parser.error("no .version directive");
+        }
     }
-    if module.version == 0 {
-        return Err(SyntaxError::new(1, "no .version directive"));
+    if modules.is_empty() {
+        return parser.error("no .version directive");
     }
-    Ok(module)
+    Ok(modules)
 }
 
 /// A cursor over the tokens: the current one, and the lexer behind it.
@@ -27,12 +35,6 @@ pub(super) struct Parser<'a> {
     lexer: Lexer<'a>,
     pub(super) token: Token<'a>,
     pub(super) line: u32,
-}
-
-/// What stands before a variable's or function's own directive.
-#[derive(Default, Clone, Copy)]
-struct Linkage {
-    is_extern: bool,
 }
 
 impl<'a> Parser<'a> {
@@ -99,10 +101,6 @@ impl<'a> Parser<'a> {
             return self.error(format!("a directive expected, found {:?}", self.token));
         };
         match directive {
-            "version" => {
-                self.take()?;
-                module.version = self.version()?;
-            }
             "target" => {
                 self.take()?;
                 module.target = self.target()?;
@@ -113,7 +111,14 @@ impl<'a> Parser<'a> {
                     return self.error("only .address_size 64 is executed");
                 }
             }
-            "file" | "section" | "pragma" | "loc" | "alias" => self.skip_directive()?,
+            "alias" => {
+                self.take()?;
+                let name = self.word()?;
+                self.expect(',')?;
+                module.aliases.push((name, self.word()?));
+                self.expect(';')?;
+            }
+            "file" | "section" | "pragma" | "loc" => self.skip_directive()?,
             _ => self.definition(module)?,
         }
         Ok(())
@@ -192,16 +197,19 @@ impl<'a> Parser<'a> {
                 return self.error(format!("a definition expected, found {:?}", self.token));
             };
             match directive {
-                "extern" => linkage.is_extern = true,
-                "visible" | "weak" | "common" => {}
+                "extern" => linkage = Linkage::Extern,
+                "visible" => linkage = Linkage::Visible,
+                "weak" => linkage = Linkage::Weak,
+                "common" => linkage = Linkage::Common,
                 "entry" | "func" => {
-                    let function = self.function(directive == "entry")?;
+                    let mut function = self.function(directive == "entry")?;
+                    function.linkage = linkage;
                     module.functions.push(function);
                     return Ok(());
                 }
                 "global" | "const" | "shared" => {
                     for mut variable in self.variables()? {
-                        variable.is_extern = linkage.is_extern;
+                        variable.linkage = linkage;
                         module.variables.push(variable);
                     }
                     return Ok(());
@@ -262,7 +270,7 @@ impl<'a> Parser<'a> {
         let size = u64::from(ty.size()) * elements;
         let least_align = u32::try_from(size).unwrap_or(16).min(16);
         let mut variable =
-            Variable { name, line, space, ty, align: align.max(least_align), size, is_extern: false, init: vec![] };
+            Variable { name, line, space, ty, align: align.max(least_align), size, linkage: Linkage::Private, init: vec![] };
         self.dimensions(&mut variable)?;
         variable.init = self.initialiser(ty)?;
         Ok(variable)
@@ -382,7 +390,17 @@ impl<'a> Parser<'a> {
         let name = self.word()?;
         let params = self.parameters()?;
         let mut function =
-            Function { name, line, is_entry, returns, params, max_threads: None, required_block: None, body: None };
+            Function {
+                name,
+                line,
+                linkage: Linkage::Private,
+                is_entry,
+                returns,
+                params,
+                max_threads: None,
+                required_block: None,
+                body: None,
+            };
         while let Token::Dot(directive) = self.token {
             self.take()?;
             let mut numbers = Vec::new();

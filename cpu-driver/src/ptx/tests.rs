@@ -1,6 +1,6 @@
 //! The reader on texts that a compiler would write, and on texts that nobody should.
 
-use super::ast::{Named, Operand, Scope};
+use super::ast::{Linkage, Named, Operand, Scope};
 use super::parse;
 use proptest::prelude::*;
 
@@ -32,12 +32,13 @@ $L_end:
 
 #[test]
 fn a_module_is_read_whole() {
-    let module = parse(KERNEL).unwrap();
+    let modules = parse(KERNEL).unwrap();
+    let [module] = modules.as_slice() else { panic!("one module") };
     assert_eq!((module.version, module.target), (83, 80));
     assert_eq!(module.variables.len(), 3);
     assert_eq!(module.variables[0].size, 16);
     assert_eq!(module.variables[0].init.len(), 2);
-    assert!(module.variables[2].is_extern && module.variables[2].size == 0);
+    assert!(module.variables[2].linkage == Linkage::Extern && module.variables[2].size == 0);
     let kernel = &module.functions[0];
     assert_eq!((kernel.name, kernel.params.len(), kernel.max_threads), ("scale", 2, Some(256)));
     let body = kernel.body.as_ref().unwrap();
@@ -68,8 +69,8 @@ fn errors_name_the_line_and_what_is_wrong() {
 #[test]
 fn every_truncation_is_an_error_or_a_shorter_module() {
     for end in 0..KERNEL.len() {
-        if let Ok(module) = parse(&KERNEL[..end]) {
-            assert!(module.functions.is_empty() || KERNEL[end..].trim().is_empty());
+        if let Ok(modules) = parse(&KERNEL[..end]) {
+            assert!(modules.iter().all(|module| module.functions.is_empty()) || KERNEL[end..].trim().is_empty());
         }
     }
 }

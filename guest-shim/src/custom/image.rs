@@ -2,6 +2,7 @@
 //! (cuda-interop: fatbin wrapper, fatbin, cubin ELF, NUL-terminated text). An
 //! image travels through staging in pieces; its JIT log comes back in the reply.
 
+use paravane_protocol::codec::Encoder;
 use paravane_protocol::cuda_types::*;
 use paravane_protocol::internal::{IMAGE_BEGIN, IMAGE_PIECE};
 use paravane_protocol::limits::{IMAGE_BYTES_MAX, REPLY_BYTES_MAX};
@@ -70,7 +71,7 @@ fn elf_len(image: Pointer) -> Answer<u64> {
 }
 
 /// Brings an image to the worker.
-fn send_image(ring: &mut ThreadRing, image: &[u8]) -> Answer {
+pub(super) fn send_image(ring: &mut ThreadRing, image: &[u8]) -> Answer {
     ring.call(
         IMAGE_BEGIN,
         |to| {
@@ -98,13 +99,13 @@ fn send_image(ring: &mut ThreadRing, image: &[u8]) -> Answer {
 }
 
 /// The JIT options of a load: numbers go to the host, log buffers stay here.
-struct JitOptions {
+pub(super) struct JitOptions {
     numbers: Vec<(u32, u64)>,
-    error_log: Option<(*mut u8, usize)>,
+    pub(super) error_log: Option<(*mut u8, usize)>,
 }
 
 impl JitOptions {
-    fn read(count: u32, options: *mut CUjit_option, values: Pointers) -> Answer<Self> {
+    pub(super) fn read(count: u32, options: *mut CUjit_option, values: Pointers) -> Answer<Self> {
         let mut read = Self { numbers: Vec::new(), error_log: None };
         let (mut buffer, mut size) = (std::ptr::null_mut(), 0);
         for index in 0..count as usize {
@@ -122,6 +123,14 @@ impl JitOptions {
             read.error_log = Some((buffer, size));
         }
         Ok(read)
+    }
+
+    pub(super) fn encode(&self, to: &mut Encoder) {
+        to.word(self.numbers.len() as u64);
+        for (option, value) in &self.numbers {
+            to.word(u64::from(*option));
+            to.word(*value);
+        }
     }
 
     fn put_log(&self, log: &[u8]) {
@@ -145,11 +154,7 @@ fn load<H: Handle>(opcode: u16, image: Pointer, options: &JitOptions) -> Answer<
             |to| {
                 to.word(id.number());
                 to.word(log_room);
-                to.word(options.numbers.len() as u64);
-                for (option, value) in &options.numbers {
-                    to.word(u64::from(*option));
-                    to.word(*value);
-                }
+                options.encode(to);
                 Ok(())
             },
             |from| {

@@ -6,9 +6,11 @@ mod context;
 mod function;
 mod image;
 mod launch;
+mod link;
 
 pub(crate) use callback::*;
 pub(crate) use context::*;
 pub(crate) use function::*;
 pub(crate) use image::*;
 pub(crate) use launch::*;
+pub(crate) use link::*;

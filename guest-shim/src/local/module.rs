@@ -51,6 +51,55 @@ pub(crate) fn cuLibraryLoadFromFile(
     custom::cuLibraryLoadData(library, code, jit, jit_values, jit_count, options, values, count)
 }
 
+pub(crate) fn cuLinkCreate(
+    count: u32,
+    options: *mut CUjit_option,
+    values: Pointers,
+    state: *mut CUlinkState,
+) -> Answer {
+    custom::cuLinkCreate_v2(count, options, values, state)
+}
+
+#[allow(clippy::too_many_arguments, reason = "CUDA's prototype")]
+pub(crate) fn cuLinkAddData(
+    state: CUlinkState,
+    kind: CUjitInputType,
+    data: Pointer,
+    size: usize,
+    name: *const c_char,
+    count: u32,
+    options: *mut CUjit_option,
+    values: Pointers,
+) -> Answer {
+    custom::cuLinkAddData_v2(state, kind, data, size, name, count, options, values)
+}
+
+pub(crate) fn cuLinkAddFile_v2(
+    state: CUlinkState,
+    kind: CUjitInputType,
+    path: *const c_char,
+    count: u32,
+    options: *mut CUjit_option,
+    values: Pointers,
+) -> Answer {
+    let image = read_image(path)?;
+    // The NUL is no part of a binary.
+    let size = image.len() - usize::from(kind != CU_JIT_INPUT_PTX);
+    let data = image.as_ptr() as Pointer;
+    custom::cuLinkAddData_v2(state, kind, data, size, path, count, options, values)
+}
+
+pub(crate) fn cuLinkAddFile(
+    state: CUlinkState,
+    kind: CUjitInputType,
+    path: *const c_char,
+    count: u32,
+    options: *mut CUjit_option,
+    values: Pointers,
+) -> Answer {
+    cuLinkAddFile_v2(state, kind, path, count, options, values)
+}
+
 /// Lazy, so that frameworks do not load hundreds of images that they never use.
 pub(crate) fn cuModuleGetLoadingMode(mode: *mut CUmoduleLoadingMode) -> Answer {
     pointer::put(mode, CU_MODULE_LAZY_LOADING)

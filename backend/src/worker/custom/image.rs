@@ -10,12 +10,12 @@ use crate::worker::libcuda::{Answer, cuda};
 
 /// JIT options whose value is a number and which mean something here: register
 /// limit, optimisation, target, debug information, log verbosity, caching.
-fn is_number(option: u32) -> bool {
+pub(super) fn is_number(option: u32) -> bool {
     matches!(option, 0 | 7..=15)
 }
 
 /// Most JIT options of one load; cuda.h defines fewer than 40.
-const OPTIONS_MAX: u64 = 64;
+pub(super) const OPTIONS_MAX: u64 = 64;
 
 /// A load's arguments: id, room for the log, JIT options as pairs.
 struct Load<H> {

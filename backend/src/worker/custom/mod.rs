@@ -5,9 +5,11 @@ mod context;
 mod function;
 mod image;
 mod launch;
+mod link;
 
 pub(super) use callback::*;
 pub(super) use context::*;
 pub(super) use function::*;
 pub(super) use image::*;
 pub(super) use launch::*;
+pub(super) use link::*;

@@ -29,6 +29,7 @@ pub(super) fn dispatch(opcode: u16, command: &mut Command) -> Answer {
         op::COPY_REPLY => copy::into_reply(command),
         op::IMAGE_BEGIN => image::begin(command),
         op::IMAGE_PIECE => image::piece(command),
+        op::LINK_PIECE => super::custom::link_piece(command),
         op::CALLBACK_NEXT => callback_next(command),
         op::CALLBACK_DONE => callback_done(command),
         _ => {
