@@ -32,10 +32,10 @@ kinds! {
     "u64": u64 usize CUdeviceptr;
     "f32": f32;
     "void": c_void;
-    "e32": CUresult CUdevice_attribute CUfunction_attribute CUlimit CUfunc_cache CUjit_option CUlibraryOption
+    "e32": CUresult CUdevice_attribute CUfunction_attribute CUlimit CUfunc_cache CUjit_option CUlibraryOption CUjitInputType
         CUmoduleLoadingMode CUdriverProcAddressQueryResult CUfunctionLoadingState
         CUstreamCaptureMode CUstreamCaptureStatus CUlaunchAttributeID;
-    "h": CUcontext CUmodule CUfunction CUlibrary CUkernel CUstream CUevent;
+    "h": CUcontext CUmodule CUfunction CUlibrary CUkernel CUstream CUevent CUlinkState;
     "f": CUhostFn CUstreamCallback CUoccupancyB2DSize;
 }
 macro_rules! struct_kinds {
