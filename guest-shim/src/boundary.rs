@@ -15,10 +15,16 @@ pub(crate) type Answer<T = ()> = Result<T, CUresult>;
 
 static FORKED: AtomicBool = AtomicBool::new(false);
 
+/// Whether this is a child of the process that made the rings.
+#[inline]
+pub(crate) fn is_forked() -> bool {
+    FORKED.load(Ordering::Relaxed)
+}
+
 /// Runs one CUDA call.
 #[inline]
 pub(crate) fn enter(name: &str, call: impl FnOnce() -> Answer) -> CUresult {
-    if FORKED.load(Ordering::Relaxed) {
+    if is_forked() {
         return CUDA_ERROR_NOT_INITIALIZED;
     }
     match catch_unwind(AssertUnwindSafe(call)) {

@@ -172,6 +172,11 @@ macro_rules! cuda_api {
             0x04c2 local fn cuOccupancyMaxPotentialBlockSize(minGridSize: Out<i32>, blockSize: Out<i32>, func: In<CUfunction>, blockSizeToDynamicSMemSize: In<CUoccupancyB2DSize>, dynamicSMemSize: In<usize>, blockSizeLimit: In<i32>);
             0x04c3 local fn cuOccupancyMaxPotentialBlockSizeWithFlags(minGridSize: Out<i32>, blockSize: Out<i32>, func: In<CUfunction>, blockSizeToDynamicSMemSize: In<CUoccupancyB2DSize>, dynamicSMemSize: In<usize>, blockSizeLimit: In<i32>, flags: In<u32>);
             0x04c4 call fn cuOccupancyAvailableDynamicSMemPerBlock(dynamicSmemSize: Out<usize>, func: In<CUfunction>, numBlocks: In<i32>, blockSize: In<i32>);
+            // Modules, libraries and functions: what a module holds.
+            0x0600 custom fn cuModuleEnumerateFunctions(functions: OutSlice<CUfunction>[numFunctions as usize], numFunctions: In<u32>, hmod: In<CUmodule>);
+            0x0601 custom fn cuLibraryEnumerateKernels(kernels: OutSlice<CUkernel>[numKernels as usize], numKernels: In<u32>, lib: In<CUlibrary>);
+            0x0602 local fn cuKernelGetParamCount(kernel: In<CUkernel>, paramCount: Out<usize>);
+            0x0603 local fn cuFuncGetParamCount(func: In<CUfunction>, paramCount: Out<usize>);
             // Streams: more questions, attributes, waits between contexts.
             0x0900 local fn cuStreamGetDevice(hStream: In<CUstream>, device: Out<CUdevice>) + cuStreamGetDevice_ptsz;
             0x0901 call fn cuStreamGetAttribute(hStream: Of<CUstream>, attr: In<CUlaunchAttributeID>, value_out: OutSlice<CUlaunchAttributeValue>[1]) + cuStreamGetAttribute_ptsz;
@@ -381,7 +386,6 @@ macro_rules! cuda_api_absent {
             cuMemHostGetDevicePointer;
             cuMemHostRegister;
             // function.
-            cuFuncGetParamCount;
             cuFuncSetBlockShape;
             cuFuncSetSharedMemConfig;
             cuFuncSetSharedSize;
@@ -538,8 +542,6 @@ macro_rules! cuda_api_absent {
             cuIpcOpenMemHandle;
             cuIpcOpenMemHandle_v2;
             // library-kernel.
-            cuKernelGetParamCount;
-            cuLibraryEnumerateKernels;
             cuLibraryGetManaged;
             cuLibraryGetUnifiedFunction;
             // launch.
@@ -548,7 +550,6 @@ macro_rules! cuda_api_absent {
             cuLaunchGrid;
             cuLaunchGridAsync;
             // module-link.
-            cuModuleEnumerateFunctions;
             cuModuleGetGlobal;
             // error-log.
             cuLogsCurrent;

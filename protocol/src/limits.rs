@@ -48,6 +48,9 @@ pub const HANDLE_GAP_MAX: u32 = 4096;
 /// names of 4 KiB occur in CUTLASS; the frame bound leaves room for three.
 pub const NAME_BYTES_MAX: usize = 12 * 1024;
 
+/// Names of one module's functions together, each with its NUL.
+pub const NAMES_BYTES_MAX: u64 = 16 << 20;
+
 /// Largest module image: the largest image that torch 2.8 loads is 60 MB.
 pub const IMAGE_BYTES_MAX: u64 = 1 << 30;
 

@@ -12,6 +12,7 @@ mod rows {
     pub(crate) mod context;
     pub(crate) mod copy;
     pub(crate) mod device;
+    pub(crate) mod export_table;
     pub(crate) mod launch;
     pub(crate) mod link;
     pub(crate) mod memory;
@@ -45,6 +46,7 @@ fn every_row(cuda: &Cuda) {
     rows::copy::planes(cuda);
     rows::memset::all(cuda);
     let module = rows::module::modules(cuda);
+    rows::export_table::tables(cuda, context, module);
     rows::module::libraries(cuda);
     rows::link::links(cuda);
     rows::launch::launches(cuda, module);
@@ -57,6 +59,7 @@ fn every_row(cuda: &Cuda) {
     rows::stream::host_functions(cuda);
     rows::module::unload(cuda, module);
     rows::context::created(cuda, context);
+    rows::export_table::destructors(cuda);
     rows::context::end(cuda);
     assert_eq!(cuda.left_out(), Vec::<&str>::new(), "rows that no part of this test calls");
 }

@@ -3,6 +3,7 @@
 use super::primary::FLAGS_MASK;
 use super::{Answer, current, device, give, give_optional, initialised};
 use crate::context::{self, CONTEXTS, Context};
+use paravane_lookup::storage;
 use paravane_protocol::cuda_types::{
     CUDA_ERROR_INVALID_CONTEXT, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_SUPPORTED, CUDA_ERROR_UNSUPPORTED_LIMIT,
     CUcontext, CUdevice, CUfunc_cache, CUlimit,
@@ -52,6 +53,7 @@ pub unsafe fn cuCtxDestroy_v2(ctx: CUcontext) -> Answer {
     if context.is_primary {
         return Err(CUDA_ERROR_INVALID_CONTEXT);
     }
+    storage::end_context(ctx);
     context.clear();
     context.is_dead.store(true, Ordering::Relaxed);
     CONTEXTS.remove(ctx.0);

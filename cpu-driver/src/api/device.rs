@@ -2,6 +2,7 @@
 
 use super::{Answer, device, give, give_string, initialised, string};
 use crate::memory::arena;
+use paravane_lookup::Identity;
 use paravane_protocol::cuda_types::{
     CUDA_ERROR_INVALID_DEVICE, CUDA_ERROR_INVALID_VALUE, CUdevice, CUdevice_attribute, CUuuid,
 };
@@ -66,6 +67,12 @@ fn attribute(number: u32) -> Option<i32> {
         134 => -1,
         _ => 0,
     })
+}
+
+/// What names the device in cudart's handshake.
+pub(super) fn identity() -> Identity {
+    const PCI_DOMAIN_BUS_DEVICE: [u32; 3] = [50, 33, 34];
+    Identity { uuid: CUuuid { bytes: UUID }, pci: PCI_DOMAIN_BUS_DEVICE.map(|number| attribute(number).unwrap_or(0)) }
 }
 
 pub unsafe fn cuDeviceGet(device: *mut CUdevice, ordinal: i32) -> Answer {

@@ -98,6 +98,11 @@ pub unsafe fn cuFuncGetParamInfo(
     Ok(())
 }
 
+pub unsafe fn cuFuncGetParamCount(func: CUfunction, paramCount: *mut usize) -> Answer {
+    current()?;
+    give(paramCount, kernel(func.0)?.function().params.len())
+}
+
 pub unsafe fn cuFuncIsLoaded(state: *mut CUfunctionLoadingState, function: CUfunction) -> Answer {
     current()?;
     kernel(function.0)?;

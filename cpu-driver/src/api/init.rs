@@ -1,12 +1,12 @@
-//! Initialisation, version, error texts, export tables.
+//! Initialisation, version, error texts.
 
 use super::{Answer, INITIALISED, give, multiprocessors};
 use crate::memory::arena;
 use crate::report;
 use crate::stream::executor;
 use paravane_protocol::CUDA_VERSION;
-use paravane_protocol::cuda_types::{CUDA_ERROR_INVALID_VALUE, CUresult, CUuuid};
-use std::ffi::{c_char, c_void};
+use paravane_protocol::cuda_types::{CUDA_ERROR_INVALID_VALUE, CUresult};
+use std::ffi::c_char;
 use std::sync::atomic::Ordering;
 
 pub unsafe fn cuInit(Flags: u32) -> Answer {
@@ -34,14 +34,4 @@ pub unsafe fn cuGetErrorName(error: CUresult, pStr: *mut *const c_char) -> Answe
 pub unsafe fn cuGetErrorString(error: CUresult, pStr: *mut *const c_char) -> Answer {
     give(pStr, error.meaning().map_or(std::ptr::null(), |text| text.as_ptr()))?;
     error.meaning().map(|_| ()).ok_or(CUDA_ERROR_INVALID_VALUE)
-}
-
-/// Export tables are a matter between NVIDIA's runtime and its driver; the guest's shim answers
-/// those that programs need.
-pub unsafe fn cuGetExportTable(ppExportTable: *mut *mut c_void, pExportTableId: *const CUuuid) -> Answer {
-    if pExportTableId.is_null() {
-        return Err(CUDA_ERROR_INVALID_VALUE);
-    }
-    give(ppExportTable, std::ptr::null_mut())?;
-    Err(CUDA_ERROR_INVALID_VALUE)
 }

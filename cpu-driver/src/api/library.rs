@@ -92,16 +92,20 @@ fn library(handle: CUlibrary) -> Answer<Arc<Library>> {
     LIBRARIES.get(handle.0).ok_or(CUDA_ERROR_INVALID_HANDLE)
 }
 
-pub unsafe fn cuLibraryGetKernel(pKernel: *mut CUkernel, handle: CUlibrary, name: *const c_char) -> Answer {
+/// The handle of a library's kernel: one for each, made when it is first asked for.
+fn kernel_handle(handle: CUlibrary, name: &str) -> Answer<CUkernel> {
     let opened = library(handle)?;
-    // SAFETY: the caller passes a C string.
-    let name = unsafe { string(name) }?;
     if !opened.names.iter().any(|known| known == name) {
         return Err(CUDA_ERROR_NOT_FOUND);
     }
     let mut kernels = opened.kernels.lock().unwrap_or_else(PoisonError::into_inner);
     let make = || LIBRARY_KERNELS.insert_with(|_| LibraryKernel { library: handle.0, name: CString::new(name).unwrap_or_default() }).0;
-    give(pKernel, CUkernel(*kernels.entry(name.to_owned()).or_insert_with(make)))
+    Ok(CUkernel(*kernels.entry(name.to_owned()).or_insert_with(make)))
+}
+
+pub unsafe fn cuLibraryGetKernel(pKernel: *mut CUkernel, handle: CUlibrary, name: *const c_char) -> Answer {
+    // SAFETY: the caller passes a C string.
+    give(pKernel, kernel_handle(handle, unsafe { string(name) }?)?)
 }
 
 /// The library's module in the current context.
@@ -193,3 +197,17 @@ pub unsafe fn cuKernelGetLibrary(pLib: *mut CUlibrary, kernel: CUkernel) -> Answ
     give(pLib, CUlibrary(LIBRARY_KERNELS.get(kernel.0).ok_or(CUDA_ERROR_INVALID_HANDLE)?.library))
 }
 
+pub unsafe fn cuLibraryEnumerateKernels(kernels: *mut CUkernel, numKernels: u32, lib: CUlibrary) -> Answer {
+    if kernels.is_null() || numKernels == 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    for (at, name) in library(lib)?.names.iter().take(numKernels as usize).enumerate() {
+        give(kernels.wrapping_add(at), kernel_handle(lib, name)?)?;
+    }
+    Ok(())
+}
+
+pub unsafe fn cuKernelGetParamCount(kernel: CUkernel, paramCount: *mut usize) -> Answer {
+    // SAFETY: the same contract.
+    unsafe { super::cuFuncGetParamCount(CUfunction(kernel.0), paramCount) }
+}

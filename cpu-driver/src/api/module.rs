@@ -188,3 +188,21 @@ pub unsafe fn cuModuleGetFunctionCount(count: *mut u32, hmod: CUmodule) -> Answe
     let module = MODULES.get(hmod.0).ok_or(CUDA_ERROR_INVALID_HANDLE)?;
     give(count, u32::try_from(module.module.kernels().count()).unwrap_or(u32::MAX))
 }
+
+/// Every kernel of a module, in the order of its text.
+pub(super) fn functions(hmod: CUmodule) -> Answer<Vec<CUfunction>> {
+    current()?;
+    let module = MODULES.get(hmod.0).ok_or(CUDA_ERROR_INVALID_HANDLE)?;
+    let names = module.module.kernels().map(|number| module.module.functions[number].name.as_str());
+    names.map(|name| function_handle(hmod.0, name).map(CUfunction)).collect()
+}
+
+pub unsafe fn cuModuleEnumerateFunctions(functions: *mut CUfunction, numFunctions: u32, hmod: CUmodule) -> Answer {
+    if functions.is_null() || numFunctions == 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    for (at, function) in self::functions(hmod)?.into_iter().take(numFunctions as usize).enumerate() {
+        give(functions.wrapping_add(at), function)?;
+    }
+    Ok(())
+}

@@ -2,6 +2,7 @@
 
 use super::{Answer, device, give};
 use crate::context::Context;
+use paravane_lookup::storage;
 use paravane_protocol::cuda_types::{CUDA_ERROR_INVALID_CONTEXT, CUDA_ERROR_INVALID_VALUE, CUcontext, CUdevice};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,15 +16,34 @@ struct Primary {
 
 static PRIMARY: Mutex<Primary> = Mutex::new(Primary { context: None, retained: 0, flags: 0 });
 
+/// The primary context's handle, whether it is retained or not.
+pub(super) fn handle() -> CUcontext {
+    let mut primary = PRIMARY.lock().unwrap_or_else(PoisonError::into_inner);
+    CUcontext(primary.context().handle)
+}
+
+impl Primary {
+    /// The context; one that nobody has retained yet is dead.
+    fn context(&mut self) -> Arc<Context> {
+        let flags = self.flags;
+        let make = || {
+            let context = Context::create(flags, true);
+            context.is_dead.store(true, Ordering::Relaxed);
+            context
+        };
+        Arc::clone(self.context.get_or_insert_with(make))
+    }
+}
+
 /// CU_CTX_* flags that exist.
 pub(super) const FLAGS_MASK: u32 = 0xff;
 
 pub unsafe fn cuDevicePrimaryCtxRetain(pctx: *mut CUcontext, dev: CUdevice) -> Answer {
     device(dev)?;
     let mut primary = PRIMARY.lock().unwrap_or_else(PoisonError::into_inner);
-    let flags = primary.flags;
-    let context = Arc::clone(primary.context.get_or_insert_with(|| Context::create(flags, true)));
+    let context = primary.context();
     give(pctx, CUcontext(context.handle))?;
+    context.flags.store(primary.flags, Ordering::Relaxed);
     context.is_dead.store(false, Ordering::Relaxed);
     primary.retained += 1;
     Ok(())
@@ -31,14 +51,14 @@ pub unsafe fn cuDevicePrimaryCtxRetain(pctx: *mut CUcontext, dev: CUdevice) -> A
 
 pub unsafe fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) -> Answer {
     device(dev)?;
-    let mut primary = PRIMARY.lock().unwrap_or_else(PoisonError::into_inner);
-    if primary.retained == 0 {
-        return Err(CUDA_ERROR_INVALID_CONTEXT);
-    }
-    primary.retained -= 1;
-    if primary.retained == 0
-        && let Some(context) = &primary.context
-    {
+    let ended = {
+        let mut primary = PRIMARY.lock().unwrap_or_else(PoisonError::into_inner);
+        primary.retained = primary.retained.checked_sub(1).ok_or(CUDA_ERROR_INVALID_CONTEXT)?;
+        primary.context.clone().filter(|_| primary.retained == 0)
+    };
+    // Destructors come back into this library, so nothing is locked here.
+    if let Some(context) = ended {
+        storage::end_context(CUcontext(context.handle));
         context.is_dead.store(true, Ordering::Relaxed);
         context.clear();
     }
@@ -47,8 +67,9 @@ pub unsafe fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) -> Answer {
 
 pub unsafe fn cuDevicePrimaryCtxReset_v2(dev: CUdevice) -> Answer {
     device(dev)?;
-    let primary = PRIMARY.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(context) = &primary.context {
+    let context = PRIMARY.lock().unwrap_or_else(PoisonError::into_inner).context.clone();
+    if let Some(context) = context {
+        storage::end_context(CUcontext(context.handle));
         context.clear();
     }
     Ok(())

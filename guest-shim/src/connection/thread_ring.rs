@@ -165,7 +165,8 @@ impl ThreadRing {
             to.word(current);
             Ok(())
         })?;
-        self.host_current = current;
+        // The host cannot make an inactive context current; the next call tries again.
+        self.host_current = if crate::state::devices::is_active(current) { current } else { u64::MAX };
         Ok(())
     }
 

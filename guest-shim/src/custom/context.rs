@@ -1,19 +1,25 @@
 //! Creating and ending contexts. The stack of current ones is the guest's, so
 //! the host thread is told what it has current afterwards.
 
+use paravane_lookup::storage;
 use paravane_protocol::cuda_types::*;
 use paravane_protocol::opcode;
 
 use crate::boundary::Answer;
 use crate::connection::with_ring;
-use crate::state::{current, devices, stream};
+use crate::state::{current, devices, objects, stream};
 use crate::{handles, pointer};
 
 /// The primary context's id is the same however often it is retained.
 pub(crate) fn cuDevicePrimaryCtxRetain(pctx: *mut CUcontext, dev: CUdevice) -> Answer {
-    let primary = devices::device(dev)?.primary;
+    let device = devices::device(dev)?;
+    let primary = device.primary;
+    if pctx.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
     with_ring(|ring| {
-        ring.call(
+        // The context itself may be current already, and not be there.
+        ring.call_anywhere(
             opcode::cuDevicePrimaryCtxRetain,
             |to| {
                 to.word(dev.to_word());
@@ -23,6 +29,7 @@ pub(crate) fn cuDevicePrimaryCtxRetain(pctx: *mut CUcontext, dev: CUdevice) -> A
             |_| (),
         )
     })?;
+    device.retain();
     pointer::put(pctx, primary)
 }
 
@@ -64,6 +71,7 @@ pub(crate) fn cuCtxDestroy_v2(ctx: CUcontext) -> Answer {
     if devices::hello()?.devices.iter().any(|device| device.primary == ctx) {
         return Err(CUDA_ERROR_INVALID_CONTEXT);
     }
+    storage::end_context(ctx);
     with_ring(|ring| {
         ring.call(
             opcode::cuCtxDestroy_v2,
@@ -77,6 +85,7 @@ pub(crate) fn cuCtxDestroy_v2(ctx: CUcontext) -> Answer {
         Ok(())
     })?;
     devices::forget_context(ctx);
+    objects::forget_context(ctx);
     if current::number() == ctx.0 {
         current::pop()?;
     }

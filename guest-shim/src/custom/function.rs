@@ -13,8 +13,7 @@ use crate::state::{functions, objects};
 use crate::{handles, pointer};
 
 /// Asks the host for the function `name` of `owner`, once.
-fn by_name<H: Handle>(opcode: u16, owner: u64, name: *const c_char) -> Answer<H> {
-    let name: CString = pointer::string(name)?.to_owned();
+pub(super) fn by_name<H: Handle>(opcode: u16, owner: u64, name: CString) -> Answer<H> {
     if name.as_bytes().len() >= NAME_BYTES_MAX {
         return Err(CUDA_ERROR_NOT_FOUND);
     }
@@ -54,14 +53,14 @@ pub(crate) fn cuModuleGetFunction(into: *mut CUfunction, module: CUmodule, name:
     if into.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    pointer::put(into, by_name(opcode::cuModuleGetFunction, module.0, name)?)
+    pointer::put(into, by_name(opcode::cuModuleGetFunction, module.0, pointer::string(name)?.to_owned())?)
 }
 
 pub(crate) fn cuLibraryGetKernel(into: *mut CUkernel, library: CUlibrary, name: *const c_char) -> Answer {
     if into.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    pointer::put(into, by_name(opcode::cuLibraryGetKernel, library.0, name)?)
+    pointer::put(into, by_name(opcode::cuLibraryGetKernel, library.0, pointer::string(name)?.to_owned())?)
 }
 
 /// The function that a kernel is in the current context.

@@ -3,6 +3,7 @@
 
 mod callback;
 mod context;
+mod enumerate;
 mod function;
 mod image;
 mod launch;
@@ -10,6 +11,7 @@ mod link;
 
 pub(crate) use callback::*;
 pub(crate) use context::*;
+pub(crate) use enumerate::*;
 pub(crate) use function::*;
 pub(crate) use image::*;
 pub(crate) use launch::*;

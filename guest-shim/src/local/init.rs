@@ -24,7 +24,11 @@ pub(crate) fn cuInit(flags: u32) -> Answer {
 
 /// The host library's version, or before cuInit the interface's; no newer than
 /// the interface, since newer calls would not be forwarded.
-pub(crate) fn cuDriverGetVersion(version: *mut i32) -> Answer {
+pub(crate) fn driver_version() -> i32 {
     let known = devices::hello().map_or(CUDA_VERSION, |hello| hello.driver_version);
-    pointer::put(version, known.min(CUDA_VERSION))
+    known.min(CUDA_VERSION)
+}
+
+pub(crate) fn cuDriverGetVersion(version: *mut i32) -> Answer {
+    pointer::put(version, driver_version())
 }

@@ -6,6 +6,7 @@ mod copy;
 mod copy_2d;
 mod device;
 mod error;
+mod export_table;
 mod init;
 mod memory;
 mod module;

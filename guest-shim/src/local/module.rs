@@ -153,6 +153,18 @@ pub(crate) fn cuKernelGetLibrary(library: *mut CUlibrary, kernel: CUkernel) -> A
     pointer::put(library, CUlibrary(functions::get(kernel.0)?.owner))
 }
 
+fn param_count(id: u64, count: *mut usize) -> Answer {
+    pointer::put(count, functions::get(id)?.params.len())
+}
+
+pub(crate) fn cuKernelGetParamCount(kernel: CUkernel, count: *mut usize) -> Answer {
+    param_count(kernel.0, count)
+}
+
+pub(crate) fn cuFuncGetParamCount(function: CUfunction, count: *mut usize) -> Answer {
+    param_count(function.0, count)
+}
+
 /// The module of a function; of a kernel's function the library's module.
 pub(crate) fn cuFuncGetModule(module: *mut CUmodule, function: CUfunction) -> Answer {
     let owner = functions::get(function.0)?.owner;

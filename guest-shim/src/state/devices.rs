@@ -1,6 +1,7 @@
 //! The host's devices as HELLO described them at cuInit: everything that the
 //! device queries answer without leaving the guest.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock};
 
 use paravane_protocol::codec::Decoder;
@@ -22,6 +23,8 @@ pub(crate) struct Device {
     attributes: Vec<i32>,
     /// The id of the primary context, active or not.
     pub(crate) primary: CUcontext,
+    /// Times that this process retained it and did not release it.
+    retained: AtomicU32,
 }
 
 /// What HELLO told.
@@ -87,7 +90,7 @@ fn read_device(from: &mut Decoder) -> Answer<Device> {
     let (attributes, _) = from.bytes().as_chunks();
     let attributes = attributes.iter().map(|raw| i32::from_le_bytes(*raw)).collect();
     let primary = handles::mint()?;
-    Ok(Device { name, uuid: CUuuid { bytes: uuid }, total_bytes, pci_bus_id, attributes, primary })
+    Ok(Device { name, uuid: CUuuid { bytes: uuid }, total_bytes, pci_bus_id, attributes, primary, retained: AtomicU32::new(0) })
 }
 
 fn remember_primaries(devices: &[Device]) {
@@ -111,6 +114,31 @@ impl Device {
             Some(&value) => Ok(value),
         }
     }
+}
+
+impl Device {
+    /// The primary context was retained.
+    pub(crate) fn retain(&self) {
+        self.retained.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The primary context was released.
+    pub(crate) fn release(&self) {
+        let less = |count: u32| Some(count.saturating_sub(1));
+        let _ = self.retained.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// How often the primary context is retained.
+    pub(crate) fn retained(&self) -> u32 {
+        self.retained.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether the host has the context: a primary one is known here before it is
+/// retained, and may even be current.
+pub(crate) fn is_active(context: u64) -> bool {
+    let inactive = |device: &Device| device.primary.0 == context && device.retained() == 0;
+    !HELLO.get().is_some_and(|hello| hello.devices.iter().any(inactive))
 }
 
 /// A context exists on a device.

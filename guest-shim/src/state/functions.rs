@@ -101,6 +101,13 @@ pub(crate) fn with<T>(id: u64, call: impl FnOnce(&Function) -> Answer<T>) -> Ans
     .map_err(|_| CUDA_ERROR_DEINITIALIZED)?
 }
 
+/// One function is gone that its owner's name does not mean: a kernel's in a
+/// context.
+pub(crate) fn forget(id: u64) {
+    FUNCTIONS.write().unwrap_or_else(PoisonError::into_inner).retain(|(known, _)| *known != id);
+    FORGOTTEN.fetch_add(1, Ordering::AcqRel);
+}
+
 /// A module or library is gone, its functions with it. Returns their ids.
 pub(crate) fn forget_owner(owner: u64) -> Vec<u64> {
     let mut gone = Vec::new();

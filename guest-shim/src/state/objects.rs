@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
+use paravane_protocol::cuda_types::*;
+
 /// A map from one id to another.
 pub(crate) struct Relation(RwLock<Option<HashMap<u64, u64>>>);
 
@@ -35,6 +37,21 @@ impl Relation {
         let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let Some(map) = map.as_mut() else { return Vec::new() };
         map.extract_if(|from, _| gone(*from)).map(|(_, to)| to).collect()
+    }
+}
+
+/// A context is gone or was reset, and with it what libraries and kernels are
+/// there.
+pub(crate) fn forget_context(context: CUcontext) {
+    let of_context = |key: u64| key >> 48 == u64::from(crate::handles::index(context.0));
+    for function in KERNEL_FUNCTION.remove_where(of_context) {
+        super::functions::forget(function);
+        crate::handles::release(CUfunction(function));
+    }
+    for module in LIBRARY_MODULE.remove_where(of_context) {
+        let functions = super::functions::forget_owner(module);
+        functions.into_iter().for_each(|function| crate::handles::release(CUfunction(function)));
+        crate::handles::release(CUmodule(module));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Contexts and what ends with them.
 
+use paravane_lookup::storage;
 use paravane_protocol::cuda_types::*;
 
 use crate::boundary::Answer;
@@ -24,13 +25,25 @@ pub(crate) fn cuCtxWaitEvent(ctx: CUcontext, event: CUevent) -> Answer {
 }
 
 pub(crate) fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) -> Answer {
-    devices::device(dev)?;
-    table::cuDevicePrimaryCtxRelease_v2(dev)
+    let device = devices::device(dev)?;
+    let is_last = device.retained() == 1;
+    if is_last {
+        storage::end_context(device.primary);
+    }
+    table::cuDevicePrimaryCtxRelease_v2(dev)?;
+    device.release();
+    if is_last {
+        objects::forget_context(device.primary);
+    }
+    Ok(())
 }
 
 pub(crate) fn cuDevicePrimaryCtxReset_v2(dev: CUdevice) -> Answer {
-    devices::device(dev)?;
-    table::cuDevicePrimaryCtxReset_v2(dev)
+    let primary = devices::device(dev)?.primary;
+    storage::end_context(primary);
+    table::cuDevicePrimaryCtxReset_v2(dev)?;
+    objects::forget_context(primary);
+    Ok(())
 }
 
 pub(crate) fn cuModuleUnload(module: CUmodule) -> Answer {

@@ -70,7 +70,33 @@ pub(crate) fn modules(cuda: &Cuda) -> CUmodule {
     must!(cuda.cuMemcpyDtoH_v2((&raw mut answer).cast(), at, 4));
     assert_eq!(answer, 42);
     functions(cuda, module);
+    enumerated(cuda, module);
     module
+}
+
+/// All functions at once are the same as each by its name.
+fn enumerated(cuda: &Cuda, module: CUmodule) {
+    let mut all = [CUfunction(0); 3];
+    must!(cuda.cuModuleEnumerateFunctions(all.as_mut_ptr(), 3, module));
+    let by_name = [c"nothing", c"add"]
+        .map(|name| value_of!(cuda.cuModuleGetFunction(CUfunction(0), module, name.as_ptr())));
+    assert!(by_name.iter().all(|function| all[..2].contains(function)) && all[0] != all[1]);
+    assert_eq!(all[2], CUfunction(0), "there are two");
+    let mut one = [CUfunction(0); 2];
+    must!(cuda.cuModuleEnumerateFunctions(one.as_mut_ptr(), 1, module));
+    assert_eq!(one, [all[0], CUfunction(0)]);
+    let none = ptr::null_mut();
+    let refused = result_of!(cuda.cuModuleEnumerateFunctions(none, 1, module));
+    assert_eq!(refused, CUDA_ERROR_INVALID_VALUE);
+    let counts: Vec<usize> = by_name
+        .iter()
+        .map(|function| {
+            let mut count = 9;
+            must!(cuda.cuFuncGetParamCount(*function, &raw mut count));
+            count
+        })
+        .collect();
+    assert_eq!(counts, [0, 4]);
 }
 
 /// The compiler's log says what is wrong.
@@ -150,6 +176,12 @@ pub(crate) fn libraries(cuda: &Cuda) {
     assert_eq!(value_of!(cuda.cuLibraryGetKernelCount(0, library)), 2);
     let kernel = value_of!(cuda.cuLibraryGetKernel(CUkernel(0), library, c"add".as_ptr()));
     assert_eq!(value_of!(cuda.cuKernelGetLibrary(CUlibrary(0), kernel)), library);
+    let mut all = [CUkernel(0); 2];
+    must!(cuda.cuLibraryEnumerateKernels(all.as_mut_ptr(), 2, library));
+    assert!(all.contains(&kernel) && all[0] != all[1]);
+    let mut count = 0;
+    must!(cuda.cuKernelGetParamCount(kernel, &raw mut count));
+    assert_eq!(count, 4);
     let mut name = ptr::null();
     must!(cuda.cuKernelGetName(&raw mut name, kernel));
     assert_eq!(text(name), c"add");

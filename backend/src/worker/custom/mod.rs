@@ -2,6 +2,7 @@
 
 mod callback;
 mod context;
+mod enumerate;
 mod function;
 mod image;
 mod launch;
@@ -9,6 +10,7 @@ mod link;
 
 pub(super) use callback::*;
 pub(super) use context::*;
+pub(super) use enumerate::*;
 pub(super) use function::*;
 pub(super) use image::*;
 pub(super) use launch::*;

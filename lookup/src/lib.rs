@@ -1,0 +1,17 @@
+//! What programs look up in a libcuda: symbols for the CUDA version that they
+//! were built for (cuGetProcAddress), and export tables (cuGetExportTable),
+//! through which NVIDIA's runtime asks its driver library for what has no
+//! symbol. The guest's shim and cpu-driver answer both alike, from here; what
+//! only they know they tell through [`Libcuda`].
+#![deny(missing_docs, unsafe_code)]
+
+mod handshake;
+mod libcuda;
+mod md2;
+pub mod storage;
+mod symbols;
+mod tables;
+
+pub use libcuda::{Answer, Identity, Libcuda};
+pub use symbols::{Look, Symbols};
+pub use tables::export_table;
