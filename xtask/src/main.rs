@@ -7,6 +7,7 @@ mod bench;
 mod boot;
 mod build;
 mod cache;
+mod clients;
 mod demo;
 mod guest_job;
 mod guest_root;
@@ -47,6 +48,7 @@ enum Command {
     Test(test::Test),
     Package(package::Package),
     Bench(bench::Bench),
+    Clients(clients::Clients),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => arguments.run(),
         Command::Package(arguments) => arguments.run(),
         Command::Bench(arguments) => arguments.run(),
+        Command::Clients(arguments) => arguments.run(),
     };
     match outcome {
         Ok(code) => code,

@@ -21,6 +21,29 @@ pub(crate) fn run(name: &str, command: &mut Command) -> Result<()> {
 
 /// As [`run`]; a command that is not done within `limit` is ended with all that it started, which is an error.
 pub(crate) fn run_within(name: &str, command: &mut Command, limit: Duration) -> Result<()> {
+    let (status, log) = run_to_end(name, command, limit)?;
+    let said = |what: &str| {
+        format!(
+            "{} {what}; its last lines, from {}:\n{}",
+            shown(command),
+            log.display(),
+            tail(&log)
+        )
+    };
+    match status {
+        None => bail!(said(&format!("was not done after {} s", limit.as_secs()))),
+        Some(status) if !status.success() => bail!(said(&format!("ended with {status}"))),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Runs `command` to its end, however that comes, with its output in the log `name`. The status is `None` when it was not
+/// done within `limit` and was ended with all that it started. The log begins with the command line.
+pub(crate) fn run_to_end(
+    name: &str,
+    command: &mut Command,
+    limit: Duration,
+) -> Result<(Option<ExitStatus>, PathBuf)> {
     let log = log_path(name)?;
     let mut file =
         File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
@@ -34,25 +57,14 @@ pub(crate) fn run_within(name: &str, command: &mut Command, limit: Duration) -> 
         .stderr(file)
         .spawn()
         .with_context(|| format!("cannot start {}", shown(command)))?;
-    let said = |what: &str| {
-        format!(
-            "{} {what}; its last lines, from {}:\n{}",
-            shown(command),
-            log.display(),
-            tail(&log)
-        )
-    };
-    let Some(status) = wait(&mut child, limit)? else {
+    let status = wait(&mut child, limit)?;
+    if status.is_none() {
         let group = i32::try_from(child.id()).context("a process id beyond pid_t")?;
         // SAFETY: kill takes no pointer; the child leads this group and has not been waited for.
         unsafe { libc::kill(-group, libc::SIGKILL) };
         child.wait()?;
-        bail!(said(&format!("was not done after {} s", limit.as_secs())));
-    };
-    if !status.success() {
-        bail!(said(&format!("ended with {status}")));
     }
-    Ok(())
+    Ok((status, log))
 }
 
 /// What `command` prints on its standard output.

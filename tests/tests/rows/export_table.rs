@@ -30,7 +30,7 @@ fn slot(cuda: &Cuda, table: u128, number: usize) -> *const () {
         assert!(bytes > number * 8, "{table:x} has no slot {number}");
     }
     // SAFETY: the table has the slot.
-    unsafe { at.cast::<*const ()>().add(number).read() }
+    unsafe { at.cast::<*const ()>().wrapping_add(number).read() }
 }
 
 /// Calls a slot that answers a CUresult.

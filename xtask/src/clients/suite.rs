@@ -1,0 +1,72 @@
+//! What a client is: something that can be installed, and whose tests can then be run on any libcuda.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::target::Target;
+
+/// A client as it is named and installed.
+pub(crate) trait Client {
+    /// One word, for `--only` and for its section in docs/clients.md.
+    fn name(&self) -> &'static str;
+    /// What it is and which tests judge it, in one line.
+    fn about(&self) -> &'static str;
+    /// Installs and builds what is not there yet, saying so in steps.
+    fn prepare(&self) -> Result<Box<dyn Ready>>;
+}
+
+/// An installed client.
+pub(crate) trait Ready {
+    fn version(&self) -> String;
+    /// Runs the tests with `filter` in their names, all for "". An error is one of the way there, not of a test.
+    fn run(&self, target: &Target, filter: &str) -> Result<Outcome>;
+}
+
+/// How one test ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Passed,
+    /// With the line that says most.
+    Failed(String),
+    Skipped,
+}
+
+/// What a client's tests came to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) tests: BTreeMap<String, Verdict>,
+    pub(crate) took: Duration,
+}
+
+impl Outcome {
+    /// Runs `work` and takes its time.
+    pub(crate) fn timed(work: impl FnOnce(&mut BTreeMap<String, Verdict>) -> Result<()>) -> Result<Self> {
+        let start = Instant::now();
+        let mut tests = BTreeMap::new();
+        work(&mut tests)?;
+        Ok(Outcome { tests, took: start.elapsed() })
+    }
+
+    fn count(&self, of: impl Fn(&Verdict) -> bool) -> u64 {
+        self.tests.values().map(|verdict| u64::from(of(verdict))).sum()
+    }
+
+    pub(crate) fn passed(&self) -> u64 {
+        self.count(|verdict| *verdict == Verdict::Passed)
+    }
+
+    pub(crate) fn failed(&self) -> u64 {
+        self.count(|verdict| matches!(verdict, Verdict::Failed(_)))
+    }
+
+    pub(crate) fn skipped(&self) -> u64 {
+        self.count(|verdict| *verdict == Verdict::Skipped)
+    }
+
+    /// The counts in one line.
+    pub(crate) fn note(&self) -> String {
+        format!("{} passed, {} failed, {} skipped", self.passed(), self.failed(), self.skipped())
+    }
+}
