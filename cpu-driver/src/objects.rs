@@ -1,7 +1,7 @@
 //! The tables of what programs hold handles of, contexts excepted, and what those objects are.
 
 use crate::context::Context;
-use crate::exec::function::Function;
+use crate::exec::function::{Function, ParamLayout};
 use crate::module::Module;
 use crate::registry::Registry;
 use crate::stream::{Stream, event::Event};
@@ -46,6 +46,8 @@ pub struct Library {
     pub kernels: Mutex<HashMap<String, u64>>,
     /// Names of the kernels in the text.
     pub names: Vec<String>,
+    /// Where the parameters of each lie.
+    pub params: Vec<Vec<ParamLayout>>,
 }
 
 /// A kernel of a library, as CUkernel names it.

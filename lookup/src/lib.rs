@@ -2,12 +2,14 @@
 //! were built for (cuGetProcAddress), and export tables (cuGetExportTable),
 //! through which NVIDIA's runtime asks its driver library for what has no
 //! symbol. The guest's shim and cpu-driver answer both alike, from here; what
-//! only they know they tell through [`Libcuda`].
+//! only they know they tell through [`Libcuda`]. What else both keep alike is
+//! here too: [`storage`] and [`old_launch`].
 #![deny(missing_docs, unsafe_code)]
 
 mod handshake;
 mod libcuda;
 mod md2;
+pub mod old_launch;
 pub mod storage;
 mod symbols;
 mod tables;

@@ -126,14 +126,14 @@ macro_rules! cuda_api {
             0x0326 call fn cuLibraryGetKernelCount(count: Out<u32>, lib: In<CUlibrary>);
             0x0327 custom fn cuKernelGetFunction(pFunc: Out<CUfunction>, kernel: In<CUkernel>);
             0x0328 call fn cuKernelGetAttribute(pi: Out<i32>, attrib: In<CUfunction_attribute>, kernel: In<CUkernel>, dev: In<CUdevice>);
-            0x0329 call fn cuKernelSetAttribute(attrib: In<CUfunction_attribute>, val: In<i32>, kernel: In<CUkernel>, dev: In<CUdevice>);
+            0x0329 wrap fn cuKernelSetAttribute(attrib: In<CUfunction_attribute>, val: In<i32>, kernel: In<CUkernel>, dev: In<CUdevice>);
             0x032a call fn cuKernelSetCacheConfig(kernel: In<CUkernel>, config: In<CUfunc_cache>, dev: In<CUdevice>);
             0x032b local fn cuKernelGetName(name: Out<ConstStr>, hfunc: In<CUkernel>);
             0x032c local fn cuKernelGetParamInfo(kernel: In<CUkernel>, paramIndex: In<usize>, paramOffset: Out<usize>, paramSize: OutOpt<usize>);
             0x032d local fn cuKernelGetLibrary(pLib: Out<CUlibrary>, kernel: In<CUkernel>);
             // Functions.
             0x0340 call fn cuFuncGetAttribute(pi: Out<i32>, attrib: In<CUfunction_attribute>, hfunc: In<CUfunction>);
-            0x0341 call fn cuFuncSetAttribute(hfunc: In<CUfunction>, attrib: In<CUfunction_attribute>, value: In<i32>);
+            0x0341 wrap fn cuFuncSetAttribute(hfunc: In<CUfunction>, attrib: In<CUfunction_attribute>, value: In<i32>);
             0x0342 call fn cuFuncSetCacheConfig(hfunc: In<CUfunction>, config: In<CUfunc_cache>);
             0x0343 local fn cuFuncGetModule(hmod: Out<CUmodule>, hfunc: In<CUfunction>);
             0x0344 local fn cuFuncGetName(name: Out<ConstStr>, hfunc: In<CUfunction>);
@@ -177,6 +177,36 @@ macro_rules! cuda_api {
             0x0601 custom fn cuLibraryEnumerateKernels(kernels: OutSlice<CUkernel>[numKernels as usize], numKernels: In<u32>, lib: In<CUlibrary>);
             0x0602 local fn cuKernelGetParamCount(kernel: In<CUkernel>, paramCount: Out<usize>);
             0x0603 local fn cuFuncGetParamCount(func: In<CUfunction>, paramCount: Out<usize>);
+            0x0605 call fn cuFuncSetSharedMemConfig(hfunc: In<CUfunction>, config: In<CUsharedconfig>);
+            0x0606 call fn cuCtxGetSharedMemConfig(pConfig: Out<CUsharedconfig>);
+            0x0607 call fn cuCtxSetSharedMemConfig(config: In<CUsharedconfig>);
+            // Launches as CUDA 3 had them: shape and parameters are the function's, then it is launched.
+            0x0620 local fn cuFuncSetBlockShape(hfunc: In<CUfunction>, x: In<i32>, y: In<i32>, z: In<i32>);
+            0x0621 local fn cuFuncSetSharedSize(hfunc: In<CUfunction>, bytes: In<u32>);
+            0x0622 local fn cuParamSetSize(hfunc: In<CUfunction>, numbytes: In<u32>);
+            0x0623 local fn cuParamSeti(hfunc: In<CUfunction>, offset: In<i32>, value: In<u32>);
+            0x0624 local fn cuParamSetf(hfunc: In<CUfunction>, offset: In<i32>, value: In<f32>);
+            0x0625 local fn cuParamSetv(hfunc: In<CUfunction>, offset: In<i32>, ptr: In<Pointer>, numbytes: In<u32>);
+            0x0626 local fn cuLaunch(f: In<CUfunction>);
+            0x0627 local fn cuLaunchGrid(f: In<CUfunction>, grid_width: In<i32>, grid_height: In<i32>);
+            0x0628 local fn cuLaunchGridAsync(f: In<CUfunction>, grid_width: In<i32>, grid_height: In<i32>, hStream: On<CUstream>);
+            // Clusters and the profiler.
+            0x0630 custom fn cuOccupancyMaxPotentialClusterSize(clusterSize: Out<i32>, func: In<CUfunction>, config: In<*const CUlaunchConfig>);
+            0x0631 custom fn cuOccupancyMaxActiveClusters(numClusters: Out<i32>, func: In<CUfunction>, config: In<*const CUlaunchConfig>);
+            0x0638 call fn cuProfilerStart();
+            0x0639 call fn cuProfilerStop();
+            // First versions that differ in name alone.
+            0x0640 local fn cuDevicePrimaryCtxRelease(dev: In<CUdevice>);
+            0x0641 local fn cuDevicePrimaryCtxReset(dev: In<CUdevice>);
+            0x0642 local fn cuDevicePrimaryCtxSetFlags(dev: In<CUdevice>, flags: In<u32>);
+            0x0643 local fn cuDeviceTotalMem(bytes: Out<u32>, dev: In<CUdevice>);
+            0x0644 local fn cuCtxCreate(pctx: Out<CUcontext>, flags: In<u32>, dev: In<CUdevice>);
+            0x0645 local fn cuCtxCreate_v3(pctx: Out<CUcontext>, paramsArray: In<Pointer>, numParams: In<i32>, flags: In<u32>, dev: In<CUdevice>);
+            0x0646 local fn cuCtxDestroy(ctx: In<CUcontext>);
+            0x0647 local fn cuCtxPopCurrent(pctx: OutOpt<CUcontext>);
+            0x0648 local fn cuCtxPushCurrent(ctx: In<CUcontext>);
+            0x0649 local fn cuEventDestroy(hEvent: In<CUevent>);
+            0x064a local fn cuStreamDestroy(hStream: In<CUstream>);
             // Streams: more questions, attributes, waits between contexts.
             0x0900 local fn cuStreamGetDevice(hStream: In<CUstream>, device: Out<CUdevice>) + cuStreamGetDevice_ptsz;
             0x0901 call fn cuStreamGetAttribute(hStream: Of<CUstream>, attr: In<CUlaunchAttributeID>, value_out: OutSlice<CUlaunchAttributeValue>[1]) + cuStreamGetAttribute_ptsz;
@@ -253,16 +283,9 @@ macro_rules! cuda_api_absent {
             cuCoredumpSetAttributeGlobal;
             // context.
             cuCtxAttach;
-            cuCtxCreate;
-            cuCtxCreate_v3;
-            cuCtxDestroy;
             cuCtxDetach;
             cuCtxGetExecAffinity;
-            cuCtxGetSharedMemConfig;
-            cuCtxPopCurrent;
-            cuCtxPushCurrent;
             cuCtxResetPersistingL2Cache;
-            cuCtxSetSharedMemConfig;
             // peer.
             cuCtxDisablePeerAccess;
             cuCtxEnablePeerAccess;
@@ -350,12 +373,8 @@ macro_rules! cuda_api_absent {
             cuDeviceGraphMemTrim;
             cuDeviceRegisterAsyncNotification;
             cuDeviceSetGraphMemAttribute;
-            cuDeviceTotalMem;
             cuDeviceUnregisterAsyncNotification;
             // primary-context.
-            cuDevicePrimaryCtxRelease;
-            cuDevicePrimaryCtxReset;
-            cuDevicePrimaryCtxSetFlags;
             // egl-interop.
             cuEGLStreamConsumerAcquireFrame;
             cuEGLStreamConsumerConnect;
@@ -370,7 +389,6 @@ macro_rules! cuda_api_absent {
             cuGraphicsEGLRegisterImage;
             cuGraphicsResourceGetMappedEglFrame;
             // event.
-            cuEventDestroy;
             // memory.
             cuFlushGPUDirectRDMAWrites;
             cuMemAlloc;
@@ -386,13 +404,6 @@ macro_rules! cuda_api_absent {
             cuMemHostGetDevicePointer;
             cuMemHostRegister;
             // function.
-            cuFuncSetBlockShape;
-            cuFuncSetSharedMemConfig;
-            cuFuncSetSharedSize;
-            cuParamSetSize;
-            cuParamSetf;
-            cuParamSeti;
-            cuParamSetv;
             // gl-interop.
             cuGLCtxCreate;
             cuGLCtxCreate_v2;
@@ -545,10 +556,7 @@ macro_rules! cuda_api_absent {
             cuLibraryGetManaged;
             cuLibraryGetUnifiedFunction;
             // launch.
-            cuLaunch;
             cuLaunchCooperativeKernelMultiDevice;
-            cuLaunchGrid;
-            cuLaunchGridAsync;
             // module-link.
             cuModuleGetGlobal;
             // error-log.
@@ -702,16 +710,12 @@ macro_rules! cuda_api_absent {
             cuMulticastGetGranularity;
             cuMulticastUnbind;
             // occupancy.
-            cuOccupancyMaxActiveClusters;
-            cuOccupancyMaxPotentialClusterSize;
             // pointer-attr.
             cuPointerGetAttribute;
             cuPointerGetAttributes;
             cuPointerSetAttribute;
             // profiler.
             cuProfilerInitialize;
-            cuProfilerStart;
-            cuProfilerStop;
             // stream-capture.
             cuStreamBeginCapture;
             cuStreamBeginCaptureToCig;
@@ -740,7 +744,6 @@ macro_rules! cuda_api_absent {
             cuStreamUpdateCaptureDependencies_v2;
             cuStreamUpdateCaptureDependencies_v2_ptsz;
             // stream.
-            cuStreamDestroy;
             cuStreamGetCtx_v2;
             cuStreamGetCtx_v2_ptsz;
             // texture-surface-object.

@@ -103,6 +103,8 @@ numbers! {
     CUpointer_attribute(u32) {}
     /// Which limit of a context.
     CUlimit(u32) {}
+    /// Width of shared memory's banks.
+    CUsharedconfig(u32) {}
     /// Preference between L1 and shared memory.
     CUfunc_cache(u32) {}
     /// A JIT option of a module load.

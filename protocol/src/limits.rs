@@ -54,6 +54,9 @@ pub const NAMES_BYTES_MAX: u64 = 16 << 20;
 /// Largest module image: the largest image that torch 2.8 loads is 60 MB.
 pub const IMAGE_BYTES_MAX: u64 = 1 << 30;
 
+/// Where each of several fat binaries in one image begins: nvcc aligns them so.
+pub const FATBIN_ALIGN: usize = 8;
+
 /// Bytes of kernel parameters: CUDA's own bound since 12.1 for sm_70 and up.
 pub const KERNEL_PARAM_BYTES_MAX: usize = 32_764;
 

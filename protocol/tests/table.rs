@@ -32,7 +32,7 @@ kinds! {
     "u64": u64 usize CUdeviceptr;
     "f32": f32;
     "void": c_void;
-    "e32": CUresult CUdevice_attribute CUfunction_attribute CUlimit CUfunc_cache CUjit_option CUlibraryOption CUjitInputType
+    "e32": CUresult CUdevice_attribute CUfunction_attribute CUlimit CUsharedconfig CUfunc_cache CUjit_option CUlibraryOption CUjitInputType
         CUmoduleLoadingMode CUdriverProcAddressQueryResult CUfunctionLoadingState
         CUstreamCaptureMode CUstreamCaptureStatus CUlaunchAttributeID;
     "h": CUcontext CUmodule CUfunction CUlibrary CUkernel CUstream CUevent CUlinkState;

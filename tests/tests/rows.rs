@@ -18,6 +18,7 @@ mod rows {
     pub(crate) mod memory;
     pub(crate) mod memset;
     pub(crate) mod module;
+    pub(crate) mod old;
     pub(crate) mod stream;
     pub(crate) mod stream_state;
 }
@@ -50,6 +51,8 @@ fn every_row(cuda: &Cuda) {
     rows::module::libraries(cuda);
     rows::link::links(cuda);
     rows::launch::launches(cuda, module);
+    rows::old::launches(cuda, module);
+    rows::old::clusters_and_profiler(cuda, module);
     rows::launch::occupancy(cuda, module);
     rows::stream::streams(cuda);
     rows::stream_state::attributes(cuda);
@@ -60,6 +63,7 @@ fn every_row(cuda: &Cuda) {
     rows::module::unload(cuda, module);
     rows::context::created(cuda, context);
     rows::export_table::destructors(cuda);
+    rows::old::first_versions(cuda);
     rows::context::end(cuda);
     assert_eq!(cuda.left_out(), Vec::<&str>::new(), "rows that no part of this test calls");
 }

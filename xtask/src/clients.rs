@@ -3,6 +3,7 @@
 
 mod causes;
 mod cudart;
+mod cupy;
 mod nvcc;
 mod python;
 mod report;
@@ -50,7 +51,7 @@ pub(crate) struct Clients {
 
 /// Every client, in the order in which they run.
 fn all() -> Vec<Box<dyn Client>> {
-    vec![Box::new(cudart::Cudart)]
+    vec![Box::new(cudart::Cudart), Box::new(cupy::Cupy)]
 }
 
 impl Clients {

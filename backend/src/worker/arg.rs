@@ -34,7 +34,7 @@ macro_rules! plain {
         }
     )*};
 }
-plain!(u8 u16 u32 u64 usize i32 f32 CUdevice CUdeviceptr CUlimit CUfunc_cache);
+plain!(u8 u16 u32 u64 usize i32 f32 CUdevice CUdeviceptr CUlimit CUsharedconfig CUfunc_cache);
 plain!(CUfunction_attribute CUfunctionLoadingState);
 plain!(CUlaunchAttributeID CUstreamCaptureMode CUstreamCaptureStatus);
 

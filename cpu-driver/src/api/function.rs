@@ -5,7 +5,7 @@ use super::library::kernel;
 use super::{Answer, current, give, give_optional};
 use crate::objects::Kernel;
 use paravane_protocol::cuda_types::{
-    CUDA_ERROR_INVALID_VALUE, CUfunc_cache, CUfunction, CUfunction_attribute, CUfunctionLoadingState, CUmodule,
+    CUDA_ERROR_INVALID_VALUE, CUfunc_cache, CUfunction, CUfunction_attribute, CUfunctionLoadingState, CUmodule, CUsharedconfig,
 };
 use std::ffi::c_char;
 use std::sync::atomic::Ordering;
@@ -112,4 +112,26 @@ pub unsafe fn cuFuncIsLoaded(state: *mut CUfunctionLoadingState, function: CUfun
 pub unsafe fn cuFuncLoad(function: CUfunction) -> Answer {
     current()?;
     kernel(function.0).map(|_| ())
+}
+
+/// Widths that cuda.h knows; shared memory has no banks here, so none means anything.
+const BANK_CONFIG_MAX: u32 = 2;
+
+pub unsafe fn cuFuncSetSharedMemConfig(hfunc: CUfunction, config: CUsharedconfig) -> Answer {
+    current()?;
+    kernel(hfunc.0)?;
+    if config.0 > BANK_CONFIG_MAX { Err(CUDA_ERROR_INVALID_VALUE) } else { Ok(()) }
+}
+
+/// Banks of four bytes, as every device since Maxwell has them.
+pub unsafe fn cuCtxGetSharedMemConfig(pConfig: *mut CUsharedconfig) -> Answer {
+    const FOUR_BYTES: CUsharedconfig = CUsharedconfig(1);
+    current()?;
+    give(pConfig, FOUR_BYTES)
+}
+
+/// A hint that devices with banks of one width do not follow.
+pub unsafe fn cuCtxSetSharedMemConfig(config: CUsharedconfig) -> Answer {
+    current()?;
+    if config.0 > BANK_CONFIG_MAX { Err(CUDA_ERROR_INVALID_VALUE) } else { Ok(()) }
 }

@@ -2,7 +2,9 @@
 //! when something of the library is first used there.
 
 use super::module::{Options, function_handle, global, load_text, read_image, refused, unload};
-use super::{Answer, current, give, initialised, string};
+use super::{Answer, current, give, give_optional, initialised, string};
+use crate::decode::params;
+use crate::exec::function::ParamLayout;
 use crate::module::ImageError;
 use crate::module::image::ptx_text;
 use crate::objects::{KERNELS, Kernel, LIBRARIES, LIBRARY_KERNELS, Library, LibraryKernel};
@@ -18,8 +20,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 fn open(text: String) -> Result<Library, ImageError> {
     let trees = ptx::parse(&text)?;
     let kernels = trees.iter().flat_map(|tree| &tree.functions).filter(|function| function.is_entry && function.body.is_some());
-    let names = kernels.map(|function| function.name.to_owned()).collect();
-    Ok(Library { text, modules: Mutex::default(), kernels: Mutex::default(), names })
+    let kernels: Vec<_> = kernels.collect();
+    let names = kernels.iter().map(|function| function.name.to_owned()).collect();
+    let params = kernels.iter().map(|function| params(function)).collect();
+    Ok(Library { text, modules: Mutex::default(), kernels: Mutex::default(), names, params })
 }
 
 pub unsafe fn cuLibraryLoadData(
@@ -182,14 +186,31 @@ pub unsafe fn cuKernelGetName(name: *mut *const c_char, hfunc: CUkernel) -> Answ
     }
 }
 
+/// Where a kernel's parameters lie, which its library knows without a context.
+fn params_of(kernel: CUkernel) -> Answer<Vec<ParamLayout>> {
+    initialised()?;
+    let Some(of_library) = LIBRARY_KERNELS.get(kernel.0) else {
+        return Ok(self::kernel(kernel.0)?.function().params.clone());
+    };
+    let opened = library(CUlibrary(of_library.library))?;
+    let place = opened.names.iter().position(|name| name.as_bytes() == of_library.name.as_bytes());
+    place.and_then(|place| opened.params.get(place).cloned()).ok_or(CUDA_ERROR_INVALID_HANDLE)
+}
+
 pub unsafe fn cuKernelGetParamInfo(
     kernel: CUkernel,
     paramIndex: usize,
     paramOffset: *mut usize,
     paramSize: *mut usize,
 ) -> Answer {
-    // SAFETY: the same contract.
-    unsafe { super::cuFuncGetParamInfo(CUfunction(kernel.0), paramIndex, paramOffset, paramSize) }
+    let place = *params_of(kernel)?.get(paramIndex).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    give(paramOffset, place.offset as usize)?;
+    give_optional(paramSize, place.size as usize);
+    Ok(())
+}
+
+pub unsafe fn cuKernelGetParamCount(kernel: CUkernel, paramCount: *mut usize) -> Answer {
+    give(paramCount, params_of(kernel)?.len())
 }
 
 pub unsafe fn cuKernelGetLibrary(pLib: *mut CUlibrary, kernel: CUkernel) -> Answer {
@@ -205,9 +226,4 @@ pub unsafe fn cuLibraryEnumerateKernels(kernels: *mut CUkernel, numKernels: u32,
         give(kernels.wrapping_add(at), kernel_handle(lib, name)?)?;
     }
     Ok(())
-}
-
-pub unsafe fn cuKernelGetParamCount(kernel: CUkernel, paramCount: *mut usize) -> Answer {
-    // SAFETY: the same contract.
-    unsafe { super::cuFuncGetParamCount(CUfunction(kernel.0), paramCount) }
 }

@@ -21,8 +21,10 @@ mod memory;
 mod memset;
 mod module;
 mod occupancy;
+mod old;
 mod primary;
 mod proc_address;
+mod profiler;
 mod stream;
 mod stream_attribute;
 
@@ -41,8 +43,10 @@ pub use memory::*;
 pub use memset::*;
 pub use module::*;
 pub use occupancy::*;
+pub use old::*;
 pub use primary::*;
 pub use proc_address::*;
+pub use profiler::*;
 pub use stream::*;
 pub use stream_attribute::*;
 

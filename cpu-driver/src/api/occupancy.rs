@@ -6,7 +6,9 @@ use super::device::{
 use super::library::kernel;
 use super::{Answer, current, give, multiprocessors};
 use crate::objects::Kernel;
-use paravane_protocol::cuda_types::{CUDA_ERROR_INVALID_VALUE, CUfunction, CUoccupancyB2DSize};
+use paravane_protocol::cuda_types::{
+    CUDA_ERROR_INVALID_CLUSTER_SIZE, CUDA_ERROR_INVALID_VALUE, CUfunction, CUlaunchConfig, CUoccupancyB2DSize,
+};
 
 /// Shared memory that every block takes beside its own.
 const RESERVED_SHARED: u64 = 1024;
@@ -111,4 +113,21 @@ pub unsafe fn cuOccupancyAvailableDynamicSMemPerBlock(
     }
     let each = (SHARED_PER_MULTIPROCESSOR / blocks).saturating_sub(1024).min(SHARED_PER_BLOCK_OPTIN);
     give(dynamicSmemSize, each.saturating_sub(kernel.function().shared_size) as usize)
+}
+
+/// The device has no clusters.
+unsafe fn check_clusters(func: CUfunction, config: *const CUlaunchConfig) -> Answer {
+    current()?;
+    kernel(func.0)?;
+    if config.is_null() { Err(CUDA_ERROR_INVALID_VALUE) } else { Err(CUDA_ERROR_INVALID_CLUSTER_SIZE) }
+}
+
+pub unsafe fn cuOccupancyMaxPotentialClusterSize(_clusterSize: *mut i32, func: CUfunction, config: *const CUlaunchConfig) -> Answer {
+    // SAFETY: the same contract.
+    unsafe { check_clusters(func, config) }
+}
+
+pub unsafe fn cuOccupancyMaxActiveClusters(_numClusters: *mut i32, func: CUfunction, config: *const CUlaunchConfig) -> Answer {
+    // SAFETY: the same contract.
+    unsafe { check_clusters(func, config) }
 }

@@ -67,6 +67,11 @@ enum Kind {
     Control,
 }
 
+/// Where an entry's parameters lie.
+pub fn params(entry: &ast::Function<'_>) -> Vec<ParamLayout> {
+    layout(&entry.params, 0).0
+}
+
 fn decode(module: &Module<'_>, symbols: &Symbols<'_>, function: &ast::Function<'_>) -> Result<Function> {
     let is_entry = function.is_entry;
     let header: Vec<Variable<'_>> = function.returns.iter().chain(&function.params).cloned().collect();

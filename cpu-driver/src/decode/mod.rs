@@ -20,7 +20,7 @@ mod slots;
 mod symbols;
 mod warp;
 
-pub use function::functions;
+pub use function::{functions, params};
 pub use symbols::{Symbols, layout, place_common};
 
 use crate::ptx::SyntaxError;

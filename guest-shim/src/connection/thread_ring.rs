@@ -145,7 +145,7 @@ impl ThreadRing {
         let expected = self.awaited;
         self.wait_for_reply(expected)?;
         let result = CUresult(self.control.load_u32(word::REPLY_RESULT, Ordering::Relaxed));
-        result.ok()?;
+        result.ok().inspect_err(|error| crate::state::mode::note(*error))?;
         let bytes = self.control.load_u32(word::REPLY_BYTES, Ordering::Relaxed) as usize;
         let copy = self.reply_copy.get_mut(..bytes).ok_or(CUDA_ERROR_UNKNOWN)?;
         self.reply.read(0, copy);

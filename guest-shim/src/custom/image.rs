@@ -2,10 +2,12 @@
 //! (cuda-interop: fatbin wrapper, fatbin, cubin ELF, NUL-terminated text). An
 //! image travels through staging in pieces; its JIT log comes back in the reply.
 
+use std::borrow::Cow;
+
 use paravane_protocol::codec::Encoder;
 use paravane_protocol::cuda_types::*;
 use paravane_protocol::internal::{IMAGE_BEGIN, IMAGE_PIECE};
-use paravane_protocol::limits::{IMAGE_BYTES_MAX, REPLY_BYTES_MAX};
+use paravane_protocol::limits::{FATBIN_ALIGN, IMAGE_BYTES_MAX, REPLY_BYTES_MAX};
 use paravane_protocol::opcode;
 
 use crate::boundary::Answer;
@@ -15,16 +17,49 @@ use crate::{handles, pointer};
 
 const WRAPPER_MAGIC: u32 = 0x4662_43b1;
 const FATBIN_MAGIC: u32 = 0xba55_ed50;
+/// Version of a wrapper that names fat binaries to be linked.
+const WRAPPER_TO_LINK: u32 = 2;
+/// A fat binary without entries.
+const EMPTY_FATBIN: [u8; 16] = [0x50, 0xed, 0x55, 0xba, 1, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const ELF_MAGIC: u32 = u32::from_le_bytes(*b"\x7fELF");
 
 /// The image's bytes, behind a fatbin wrapper if it has one.
-fn image_bytes<'a>(image: Pointer) -> Answer<&'a [u8]> {
+fn image_bytes<'a>(image: Pointer) -> Answer<Cow<'a, [u8]>> {
+    let first: u32 = pointer::get(image.cast())?;
+    if first == WRAPPER_MAGIC {
+        let version: u32 = pointer::element(image.cast::<u32>(), 1)?;
+        let data: Pointer = pointer::element(image.cast::<Pointer>(), 1)?;
+        let further: Pointer = pointer::element(image.cast::<Pointer>(), 2)?;
+        if version == WRAPPER_TO_LINK && !further.is_null() {
+            return to_link(data, further.cast()).map(Cow::Owned);
+        }
+        return plain_bytes(data).map(Cow::Borrowed);
+    }
+    plain_bytes(image).map(Cow::Borrowed)
+}
+
+/// Fat binaries that the driver links, one behind the other: the wrapper's own,
+/// then those that a NULL ends. The host makes such a wrapper of them again.
+fn to_link(first: Pointer, further: *const Pointer) -> Answer<Vec<u8>> {
+    let mut all = if first.is_null() { EMPTY_FATBIN.to_vec() } else { plain_bytes(first)?.to_vec() };
+    for index in 0.. {
+        let next: Pointer = pointer::element(further, index)?;
+        if next.is_null() {
+            break;
+        }
+        all.resize(all.len().next_multiple_of(FATBIN_ALIGN), 0);
+        all.extend_from_slice(plain_bytes(next)?);
+        if all.len() as u64 > IMAGE_BYTES_MAX {
+            return Err(CUDA_ERROR_INVALID_IMAGE);
+        }
+    }
+    Ok(all)
+}
+
+/// The bytes of an image without wrapper.
+fn plain_bytes<'a>(image: Pointer) -> Answer<&'a [u8]> {
     let first: u32 = pointer::get(image.cast())?;
     let len = match first {
-        WRAPPER_MAGIC => {
-            let data: Pointer = pointer::element(image.cast::<Pointer>(), 1)?;
-            return image_bytes(data);
-        }
         FATBIN_MAGIC => fatbin_len(image)?,
         ELF_MAGIC => elf_len(image)?,
         // Text: NUL-terminated; the NUL belongs to it.
@@ -147,7 +182,7 @@ fn load<H: Handle>(opcode: u16, image: Pointer, options: &JitOptions) -> Answer<
     let image = image_bytes(image)?;
     let id: H = handles::mint()?;
     let loaded = with_ring(|ring| {
-        send_image(ring, image)?;
+        send_image(ring, &image)?;
         let log_room = u64::from(REPLY_BYTES_MAX) - 64;
         ring.call(
             opcode,

@@ -6,6 +6,7 @@ use paravane_protocol::limits::KERNEL_PARAM_BYTES_MAX;
 use paravane_protocol::opcode;
 
 use crate::boundary::Answer;
+use crate::connection::with_ring;
 use crate::pointer;
 use crate::state::functions::{self, Function};
 use crate::state::{current, mode, stream};
@@ -95,6 +96,50 @@ pub(crate) fn cuLaunchKernelEx(
     launch.post(opcode::cuLaunchKernelEx, &attributes, params)
 }
 
+/// What a launch would find: configuration and function go, a number comes back.
+fn ask_clusters(opcode: u16, into: *mut i32, function: CUfunction, config: *const CUlaunchConfig) -> Answer {
+    let config = pointer::get(config)?;
+    if into.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let attributes = (0..config.numAttrs as usize)
+        .map(|index| checked(pointer::element(config.attrs.cast_const(), index)?))
+        .collect::<Answer<Vec<_>>>()?;
+    let grid = [config.gridDimX, config.gridDimY, config.gridDimZ];
+    let block = [config.blockDimX, config.blockDimY, config.blockDimZ];
+    let (shared_bytes, on) = (config.sharedMemBytes, stream::resolve(config.hStream));
+    let launch = Launch { function, grid, block, shared_bytes, stream: on };
+    let answer = with_ring(|ring| {
+        ring.call(
+            opcode,
+            |to| {
+                launch.head(on, to);
+                to.bytes(zerocopy::IntoBytes::as_bytes(attributes.as_slice()));
+                to.word(0);
+                Ok(())
+            },
+            |from| i32::from_word(from.word()),
+        )
+    })?;
+    pointer::put(into, answer)
+}
+
+pub(crate) fn cuOccupancyMaxPotentialClusterSize(
+    into: *mut i32,
+    function: CUfunction,
+    config: *const CUlaunchConfig,
+) -> Answer {
+    ask_clusters(opcode::cuOccupancyMaxPotentialClusterSize, into, function, config)
+}
+
+pub(crate) fn cuOccupancyMaxActiveClusters(
+    into: *mut i32,
+    function: CUfunction,
+    config: *const CUlaunchConfig,
+) -> Answer {
+    ask_clusters(opcode::cuOccupancyMaxActiveClusters, into, function, config)
+}
+
 /// Attributes that carry an event or a pointer into the program are refused;
 /// the others are numbers.
 fn checked(attribute: CUlaunchAttribute) -> Answer<CUlaunchAttribute> {
@@ -107,9 +152,20 @@ fn checked(attribute: CUlaunchAttribute) -> Answer<CUlaunchAttribute> {
 }
 
 impl Launch {
+    /// The words that every launch begins with.
+    #[inline]
+    fn head(&self, stream: CUstream, to: &mut Encoder) {
+        to.word(self.function.0);
+        to.word(pair(self.grid[0], self.grid[1]));
+        to.word(pair(self.grid[2], self.block[0]));
+        to.word(pair(self.block[1], self.block[2]));
+        to.word(u64::from(self.shared_bytes));
+        to.word(stream.0);
+    }
+
     fn check(&self) -> Answer {
         current::context()?;
-        let threads: u64 = self.block.iter().map(|&side| u64::from(side)).product();
+        let threads = self.threads();
         let grid_is_empty = self.grid.contains(&0);
         if grid_is_empty || threads == 0 || threads > BLOCK_THREADS_MAX {
             return Err(CUDA_ERROR_INVALID_VALUE);
@@ -123,19 +179,25 @@ impl Launch {
         let stream = stream::resolve(self.stream);
         functions::with(self.function.0, |function| {
             stream::mark_busy(stream);
-            mode::post_or_call(opcode, |to| {
-                to.word(self.function.0);
-                to.word(pair(self.grid[0], self.grid[1]));
-                to.word(pair(self.grid[2], self.block[0]));
-                to.word(pair(self.block[1], self.block[2]));
-                to.word(u64::from(self.shared_bytes));
-                to.word(stream.0);
+            let encode = |to: &mut Encoder| {
+                self.head(stream, to);
                 if opcode == opcode::cuLaunchKernelEx {
                     to.bytes(zerocopy::IntoBytes::as_bytes(attributes));
                 }
                 write_params(function, params, to)
-            })
+            };
+            if function.allows(self.function.0, self.threads(), self.shared_bytes) {
+                mode::post_or_call(opcode, encode)
+            } else {
+                with_ring(|ring| ring.call(opcode, encode, |_| ()))
+            }
         })
+    }
+
+    /// Threads of a block.
+    #[inline]
+    fn threads(&self) -> u64 {
+        self.block.iter().map(|&side| u64::from(side)).product()
     }
 }
 

@@ -11,6 +11,7 @@ mod init;
 mod memory;
 mod module;
 mod occupancy;
+mod old;
 mod proc_address;
 
 pub(crate) use crate::custom::cuLaunchHostFunc_v2;
@@ -22,4 +23,5 @@ pub(crate) use init::*;
 pub(crate) use memory::*;
 pub(crate) use module::*;
 pub(crate) use occupancy::*;
+pub(crate) use old::*;
 pub(crate) use proc_address::*;

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use paravane_protocol::codec::Decoder;
 use paravane_protocol::cuda_types::*;
@@ -23,6 +23,54 @@ pub(crate) struct Function {
     pub(crate) params: Vec<(u32, u32)>,
     /// Bytes of all parameters.
     pub(crate) param_bytes: usize,
+    /// Threads that a block may have; asked for when it is first launched.
+    max_threads: OnceLock<u32>,
+    /// Dynamic shared memory that a launch may ask for; [`NOT_ASKED`] before.
+    max_dynamic: AtomicU32,
+}
+
+/// In place of a number that the host has not been asked for.
+const NOT_ASKED: u32 = u32::MAX;
+/// Attributes of a function (cuda.h).
+const MAX_THREADS_PER_BLOCK: CUfunction_attribute = CUfunction_attribute(0);
+const MAX_DYNAMIC_SHARED_SIZE_BYTES: CUfunction_attribute = CUfunction_attribute(8);
+
+/// An attribute that bounds launches; a host that does not tell sets no bound.
+fn bound(id: u64, attribute: CUfunction_attribute) -> u32 {
+    let mut value = 0;
+    let asked = crate::remote::table::cuFuncGetAttribute(&raw mut value, attribute, CUfunction(id));
+    asked.ok().and_then(|()| u32::try_from(value).ok()).unwrap_or(NOT_ASKED - 1)
+}
+
+impl Function {
+    /// Whether a launch of this shape is within the function's bounds. One that
+    /// is not is still the host's to refuse.
+    #[inline]
+    pub(crate) fn allows(&self, id: u64, threads: u64, shared_bytes: u32) -> bool {
+        let most = *self.max_threads.get_or_init(|| bound(id, MAX_THREADS_PER_BLOCK));
+        if threads > u64::from(most) {
+            return false;
+        }
+        shared_bytes == 0 || shared_bytes <= self.max_dynamic(id)
+    }
+
+    fn max_dynamic(&self, id: u64) -> u32 {
+        match self.max_dynamic.load(Ordering::Relaxed) {
+            NOT_ASKED => {
+                let most = bound(id, MAX_DYNAMIC_SHARED_SIZE_BYTES);
+                self.max_dynamic.store(most, Ordering::Relaxed);
+                most
+            }
+            known => known,
+        }
+    }
+}
+
+/// An attribute of a function was set: its bounds are asked for again.
+pub(crate) fn attribute_was_set(id: u64) {
+    if let Ok(function) = get(id) {
+        function.max_dynamic.store(NOT_ASKED, Ordering::Relaxed);
+    }
 }
 
 /// By id: functions and kernels share no number.
@@ -45,7 +93,8 @@ pub(crate) fn read(from: &mut Decoder, owner: u64, name: CString) -> Answer<Func
     if param_bytes > KERNEL_PARAM_BYTES_MAX {
         return Err(CUDA_ERROR_UNKNOWN);
     }
-    Ok(Function { name, owner, params, param_bytes })
+    let (max_threads, max_dynamic) = (OnceLock::new(), AtomicU32::new(NOT_ASKED));
+    Ok(Function { name, owner, params, param_bytes, max_threads, max_dynamic })
 }
 
 /// Remembers a function under its id.

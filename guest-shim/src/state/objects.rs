@@ -43,6 +43,7 @@ impl Relation {
 /// A context is gone or was reset, and with it what libraries and kernels are
 /// there.
 pub(crate) fn forget_context(context: CUcontext) {
+    super::mode::forget(context);
     let of_context = |key: u64| key >> 48 == u64::from(crate::handles::index(context.0));
     for function in KERNEL_FUNCTION.remove_where(of_context) {
         super::functions::forget(function);

@@ -2,11 +2,13 @@
 //! after: memory is remembered, work marked, a synchronise spared.
 
 mod context;
+mod function;
 mod memory;
 mod memset;
 mod stream;
 
 pub(crate) use context::*;
+pub(crate) use function::*;
 pub(crate) use memory::*;
 pub(crate) use memset::*;
 pub(crate) use stream::*;

@@ -25,6 +25,12 @@ template <class T, int N> __global__ void scale(T *x)
     x[threadIdx.x] *= N;
 }
 
+// A driver may tell the shape of a launch from other arguments, or not.
+static bool is_refused(cudaError_t error)
+{
+    return error == cudaErrorInvalidConfiguration || error == cudaErrorInvalidValue;
+}
+
 int main()
 {
     int count = 0, device = -1;
@@ -69,9 +75,9 @@ int main()
     EXPECT(whole.read()[31] == 42 && dx.read()[31] == 31 * 7);
 
     nothing<<<1, 2000>>>();
-    EXPECT(cudaGetLastError() == cudaErrorInvalidConfiguration);
+    EXPECT(is_refused(cudaGetLastError()));
     nothing<<<0, 1>>>();
-    EXPECT(cudaGetLastError() == cudaErrorInvalidConfiguration);
+    EXPECT(is_refused(cudaGetLastError()));
     CHECK(cudaDeviceSynchronize());
 
     size_t before = 0, after = 0, total = 0;

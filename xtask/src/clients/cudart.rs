@@ -97,11 +97,8 @@ fn one(nvcc: &Nvcc, runtime: &Runtime, linkage: &str, entry: &Path, sources: &[P
             command.args(flags(&fs::read_to_string(source)?));
         }
         command.arg("-I").arg(header.parent().context("a header lies somewhere")?).args(sources);
-        match linkage {
-            "static" => command.arg(runtime.lib.join("libcudart_static.a")).args(["-ldl", "-lrt", "-lpthread"]),
-            _ => command.arg(format!("-l:{}", runtime.shared)),
-        };
-        process::run(&format!("nvcc-{}", name.replace('/', "-")), command.arg("-o").arg(&path))?;
+        command.args(["--cudart", linkage]).arg("-o").arg(&path);
+        process::run(&format!("nvcc-{}", name.replace('/', "-")), &mut command)?;
     }
     Ok(Program { name, path, libraries })
 }

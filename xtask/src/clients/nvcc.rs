@@ -1,5 +1,6 @@
 //! CUDA's compiler from PyPI: the 13.x packages are a whole one, and older runtimes are linked with it.
 
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -22,8 +23,18 @@ pub(crate) struct Runtime {
     pub(crate) version: &'static str,
     include: PathBuf,
     pub(crate) lib: PathBuf,
-    /// The shared library's file name.
-    pub(crate) shared: &'static str,
+}
+
+impl Runtime {
+    /// The packages lack the name by which the linker asks for the shared library.
+    fn new(version: &'static str, root: &Path, shared: &str) -> Result<Self> {
+        let lib = root.join("lib");
+        let link = lib.join("libcudart.so");
+        if !link.exists() {
+            symlink(shared, &link).with_context(|| format!("cannot make {}", link.display()))?;
+        }
+        Ok(Runtime { version, include: root.join("include"), lib })
+    }
 }
 
 /// The compiler's packages, of one version that fits together.
@@ -44,16 +55,10 @@ impl Nvcc {
         let first13 = first13.packages()?.join("nvidia/cu13");
         let last12 = Environment::ensure("cudart-12.9", "4 MB", &["nvidia-cuda-runtime-cu12==12.9.79"], &[])?;
         let last12 = last12.packages()?.join("nvidia/cuda_runtime");
-        let runtime = |version, root: &Path, shared| Runtime {
-            version,
-            include: root.join("include"),
-            lib: root.join("lib"),
-            shared,
-        };
         let runtimes = vec![
-            runtime("13.5", &root, "libcudart.so.13"),
-            runtime("13.0", &first13, "libcudart.so.13"),
-            runtime("12.9", &last12, "libcudart.so.12"),
+            Runtime::new("13.5", &root, "libcudart.so.13")?,
+            Runtime::new("13.0", &first13, "libcudart.so.13")?,
+            Runtime::new("12.9", &last12, "libcudart.so.12")?,
         ];
         Ok(Nvcc { root, runtimes })
     }
@@ -65,7 +70,8 @@ impl Nvcc {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let dirs = std::iter::once(bin).chain(std::env::split_paths(&path));
         command.env("PATH", std::env::join_paths(dirs).context("PATH")?);
-        command.args(["-O2", "-std=c++17", "-gencode", "arch=compute_80,code=compute_80", "--cudart", "none"]);
+        command.args(["-O2", "-std=c++17", "-gencode", "arch=compute_80,code=compute_80"]);
+        // Before the compiler's own, which are of its version.
         command.arg("-I").arg(&runtime.include).arg("-L").arg(&runtime.lib);
         Ok(command)
     }

@@ -70,3 +70,32 @@ impl Outcome {
         format!("{} passed, {} failed, {} skipped", self.passed(), self.failed(), self.skipped())
     }
 }
+
+/// Tests from a program's output: a line "PASS name", "FAIL name: why" or "SKIP name: why" for each.
+pub(crate) fn lines(text: &str) -> BTreeMap<String, Verdict> {
+    let verdict = |line: &str| {
+        let (word, rest) = line.split_once(' ')?;
+        let (name, why) = rest.split_once(": ").unwrap_or((rest, ""));
+        let verdict = match word {
+            "PASS" => Verdict::Passed,
+            "FAIL" => Verdict::Failed(why.to_owned()),
+            "SKIP" => Verdict::Skipped,
+            _ => return None,
+        };
+        Some((name.trim().to_owned(), verdict))
+    };
+    text.lines().filter_map(verdict).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_test() {
+        let tests = lines("noise\nPASS a.b\nFAIL c: d: e\nSKIP f: no such device\nPASSED g\n");
+        let all: Vec<_> = tests.into_iter().collect();
+        let expected = [("a.b", Verdict::Passed), ("c", Verdict::Failed("d: e".to_owned())), ("f", Verdict::Skipped)];
+        assert_eq!(all, expected.map(|(name, verdict)| (name.to_owned(), verdict)));
+    }
+}

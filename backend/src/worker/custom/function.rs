@@ -21,9 +21,15 @@ type ParamInfo<H> = unsafe extern "C" fn(H, usize, *mut usize, *mut usize) -> CU
 fn write_params<H: Handle>(info: Option<ParamInfo<H>>, of: H, to: &mut Encoder) -> Answer {
     let info = has(info)?;
     let mut params = Vec::new();
-    let (mut offset, mut size) = (0, 0);
-    // SAFETY: libcuda's prototype; both pointers are to locals.
-    while unsafe { info(of, params.len(), &raw mut offset, &raw mut size) } == CUDA_SUCCESS {
+    loop {
+        let (mut offset, mut size) = (0, 0);
+        // SAFETY: libcuda's prototype; both pointers are to locals.
+        match unsafe { info(of, params.len(), &raw mut offset, &raw mut size) } {
+            CUDA_SUCCESS => {}
+            // There are no more.
+            CUDA_ERROR_INVALID_VALUE => break,
+            error => return Err(error),
+        }
         params.push((offset as u64, size as u64));
         if params.len() > KERNEL_PARAMS_MAX as usize {
             log::warn!("a kernel has more than {KERNEL_PARAMS_MAX} parameters");

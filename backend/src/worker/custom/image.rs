@@ -2,7 +2,7 @@
 //! own result is in the reply beside the compiler's log.
 
 use paravane_protocol::cuda_types::*;
-use paravane_protocol::limits::REPLY_BYTES_MAX;
+use paravane_protocol::limits::{FATBIN_ALIGN, REPLY_BYTES_MAX};
 
 use crate::worker::dispatch::Command;
 use crate::worker::handles::Belongs;
@@ -24,6 +24,53 @@ struct Load<H> {
     values: Vec<Pointer>,
     log: Vec<u8>,
     image: Vec<u8>,
+    /// What leads to the image's fat binaries where there are several.
+    wrapper: Option<Box<Wrapper>>,
+}
+
+/// The head of fat binaries that libcuda links.
+#[repr(C)]
+struct Wrapper {
+    magic: u32,
+    version: u32,
+    first: *const u8,
+    further: *const *const u8,
+    /// What `further` points to; ends with NULL.
+    list: Vec<*const u8>,
+}
+
+const WRAPPER_MAGIC: u32 = 0x4662_43b1;
+const WRAPPER_TO_LINK: u32 = 2;
+const FATBIN_MAGIC: [u8; 4] = 0xba55_ed50_u32.to_le_bytes();
+
+/// Where each of the fat binaries in an image begins; none for other images.
+fn fatbins(image: &[u8]) -> Vec<usize> {
+    let (mut starts, mut at) = (Vec::new(), 0_usize);
+    while let Some(head) = image.get(at..).and_then(|rest| rest.first_chunk::<16>())
+        && head.starts_with(&FATBIN_MAGIC)
+    {
+        let &[_, _, _, _, _, _, h0, h1, ref bytes @ ..] = head;
+        starts.push(at);
+        let header = usize::from(u16::from_le_bytes([h0, h1]));
+        let behind = usize::try_from(u64::from_le_bytes(*bytes)).unwrap_or(usize::MAX);
+        let end = at.checked_add(header).and_then(|at| at.checked_add(behind));
+        match end.and_then(|end| end.checked_next_multiple_of(FATBIN_ALIGN)) {
+            // The next one lies behind this one, so this comes to an end.
+            Some(next) if next > at => at = next,
+            _ => break,
+        }
+    }
+    starts
+}
+
+/// The wrapper of an image of several fat binaries, which must stay where it is.
+fn wrapper(image: &[u8]) -> Option<Box<Wrapper>> {
+    let starts = fatbins(image);
+    let (first, further) = starts.split_first().filter(|(_, further)| !further.is_empty())?;
+    let at = |start: &usize| image.as_ptr().wrapping_add(*start);
+    let list: Vec<*const u8> = further.iter().map(at).chain([std::ptr::null()]).collect();
+    let (first, further) = (at(first), list.as_ptr());
+    Some(Box::new(Wrapper { magic: WRAPPER_MAGIC, version: WRAPPER_TO_LINK, first, further, list }))
 }
 
 impl<H: Handle> Load<H> {
@@ -48,9 +95,18 @@ impl<H: Handle> Load<H> {
         image.extend([0; 16]);
         command.thread.process().handles.check_new(id)?;
         let log = vec![0; usize::from_word(room)];
-        let mut load = Self { id, options, values, log, image };
+        let wrapper = wrapper(&image);
+        let mut load = Self { id, options, values, log, image, wrapper };
         load.want_log();
         Ok(load)
+    }
+
+    /// What libcuda is given.
+    fn pointer(&mut self) -> Pointer {
+        match &mut self.wrapper {
+            Some(wrapper) => std::ptr::from_mut::<Wrapper>(wrapper).cast(),
+            None => self.image.as_mut_ptr().cast(),
+        }
     }
 
     fn want_log(&mut self) {
@@ -87,7 +143,7 @@ pub(in crate::worker) fn cuModuleLoadDataEx(command: &mut Command) -> Answer {
     let mut native = CUmodule(0);
     let result = cuda!(lib.cuModuleLoadDataEx(
         &raw mut native,
-        load.image.as_mut_ptr().cast(),
+        load.pointer(),
         load.count(),
         load.options.as_mut_ptr(),
         load.values.as_mut_ptr(),
@@ -103,7 +159,7 @@ pub(in crate::worker) fn cuLibraryLoadData(command: &mut Command) -> Answer {
     let mut native = CUlibrary(0);
     let result = cuda!(lib.cuLibraryLoadData(
         &raw mut native,
-        load.image.as_mut_ptr().cast(),
+        load.pointer(),
         load.options.as_mut_ptr(),
         load.values.as_mut_ptr(),
         load.count(),
@@ -113,4 +169,38 @@ pub(in crate::worker) fn cuLibraryLoadData(command: &mut Command) -> Answer {
     ));
     // A library belongs to no context.
     load.finish(command, result, native, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fatbin(behind: u8) -> Vec<u8> {
+        let mut bytes = FATBIN_MAGIC.to_vec();
+        bytes.extend([1, 0, 16, 0, behind, 0, 0, 0, 0, 0, 0, 0]);
+        bytes.resize(usize::from(16 + behind).next_multiple_of(FATBIN_ALIGN), 7);
+        bytes
+    }
+
+    #[test]
+    fn several_fat_binaries_are_found_and_wrapped() {
+        let image = [fatbin(3), fatbin(8), vec![0; 16]].concat();
+        assert_eq!(fatbins(&image), [0, 24]);
+        let wrapper = wrapper(&image).unwrap();
+        assert_eq!((wrapper.first, wrapper.list.len()), (image.as_ptr(), 2));
+        assert_eq!(wrapper.list[0], image.as_ptr().wrapping_add(24));
+        assert!(wrapper.list[1].is_null());
+    }
+
+    #[test]
+    fn one_fat_binary_and_other_images_have_no_wrapper() {
+        assert!(wrapper(&[fatbin(8), vec![0; 16]].concat()).is_none());
+        assert!(wrapper(b".version 8.0\n\0").is_none());
+        assert!(wrapper(&[]).is_none());
+        let mut endless = fatbin(0);
+        endless[6] = 0; // a header of no bytes, and nothing behind it
+        assert_eq!(fatbins(&endless), [0]);
+        endless[8..16].fill(0xff);
+        assert_eq!(fatbins(&endless), [0]);
+    }
 }

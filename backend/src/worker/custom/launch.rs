@@ -64,11 +64,9 @@ impl<'a> Launch<'a> {
         Ok(())
     }
 
-    fn with_config(mut self, command: &mut Command) -> Answer {
-        self.resolve(command)?;
-        let process = command.thread.process_ref();
-        let lib = &process.lib;
-        let config = CUlaunchConfig {
+    /// The configuration, whose attributes are this launch's.
+    fn config(&mut self) -> CUlaunchConfig {
+        CUlaunchConfig {
             gridDimX: self.grid[0],
             gridDimY: self.grid[1],
             gridDimZ: self.grid[2],
@@ -79,7 +77,14 @@ impl<'a> Launch<'a> {
             hStream: self.stream,
             attrs: self.attributes.as_mut_ptr(),
             numAttrs: u32::try_from(self.attributes.len()).unwrap_or(0),
-        };
+        }
+    }
+
+    fn with_config(mut self, command: &mut Command) -> Answer {
+        self.resolve(command)?;
+        let process = command.thread.process_ref();
+        let lib = &process.lib;
+        let config = self.config();
         let mut size = self.params.len();
         let mut extra = extra(self.params, &mut size);
         let extra = extra_or_null(&mut extra, self.params);
@@ -88,6 +93,28 @@ impl<'a> Launch<'a> {
         command.thread.count_kernel();
         Ok(())
     }
+}
+
+/// In: as a launch with attributes and without parameters. Reply: the size.
+pub(in crate::worker) fn cuOccupancyMaxPotentialClusterSize(command: &mut Command) -> Answer {
+    let mut launch = Launch::take(command, true)?;
+    launch.resolve(command)?;
+    let lib = &command.thread.process_ref().lib;
+    let (config, mut size) = (launch.config(), 0);
+    cuda!(lib.cuOccupancyMaxPotentialClusterSize(&raw mut size, launch.function, &raw const config))?;
+    command.to.word(size.to_word());
+    Ok(())
+}
+
+/// In: as a launch with attributes and without parameters. Reply: the count.
+pub(in crate::worker) fn cuOccupancyMaxActiveClusters(command: &mut Command) -> Answer {
+    let mut launch = Launch::take(command, true)?;
+    launch.resolve(command)?;
+    let lib = &command.thread.process_ref().lib;
+    let (config, mut count) = (launch.config(), 0);
+    cuda!(lib.cuOccupancyMaxActiveClusters(&raw mut count, launch.function, &raw const config))?;
+    command.to.word(count.to_word());
+    Ok(())
 }
 
 /// Attributes whose value libcuda would take for an address or a handle.

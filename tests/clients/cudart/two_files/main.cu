@@ -1,5 +1,5 @@
 // A device function and a variable of another file, linked on the device.
-// nvcc: -rdc=true -gencode arch=compute_80,code=sm_80
+// nvcc: -rdc=true
 #include "check.h"
 
 extern __device__ int offset;
