@@ -1,17 +1,11 @@
 //! The account of one worker: a page of counters that the worker adds to and
 //! the backend reads, also after the worker's end. `usage.rs` sums them.
-#![allow(unsafe_code)] // The page is mapped here.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use paravane_protocol::shared::SharedPages;
-use rustix::fs::{MemfdFlags, SealFlags};
-use rustix::mm::{MapFlags, ProtFlags};
-
-const PAGE_BYTES: usize = 4096;
+use crate::page::Page;
 
 /// A counter's place in the page. All count up from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,50 +37,30 @@ pub const COUNTERS: [(Counter, &str); 6] = [
 
 /// The mapped page.
 #[derive(Debug)]
-pub struct AccountPage {
-    pages: SharedPages,
-}
+pub struct AccountPage(Page);
 
 impl AccountPage {
-    /// A fresh page, all zero, and the descriptor to give to the worker. Sealed:
-    /// a worker cannot cut it short under its reader.
+    /// A fresh page, all zero, and the descriptor to give to the worker.
     pub fn create() -> io::Result<(Self, OwnedFd)> {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let file = rustix::fs::memfd_create("paravane-account", flags)?;
-        rustix::fs::ftruncate(&file, PAGE_BYTES as u64)?;
-        rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        Ok((Self::map(&file)?, file))
+        let (page, file) = Page::create("paravane-account")?;
+        Ok((Self(page), file))
     }
 
     /// Maps the page that a descriptor from [`AccountPage::create`] names.
     pub fn map(file: impl AsFd) -> io::Result<Self> {
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a fresh shared mapping at an address of the kernel's choice.
-        let base = unsafe {
-            rustix::mm::mmap(ptr::null_mut(), PAGE_BYTES, protection, MapFlags::SHARED, file, 0)
-        }?;
-        // SAFETY: just mapped, page-aligned, and unmapped only by drop().
-        let pages = unsafe { SharedPages::new(base.cast(), PAGE_BYTES) };
-        Ok(Self { pages })
+        Page::map(file).map(Self)
     }
 
     /// A counter, to add to with `Relaxed`.
     pub fn counter(&self, counter: Counter) -> &AtomicU64 {
-        self.pages.atomic_u64(counter as usize * size_of::<u64>())
+        self.0
+            .words()
+            .atomic_u64(counter as usize * size_of::<u64>())
     }
 
     /// All counters, in the order of [`COUNTERS`].
     pub fn read(&self) -> [u64; COUNTERS.len()] {
         COUNTERS.map(|(counter, _)| self.counter(counter).load(Ordering::Relaxed))
-    }
-}
-
-impl Drop for AccountPage {
-    fn drop(&mut self) {
-        let base = self.pages.at(0, PAGE_BYTES);
-        // SAFETY: mapped by map() with this length; counter() lends no reference
-        // that outlives self.
-        let _ = unsafe { rustix::mm::munmap(base.cast(), PAGE_BYTES) };
     }
 }
 
@@ -102,11 +76,5 @@ mod tests {
         worker.counter(Counter::GpuTimeNs).fetch_add(5, Ordering::Relaxed);
         drop(worker);
         assert_eq!(page.read(), [0, 0, 3, 0, 0, 5]);
-    }
-
-    #[test]
-    fn a_worker_cannot_cut_the_page_short() {
-        let (_page, file) = AccountPage::create().unwrap();
-        assert!(rustix::fs::ftruncate(&file, 0).is_err());
     }
 }

@@ -25,6 +25,10 @@ pub const CONTROL_FD: RawFd = 3;
 pub const GUEST_WAKE_FD: RawFd = 4;
 /// In a worker: its account page ([`crate::account::AccountPage`]).
 pub const ACCOUNT_FD: RawFd = 5;
+/// In a worker: the page of turns of its backend ([`crate::turn::Turns`]).
+pub const TURNS_FD: RawFd = 6;
+/// The highest of these numbers.
+pub const LAST_FD: RawFd = TURNS_FD;
 /// In a worker's environment: the libcuda to load.
 pub const ENV_LIBCUDA: &str = "PARAVANE_WORKER_LIBCUDA";
 /// In a worker's environment: what it logs, as `log::LevelFilter` has it.
@@ -382,7 +386,7 @@ fn read_pieces(file: OwnedFd, count: u32) -> Result<Vec<Piece>, ControlError> {
 /// number, first thing in the worker.
 #[allow(unsafe_code)] // A number from exec becomes an owned descriptor.
 pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: CONTROL_FD, GUEST_WAKE_FD and ACCOUNT_FD are open in a worker from
+    // SAFETY: CONTROL_FD, GUEST_WAKE_FD, ACCOUNT_FD and TURNS_FD are open in a worker from
     // its first instruction, and nothing else in the process owns them.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;

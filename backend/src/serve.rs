@@ -83,7 +83,7 @@ pub fn given_descriptor(fd: i32) -> io::Result<OwnedFd> {
     // SAFETY: open, by the check above, and handed to this process by its
     // parent for this use; called before anything else is opened.
     let given = unsafe { OwnedFd::from_raw_fd(fd) };
-    Ok(rustix::io::fcntl_dupfd_cloexec(&given, crate::control::ACCOUNT_FD + 1)?)
+    Ok(rustix::io::fcntl_dupfd_cloexec(&given, crate::control::LAST_FD + 1)?)
 }
 
 /// How many connections there are, and a bell for when one has ended.

@@ -17,7 +17,10 @@ use rustix::event::EventfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use crate::account::AccountPage;
-use crate::control::{self, ACCOUNT_FD, CONTROL_FD, ENV_LIBCUDA, ENV_LOG_LEVEL, GUEST_WAKE_FD};
+use crate::control::{
+    self, ACCOUNT_FD, CONTROL_FD, ENV_LIBCUDA, ENV_LOG_LEVEL, GUEST_WAKE_FD, LAST_FD, TURNS_FD,
+};
+use crate::turn::Turns;
 
 /// How to start workers.
 #[derive(Clone, Debug)]
@@ -41,7 +44,7 @@ pub struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    fn start(options: &WorkerOptions) -> io::Result<Self> {
+    fn start(options: &WorkerOptions, turns: &OwnedFd) -> io::Result<Self> {
         let (control, control_there) = control::pair()?;
         let guest_wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (account, account_there) = AccountPage::create()?;
@@ -49,6 +52,7 @@ impl WorkerProcess {
             (control_there.as_raw_fd(), CONTROL_FD),
             (guest_wake.as_raw_fd(), GUEST_WAKE_FD),
             (account_there.as_raw_fd(), ACCOUNT_FD),
+            (turns.as_raw_fd(), TURNS_FD),
         ];
         let mut command = Command::new("/proc/self/exe");
         command.arg0("paravane-worker").arg("worker");
@@ -132,10 +136,10 @@ impl Drop for WorkerProcess {
     }
 }
 
-/// In the child, before exec: the three descriptors at their numbers, everything
+/// In the child, before exec: the descriptors at their numbers, everything
 /// else closed, and death with the backend. The backend holds the numbers
 /// (`reserve_descriptors`), so nothing that exec needs is overwritten.
-fn prepare(given: [(RawFd, RawFd); 3], backend: u32) -> io::Result<()> {
+fn prepare(given: [(RawFd, RawFd); 4], backend: u32) -> io::Result<()> {
     for (from, to) in given {
         // SAFETY: dup2 takes two numbers; `from` is open, `to` is a placeholder.
         if unsafe { libc::dup2(from, to) } < 0 {
@@ -145,7 +149,7 @@ fn prepare(given: [(RawFd, RawFd); 3], backend: u32) -> io::Result<()> {
     // SAFETY: marks descriptors; needs Linux 5.11. All that Rust opens carries
     // the mark already, so an older kernel changes nothing.
     unsafe {
-        libc::syscall(libc::SYS_close_range, ACCOUNT_FD + 1, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+        libc::syscall(libc::SYS_close_range, LAST_FD + 1, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
     };
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // The backend may have ended before the line above.
@@ -163,7 +167,7 @@ fn prepare(given: [(RawFd, RawFd); 3], backend: u32) -> io::Result<()> {
 pub fn reserve_descriptors() -> io::Result<()> {
     loop {
         let null = OwnedFd::from(std::fs::File::open("/dev/null")?);
-        if null.as_raw_fd() > ACCOUNT_FD {
+        if null.as_raw_fd() > LAST_FD {
             return Ok(());
         }
         std::mem::forget(null);
@@ -182,10 +186,11 @@ pub struct Starter {
 impl Starter {
     /// Starts the thread, and the first spare.
     pub fn new(options: WorkerOptions) -> io::Result<Self> {
+        let turns = Turns::create()?;
         let (requests, incoming) = channel();
         let thread = std::thread::Builder::new()
             .name("worker starter".into())
-            .spawn(move || serve(&options, &incoming))?;
+            .spawn(move || serve(&options, &turns, &incoming))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
@@ -209,9 +214,9 @@ impl Drop for Starter {
     }
 }
 
-fn serve(options: &WorkerOptions, incoming: &Receiver<Request>) {
+fn serve(options: &WorkerOptions, turns: &OwnedFd, incoming: &Receiver<Request>) {
     let start = || {
-        WorkerProcess::start(options)
+        WorkerProcess::start(options, turns)
             .inspect_err(|error| log::error!("a worker cannot be started: {error}"))
     };
     let mut spare = start().ok();

@@ -28,6 +28,9 @@ pub mod word {
     /// `u32`, host: frames finished, free running; says when a staging slot that
     /// a frame uses is free again.
     pub const DONE: usize = 268;
+    /// `u32`, host: 1 while the host thread waits for its turn to run commands,
+    /// for milliseconds as a rule: who awaits a reply may as well sleep.
+    pub const HOST_WAITS: usize = 272;
 }
 
 /// What a consumer says of a ring whose producer broke the protocol.
@@ -125,6 +128,12 @@ impl<S: Shared> Producer<S> {
     #[inline]
     pub fn answered(&self, seq: u32) -> bool {
         self.control.load_u32(word::REPLY_SEQ, Ordering::Acquire) == seq
+    }
+
+    /// Whether the host thread waits for its turn: no reply comes soon.
+    #[inline]
+    pub fn host_waits(&self) -> bool {
+        self.control.load_u32(word::HOST_WAITS, Ordering::Relaxed) != 0
     }
 
     /// Announces that the guest thread is about to sleep until the call `seq`

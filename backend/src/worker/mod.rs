@@ -16,6 +16,7 @@ mod order;
 mod process;
 mod sandbox;
 mod thread;
+mod turn;
 mod wake;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,10 +28,13 @@ use paravane_protocol::cuda_types::*;
 
 use crate::account::AccountPage;
 use crate::control::{
-    self, ACCOUNT_FD, CONTROL_FD, ControlError, ENV_LIBCUDA, FromWorker, GUEST_WAKE_FD, ToWorker,
+    self, ACCOUNT_FD, CONTROL_FD, ControlError, ENV_LIBCUDA, FromWorker, GUEST_WAKE_FD, TURNS_FD,
+    ToWorker,
 };
+use crate::turn::Turns;
 use libcuda::Libcuda;
 use process::Process;
+use turn::ProcessTurn;
 
 /// Why a worker cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -75,10 +79,19 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
     let wake = inherited(GUEST_WAKE_FD, "guest wake eventfd")?;
     let account = inherited(ACCOUNT_FD, "account page")?;
     let account = AccountPage::map(&account).map_err(|error| Failure::System("account page", error))?;
+    let turns = inherited(TURNS_FD, "page of turns")?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let turns = Turns::map(&turns, cores).map_err(|error| Failure::System("page of turns", error))?;
     let path = PathBuf::from(std::env::var_os(ENV_LIBCUDA).ok_or(Failure::NoLibrary)?);
     let lib = Libcuda::load(&path).map_err(|error| Failure::Library(path, error))?;
     sandbox::enter().map_err(|error| Failure::System("sandbox", error))?;
-    let process = Arc::new(Process::new(lib, account, wake, Arc::clone(control)));
+    let process = Arc::new(Process::new(
+        lib,
+        account,
+        ProcessTurn::new(turns),
+        wake,
+        Arc::clone(control),
+    ));
     loop {
         match ToWorker::receive(control.as_fd()) {
             Ok(message) => obey(&process, message)?,

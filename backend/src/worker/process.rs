@@ -21,6 +21,7 @@ use super::handles::Handles;
 use super::libcuda::{Libcuda, cuda};
 use super::order::RingState;
 use super::thread::Thread;
+use super::turn::ProcessTurn;
 use crate::account::AccountPage;
 use crate::control::FromWorker;
 
@@ -30,6 +31,7 @@ pub(super) struct Process {
     pub(super) areas: Areas,
     pub(super) handles: Handles,
     pub(super) account: AccountPage,
+    pub(super) turn: ProcessTurn,
     pub(super) callbacks: Arc<Callbacks>,
     pub(super) links: Links,
     /// Host memory registered with the library: area to registered address.
@@ -47,12 +49,19 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(lib: Libcuda, account: AccountPage, wake: OwnedFd, control: Arc<OwnedFd>) -> Self {
+    pub(super) fn new(
+        lib: Libcuda,
+        account: AccountPage,
+        turn: ProcessTurn,
+        wake: OwnedFd,
+        control: Arc<OwnedFd>,
+    ) -> Self {
         Self {
             lib,
             areas: Areas::new(),
             handles: Handles::new(),
             account,
+            turn,
             callbacks: Arc::new(Callbacks::new()),
             links: Links::default(),
             host_memory: Mutex::new(HashMap::new()),

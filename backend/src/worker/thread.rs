@@ -19,6 +19,7 @@ use super::arg::Scope;
 use super::dispatch::{Command, dispatch};
 use super::order::RingState;
 use super::process::Process;
+use super::turn::Serving;
 use super::wake;
 use crate::account::Counter;
 
@@ -26,6 +27,9 @@ use crate::account::Counter;
 /// [`PENALTY`] first: a guest that plays with the words gains no host time.
 const FRUITLESS_MAX: u32 = 16;
 const PENALTY: Duration = Duration::from_millis(2);
+
+/// How long a thread sleeps before that counts as a pause.
+const BRIEFLY: Duration = Duration::from_millis(1);
 
 /// What a thread has done since it told the account.
 #[derive(Default)]
@@ -47,6 +51,7 @@ pub(super) struct Thread {
     pub(super) image_bytes: u64,
     tally: Tally,
     patience: Patience,
+    serving: Serving,
     done: u32,
     replies: u32,
 }
@@ -62,6 +67,7 @@ impl Thread {
             image_bytes: 0,
             tally: Tally::default(),
             patience: Patience::default(),
+            serving: Serving::default(),
             done: 0,
             replies: 0,
         }
@@ -99,6 +105,11 @@ impl Thread {
             match consumer.pop(&mut body) {
                 Ok(Some(header)) => {
                     fruitless = 0;
+                    let control = self.ring.control;
+                    let waits = |waits| {
+                        control.store_u32(word::HOST_WAITS, u32::from(waits), Ordering::Relaxed)
+                    };
+                    self.serving.begin(&self.process.turn, waits);
                     self.run(&consumer, header, &body, &mut reply);
                 }
                 Ok(None) => self.idle(&consumer, &mut fruitless),
@@ -126,16 +137,19 @@ impl Thread {
             self.issued(consumer);
         }
         let context = self.context;
+        let call = awaited.then(|| self.serving.call(&self.process.turn, header.opcode));
         let mut command =
             Command { thread: self, from: Decoder::new(body), to: Encoder::new(reply) };
         let answer = dispatch(header.opcode, &mut command);
         let bytes = command.to.finish();
-        if awaited {
+        if let Some(call) = call {
+            self.serving.returned(&self.process.turn, &call);
             let answer = answer.and(bytes.ok_or(CUDA_ERROR_OUT_OF_MEMORY));
             self.reply(header.opcode, answer, reply);
         } else {
             self.issued(consumer);
             self.tally.posted += 1;
+            self.serving.posted();
             if let Err(error) = answer {
                 log::debug!("{}: {error}, posted", name(header.opcode));
                 self.process.defer(context, error);
@@ -208,6 +222,16 @@ impl Thread {
         self.process.account.counter(Counter::GpuTimeNs).fetch_max(busy_ns, Ordering::Relaxed);
     }
 
+    /// A short sleep in the middle of a conversation, with the turn: the guest
+    /// thread may need this core. Whether there is work.
+    fn sleep_briefly(&self, consumer: &Consumer<SharedPages>) -> bool {
+        if consumer.may_sleep() {
+            wake::sleep_as_host(consumer.control(), Some(BRIEFLY));
+            consumer.control().swap_u32(word::HOST_SLEEPS, 0);
+        }
+        !consumer.is_empty()
+    }
+
     /// The ring is empty: waits for work, at last asleep.
     fn idle(&mut self, consumer: &Consumer<SharedPages>, fruitless: &mut u32) {
         let mut wait = self.patience.wait();
@@ -216,6 +240,10 @@ impl Thread {
                 return;
             }
         }
+        if self.serving.is_long() && self.sleep_briefly(consumer) {
+            return;
+        }
+        self.serving.pause(&self.process.turn);
         self.settle_account();
         self.settle_gpu_time();
         if *fruitless >= FRUITLESS_MAX {
@@ -223,7 +251,7 @@ impl Thread {
         }
         *fruitless += 1;
         if consumer.may_sleep() {
-            wake::sleep_as_host(consumer.control());
+            wake::sleep_as_host(consumer.control(), None);
         }
     }
 }

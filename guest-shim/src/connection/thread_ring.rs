@@ -231,7 +231,7 @@ impl ThreadRing {
             if self.producer.answered(expected) {
                 return Ok(());
             }
-            if wait.step() == Step::Sleep {
+            if wait.step() == Step::Sleep || self.producer.host_waits() {
                 return self.sleep_for_reply(expected);
             }
         }
