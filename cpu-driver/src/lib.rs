@@ -8,6 +8,7 @@ pub mod capture;
 pub mod context;
 pub mod decode;
 pub mod exec;
+pub mod graph;
 pub mod memory;
 pub mod module;
 pub mod objects;

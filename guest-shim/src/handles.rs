@@ -9,7 +9,7 @@ use paravane_protocol::limits::HANDLES_MAX;
 
 use crate::boundary::Answer;
 
-const TYPES: usize = 16;
+const TYPES: usize = 48;
 
 struct IdPool {
     /// Ended ids, to be used again with the next generation.
@@ -38,7 +38,9 @@ pub(crate) fn mint<H: Handle>() -> Answer<H> {
 
 /// The id will not be used by the program any more.
 pub(crate) fn release<H: Handle>(handle: H) {
-    if is::<H>(handle.number()) {
+    // Graphs and their nodes have ids that the worker gives.
+    let is_minted_here = H::TYPE != CUgraph::TYPE && H::TYPE != CUgraphNode::TYPE;
+    if is::<H>(handle.number()) && is_minted_here {
         let pool = &POOLS[usize::from(H::TYPE)];
         pool.lock().unwrap_or_else(PoisonError::into_inner).free.push(handle.number());
     }

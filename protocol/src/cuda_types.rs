@@ -220,7 +220,9 @@ handles! {
     CUlinkState = 15
 }
 
+mod graph;
 mod stream;
+pub use graph::*;
 pub use stream::*;
 
 /// The default stream in its legacy form, by NULL or by this number.

@@ -24,7 +24,11 @@ pub const ADD_RINGS: u16 = 0xf003;
 /// address.
 pub const HOST_ADD: u16 = 0xf010;
 
-/// Host memory ends. In: area.
+/// In HOST_ADD's flags: the thread's stream captures do not mind, because the
+/// program has not asked for this memory.
+pub const HOST_ADD_UNASKED: u64 = 1 << 32;
+
+/// Host memory ends. In: area, flags as above.
 pub const HOST_REMOVE: u16 = 0xf011;
 
 /// The area with this index becomes the process's staging. In: area.
@@ -73,6 +77,43 @@ pub const CALLBACK_DONE: u16 = 0xf041;
 /// run.
 pub const CALLBACK_REFUSED: u64 = u64::MAX;
 
+/// In place of a host function's CUresult: nothing reaches it any more. What was
+/// to be called at its end is called now.
+pub const CALLBACK_ENDED: u64 = u64::MAX - 1;
+
+/// A node joins a graph. In: graph, nodes before it (bytes, ids), data of these
+/// edges (bytes, may be empty), parameters (bytes, CUgraphNodeParams with ids
+/// for handles and no pointers), what its pointers point to (bytes). Reply:
+/// node, address that it allocates, count of its body graphs, these.
+pub const GRAPH_NODE_ADD: u16 = 0xf0a0;
+
+/// A node changes what it does. In: node, executable graph or 0, parameters,
+/// what its pointers point to.
+pub const GRAPH_NODE_SET: u16 = 0xf0a1;
+
+/// What a node does. In: node. Reply: parameters, what its pointers point to.
+pub const GRAPH_NODE_GET: u16 = 0xf0a2;
+
+/// Nodes or edges. In: which (GRAPH_LIST_…), graph or node, how many were told
+/// before. Reply: how many there are, then as many as fit: from, to, edge data
+/// (words); a node is in "from".
+pub const GRAPH_LIST: u16 = 0xf0a3;
+
+/// Edges are added or removed. In: graph, 1 to remove, from (bytes), to
+/// (bytes), edge data (bytes, may be empty).
+pub const GRAPH_CONNECT: u16 = 0xf0a4;
+
+/// [`GRAPH_LIST`]: all nodes of a graph.
+pub const GRAPH_LIST_NODES: u64 = 0;
+/// [`GRAPH_LIST`]: nodes of a graph that nothing comes before.
+pub const GRAPH_LIST_ROOTS: u64 = 1;
+/// [`GRAPH_LIST`]: edges of a graph.
+pub const GRAPH_LIST_EDGES: u64 = 2;
+/// [`GRAPH_LIST`]: edges that lead to a node.
+pub const GRAPH_LIST_BEFORE: u64 = 3;
+/// [`GRAPH_LIST`]: edges that lead from a node.
+pub const GRAPH_LIST_AFTER: u64 = 4;
+
 /// Operand: a device address follows.
 pub const OPERAND_DEVICE: u64 = 0;
 /// Operand: the area's index is in the low 16 bits, its offset follows.
@@ -100,6 +141,11 @@ pub fn name(opcode: u16) -> Option<&'static str> {
         LINK_PIECE => "LINK_PIECE",
         CALLBACK_NEXT => "CALLBACK_NEXT",
         CALLBACK_DONE => "CALLBACK_DONE",
+        GRAPH_NODE_ADD => "GRAPH_NODE_ADD",
+        GRAPH_NODE_SET => "GRAPH_NODE_SET",
+        GRAPH_NODE_GET => "GRAPH_NODE_GET",
+        GRAPH_LIST => "GRAPH_LIST",
+        GRAPH_CONNECT => "GRAPH_CONNECT",
         _ => return None,
     })
 }

@@ -12,6 +12,7 @@ pub mod cuda_api;
 mod cuda_result;
 pub mod cuda_types;
 pub mod frame;
+mod graph_nodes;
 pub mod internal;
 pub mod limits;
 pub mod opcode;

@@ -34,8 +34,10 @@ kinds! {
     "void": c_void;
     "e32": CUresult CUdevice_attribute CUfunction_attribute CUlimit CUsharedconfig CUfunc_cache CUjit_option CUlibraryOption CUjitInputType
         CUmoduleLoadingMode CUdriverProcAddressQueryResult CUfunctionLoadingState
-        CUstreamCaptureMode CUstreamCaptureStatus CUlaunchAttributeID;
-    "h": CUcontext CUmodule CUfunction CUlibrary CUkernel CUstream CUevent CUlinkState;
+        CUstreamCaptureMode CUstreamCaptureStatus CUlaunchAttributeID CUgraphNodeType CUgraphMem_attribute
+        CUgraphExecUpdateResult;
+    "h": CUgraph CUgraphNode CUgraphExec CUuserObject CUcontext CUmodule CUfunction CUlibrary CUkernel CUstream CUevent
+        CUlinkState;
     "f": CUhostFn CUstreamCallback CUoccupancyB2DSize;
 }
 macro_rules! struct_kinds {
@@ -47,6 +49,10 @@ macro_rules! struct_kinds {
         }
     )*};
 }
+struct_kinds!(CUgraphEdgeData CUDA_KERNEL_NODE_PARAMS_v1 CUDA_KERNEL_NODE_PARAMS CUDA_MEMCPY3D);
+struct_kinds!(CUDA_MEMSET_NODE_PARAMS CUDA_HOST_NODE_PARAMS CUDA_BATCH_MEM_OP_NODE_PARAMS);
+struct_kinds!(CUDA_MEM_ALLOC_NODE_PARAMS CUgraphNodeParams CUDA_GRAPH_INSTANTIATE_PARAMS);
+struct_kinds!(CUgraphExecUpdateResultInfo);
 struct_kinds!(CUuuid CUDA_MEMCPY2D CUlaunchConfig CUlaunchAttributeValue CUstreamBatchMemOpParams);
 
 impl<T: Kind> Kind for *mut T {

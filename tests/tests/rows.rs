@@ -9,10 +9,12 @@
 #![allow(non_snake_case, reason = "CUDA's names")]
 
 mod rows {
+    pub(crate) mod capture;
     pub(crate) mod context;
     pub(crate) mod copy;
     pub(crate) mod device;
     pub(crate) mod export_table;
+    pub(crate) mod graph;
     pub(crate) mod launch;
     pub(crate) mod link;
     pub(crate) mod memory;
@@ -60,6 +62,17 @@ fn every_row(cuda: &Cuda) {
     rows::stream_state::between_contexts(cuda);
     rows::stream::events(cuda, module);
     rows::stream::host_functions(cuda);
+    rows::graph::topology(cuda);
+    rows::graph::kernel_nodes(cuda, module);
+    rows::graph::copies(cuda);
+    rows::graph::event_nodes(cuda);
+    rows::graph::memory_operation_nodes(cuda);
+    rows::graph::uniform(cuda);
+    rows::graph::execution(cuda);
+    rows::graph::kept(cuda);
+    rows::capture::captured(cuda, module);
+    rows::capture::forked(cuda);
+    rows::capture::refused(cuda);
     rows::module::unload(cuda, module);
     rows::context::created(cuda, context);
     rows::export_table::destructors(cuda);

@@ -22,6 +22,10 @@ pub(super) struct Scope<'a> {
 /// A type that libcuda takes: numbers as they are, ids as what they stand for.
 pub(super) trait Native: Word {
     fn resolve(self, handles: &Handles) -> Answer<Self>;
+    /// What the guest is told of a result.
+    fn tell(self, _: &Handles) -> Answer<Self> {
+        Ok(self)
+    }
 }
 
 macro_rules! plain {
@@ -36,7 +40,7 @@ macro_rules! plain {
 }
 plain!(u8 u16 u32 u64 usize i32 f32 CUdevice CUdeviceptr CUlimit CUsharedconfig CUfunc_cache);
 plain!(CUfunction_attribute CUfunctionLoadingState);
-plain!(CUlaunchAttributeID CUstreamCaptureMode CUstreamCaptureStatus);
+plain!(CUlaunchAttributeID CUstreamCaptureMode CUstreamCaptureStatus CUgraphNodeType);
 
 macro_rules! handles {
     ($($type:ty)*) => {$(
@@ -45,10 +49,14 @@ macro_rules! handles {
             fn resolve(self, handles: &Handles) -> Answer<Self> {
                 handles.resolve(self)
             }
+            fn tell(self, handles: &Handles) -> Answer<Self> {
+                handles.tell(self, 0)
+            }
         }
     )*};
 }
 handles!(CUcontext CUmodule CUfunction CUlibrary CUkernel CUstream CUevent);
+handles!(CUgraph CUgraphNode CUgraphExec CUuserObject);
 
 /// A direction as the worker handles it.
 pub(super) trait HostArg: Arg {
@@ -161,8 +169,8 @@ impl<T: Native> HostArg for Out<T> {
     fn c(slot: &mut T) -> *mut T {
         slot
     }
-    fn finish(slot: T, _: &Scope, to: &mut Encoder) -> Answer {
-        to.word(slot.to_word());
+    fn finish(slot: T, scope: &Scope, to: &mut Encoder) -> Answer {
+        to.word(slot.tell(scope.handles)?.to_word());
         Ok(())
     }
 }

@@ -1,14 +1,15 @@
 //! What the guest's ids stand for. Each type has a dense table; an id of
 //! another type, an ended one or a forged one is CUDA_ERROR_INVALID_HANDLE.
 
-use std::sync::{PoisonError, RwLock};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use paravane_protocol::cuda_types::*;
 use paravane_protocol::limits::{HANDLE_GAP_MAX, HANDLES_MAX};
 
 use super::libcuda::Answer;
 
-const TYPES: usize = 16;
+const TYPES: usize = 48;
 
 #[derive(Clone, Copy, Default)]
 struct Entry {
@@ -22,7 +23,23 @@ struct Entry {
 }
 
 /// The tables of one guest process.
-pub(super) struct Handles([RwLock<Vec<Entry>>; TYPES]);
+pub(super) struct Handles {
+    tables: [RwLock<Vec<Entry>>; TYPES],
+    named: Mutex<Named>,
+}
+
+/// Objects that libcuda makes without a call of the guest's that names them
+/// (nodes of a captured graph): the worker gives their ids.
+#[derive(Default)]
+struct Named {
+    by_native: HashMap<(u8, u64), u64>,
+    /// The highest index in use, by type.
+    last: HashMap<u8, u64>,
+    /// Ended ids of both types, with the next generation.
+    free: HashMap<u8, Vec<u64>>,
+    /// Ids that are some other's parent.
+    parents: HashSet<u64>,
+}
 
 /// With what an object ends.
 #[derive(Clone, Copy, Default)]
@@ -41,13 +58,16 @@ fn index_of(id: u64) -> u32 {
 
 impl Handles {
     pub(super) fn new() -> Self {
-        Self(std::array::from_fn(|_| RwLock::new(Vec::new())))
+        Self {
+            tables: std::array::from_fn(|_| RwLock::new(Vec::new())),
+            named: Mutex::new(Named::default()),
+        }
     }
 
     /// What an id of any type stands for.
     #[inline]
     fn find(&self, id: u64) -> Option<u64> {
-        let table = self.0.get(type_of(id)?)?.read().unwrap_or_else(PoisonError::into_inner);
+        let table = self.tables.get(type_of(id)?)?.read().unwrap_or_else(PoisonError::into_inner);
         let entry = table.get(index_of(id) as usize)?;
         (entry.id == id).then_some(entry.native)
     }
@@ -71,7 +91,7 @@ impl Handles {
 
     /// Whether a new id could be inserted.
     pub(super) fn check_new<H: Handle>(&self, id: H) -> Answer {
-        let table = self.0[usize::from(H::TYPE)].read().unwrap_or_else(PoisonError::into_inner);
+        let table = self.tables[usize::from(H::TYPE)].read().unwrap_or_else(PoisonError::into_inner);
         let index = index_of(id.number());
         let known = u32::try_from(table.len()).unwrap_or(u32::MAX);
         let of_type = type_of(id.number()) == Some(usize::from(H::TYPE));
@@ -87,7 +107,7 @@ impl Handles {
     pub(super) fn insert<H: Handle>(&self, id: H, native: H, belongs: Belongs) -> Answer {
         self.check_new(id)?;
         let mut table =
-            self.0[usize::from(H::TYPE)].write().unwrap_or_else(PoisonError::into_inner);
+            self.tables[usize::from(H::TYPE)].write().unwrap_or_else(PoisonError::into_inner);
         let index = index_of(id.number()) as usize;
         if table.len() <= index {
             table.resize(index + 1, Entry::default());
@@ -109,19 +129,100 @@ impl Handles {
         }
     }
 
-    /// A module or library is gone with all its parts.
+    /// A module, a library, a graph or a node with a graph in it is gone with
+    /// all its parts.
     pub(super) fn forget_parent(&self, parent: u64) {
-        for table in 0..TYPES {
-            self.forget_in(table, |entry| entry.parent == parent);
+        let mut gone = vec![parent];
+        while let Some(parent) = gone.pop() {
+            self.named().parents.remove(&parent);
+            for table in 0..TYPES {
+                let ended = self.forget_in(table, |entry| entry.parent == parent);
+                let named = self.named();
+                gone.extend(ended.into_iter().filter(|id| named.parents.contains(id)));
+            }
         }
     }
 
-    fn forget_in(&self, table: usize, gone: impl Fn(&Entry) -> bool) {
-        let mut table = self.0[table].write().unwrap_or_else(PoisonError::into_inner);
-        for entry in table.iter_mut().filter(|entry| entry.id != 0 && gone(entry)) {
-            *entry = Entry::default();
+    /// Forgets entries; returns their ids.
+    fn forget_in(&self, table: usize, gone: impl Fn(&Entry) -> bool) -> Vec<u64> {
+        let mut entries = self.tables[table].write().unwrap_or_else(PoisonError::into_inner);
+        let mut ended = Vec::new();
+        for entry in entries.iter_mut().filter(|entry| entry.id != 0 && gone(entry)) {
+            ended.push(std::mem::take(entry));
         }
+        drop(entries);
+        if ended.is_empty() || !is_named(table) {
+            return ended.into_iter().map(|entry| entry.id).collect();
+        }
+        let mut named = self.named();
+        let kind = u8::try_from(table).unwrap_or(0);
+        for entry in &ended {
+            if named.by_native.get(&(kind, entry.native)) == Some(&entry.id) {
+                named.by_native.remove(&(kind, entry.native));
+            }
+            let generation = (entry.id >> 24).wrapping_add(1) & 0xffff;
+            let next = (entry.id & !(0xffff << 24)) | generation << 24;
+            named.free.entry(kind).or_default().push(next);
+        }
+        ended.into_iter().map(|entry| entry.id).collect()
     }
+
+    fn named(&self) -> MutexGuard<'_, Named> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The id of a native handle, as the guest is told it: known, or given now
+    /// where the worker gives ids. NULL is NULL.
+    pub(super) fn tell<H: Handle>(&self, native: H, parent: u64) -> Answer<H> {
+        let number = native.number();
+        if number == 0 {
+            return Ok(native);
+        }
+        if !is_named(usize::from(H::TYPE)) {
+            return self.id_of(native).ok_or(CUDA_ERROR_INVALID_HANDLE);
+        }
+        let id = {
+            let mut named = self.named();
+            if let Some(id) = named.by_native.get(&(H::TYPE, number)) {
+                return Ok(H::from_number(*id));
+            }
+            let reused = named.free.get_mut(&H::TYPE).and_then(Vec::pop);
+            let id = reused.unwrap_or_else(|| {
+                let last = named.last.entry(H::TYPE).or_default();
+                *last += 1;
+                u64::from(H::TYPE) << 40 | *last
+            });
+            named.by_native.insert((H::TYPE, number), id);
+            if parent != 0 {
+                named.parents.insert(parent);
+            }
+            id
+        };
+        self.insert(H::from_number(id), native, Belongs { context: 0, parent })?;
+        Ok(H::from_number(id))
+    }
+
+    /// The id that stands for a native handle.
+    pub(super) fn id_of<H: Handle>(&self, native: H) -> Option<H> {
+        let table = self.tables[usize::from(H::TYPE)].read().unwrap_or_else(PoisonError::into_inner);
+        let found = table.iter().find(|entry| entry.id != 0 && entry.native == native.number());
+        found.map(|entry| H::from_number(entry.id))
+    }
+
+    /// What an id is a part of, 0 for nothing.
+    pub(super) fn parent(&self, id: u64) -> u64 {
+        let parent = || {
+            let table = self.tables.get(type_of(id)?)?.read().unwrap_or_else(PoisonError::into_inner);
+            let entry = table.get(index_of(id) as usize)?;
+            (entry.id == id).then_some(entry.parent)
+        };
+        parent().unwrap_or(0)
+    }
+}
+
+/// Whether the worker gives the ids of a type.
+fn is_named(table: usize) -> bool {
+    [CUgraph::TYPE, CUgraphNode::TYPE].map(usize::from).contains(&table)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::primary::FLAGS_MASK;
 use super::{Answer, current, device, give, give_optional, initialised};
+use crate::capture;
 use crate::context::{self, CONTEXTS, Context};
 use paravane_lookup::storage;
 use paravane_protocol::cuda_types::{
@@ -114,12 +115,16 @@ pub unsafe fn cuCtxGetId(ctx: CUcontext, ctxId: *mut u64) -> Answer {
 
 pub unsafe fn cuCtxSynchronize() -> Answer {
     let context = current()?;
+    capture::refuse_unsafe()?;
+    capture::refuse_context(&context)?;
     context.synchronize();
     context.failure().map_or(Ok(()), Err)
 }
 
 pub unsafe fn cuCtxSynchronize_v2(ctx: CUcontext) -> Answer {
     let context = named_or_current(ctx)?;
+    capture::refuse_unsafe()?;
+    capture::refuse_context(&context)?;
     context.synchronize();
     context.failure().map_or(Ok(()), Err)
 }

@@ -1,14 +1,16 @@
 //! Copies. A copy with nothing to wait for is done in the call when it is small, or when CUDA lets
 //! the program reuse its memory once the call returns; other copies are tasks of their stream.
 
-use super::{Answer, stream};
+use super::{Answer, stream, work_stream};
+use crate::capture;
+use crate::graph::params::{CopyNode, Params};
 use crate::memory::arena;
 use crate::stream::Stream;
 use crate::stream::task::{Copy, Source, Work};
 use crate::transfer::{self, Place, place};
 use paravane_protocol::cuda_types::{
     CU_MEMORYTYPE_ARRAY, CU_MEMORYTYPE_DEVICE, CU_MEMORYTYPE_HOST, CU_MEMORYTYPE_UNIFIED, CUDA_ERROR_INVALID_VALUE,
-    CUDA_ERROR_NOT_SUPPORTED, CUDA_MEMCPY2D, CUdeviceptr, CUmemorytype, CUstream,
+    CUDA_ERROR_NOT_SUPPORTED, CUDA_MEMCPY_NODE_PARAMS, CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUdeviceptr, CUmemorytype, CUstream,
 };
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -58,13 +60,19 @@ impl Request {
     }
 
     fn carry_out(mut self, handle: CUstream) -> Answer {
-        let stream = stream(handle)?;
+        if !self.is_async {
+            capture::refuse_unsafe()?;
+        }
+        let stream = if self.is_async { work_stream(handle)? } else { stream(handle)? };
         let copy = &self.copy;
         if copy.row == 0 || copy.rows == 0 {
             return Ok(());
         }
         check(copy.to, self.ends.0, copy.row, copy.rows, copy.to_pitch)?;
         check(self.from, self.ends.1, copy.row, copy.rows, copy.from_pitch)?;
+        if stream.capture.is_taken() {
+            return capture::add(&stream, Params::Copy(self.node())).map(|_| ());
+        }
         let total = copy.row * copy.rows;
         let (to, from) = (place(copy.to), place(self.from));
         if !self.is_async || to == Place::Pageable {
@@ -83,6 +91,30 @@ impl Request {
         }
         stream.enqueue(Work::Copy(self.copy), None);
         Ok(())
+    }
+
+    /// The copy as a graph's node: addresses, whatever is there when it runs.
+    fn node(self) -> CopyNode {
+        let wide = |n: usize| u64::try_from(n).unwrap_or(0);
+        let kind = |at| if place(at) == Place::Device { CU_MEMORYTYPE_DEVICE } else { CU_MEMORYTYPE_HOST };
+        let host = |at, kind| if kind == CU_MEMORYTYPE_HOST { at } else { 0 };
+        let (to, from) = (kind(self.copy.to), kind(self.from));
+        let copyParams = CUDA_MEMCPY3D {
+            srcMemoryType: from,
+            srcHost: host(self.from, from),
+            srcDevice: CUdeviceptr(self.from - host(self.from, from)),
+            srcPitch: wide(self.copy.from_pitch),
+            dstMemoryType: to,
+            dstHost: host(self.copy.to, to),
+            dstDevice: CUdeviceptr(self.copy.to - host(self.copy.to, to)),
+            dstPitch: wide(self.copy.to_pitch),
+            WidthInBytes: wide(self.copy.row),
+            Height: wide(self.copy.rows),
+            Depth: 1,
+            ..CUDA_MEMCPY3D::default()
+        };
+        let asked = CUDA_MEMCPY_NODE_PARAMS { copyParams, ..CUDA_MEMCPY_NODE_PARAMS::default() };
+        CopyNode { asked, planes: [self.copy].into() }
     }
 
     /// Waits for what is before, and copies.

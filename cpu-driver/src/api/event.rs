@@ -1,10 +1,14 @@
 //! Events.
 
 use super::context::named_or_current;
-use super::{Answer, current, give, stream, usable};
+use super::{Answer, current, give, usable, work_stream};
+use crate::capture;
+use crate::graph::params::Params;
 use crate::objects::EVENTS;
+use crate::stream::Stream;
 use crate::stream::event::Event;
 use paravane_protocol::cuda_types::{
+    CUDA_EVENT_NODE_PARAMS,
     CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_READY, CUDA_ERROR_NOT_SUPPORTED, CUcontext,
     CUevent, CUstream,
 };
@@ -31,19 +35,32 @@ pub unsafe fn cuEventCreate(phEvent: *mut CUevent, Flags: u32) -> Answer {
 }
 
 pub unsafe fn cuEventRecord(hEvent: CUevent, hStream: CUstream) -> Answer {
-    let stream = stream(hStream)?;
-    let event = event(hEvent)?;
-    if event.context.handle != stream.context.handle {
-        return Err(CUDA_ERROR_INVALID_HANDLE);
+    let (stream, event) = recorded(hEvent, hStream)?;
+    if stream.capture.is_taken() {
+        return capture::record(&stream, &event);
     }
     event.record(&stream);
     Ok(())
 }
 
+/// An event and a stream that fit.
+fn recorded(hEvent: CUevent, hStream: CUstream) -> Answer<(Arc<Stream>, Arc<Event>)> {
+    let (stream, event) = (work_stream(hStream)?, event(hEvent)?);
+    if event.context.handle != stream.context.handle {
+        return Err(CUDA_ERROR_INVALID_HANDLE);
+    }
+    Ok((stream, event))
+}
+
 pub unsafe fn cuEventRecordWithFlags(hEvent: CUevent, hStream: CUstream, flags: u32) -> Answer {
-    // The external flag matters in stream capture only.
-    if flags > 1 {
+    const EXTERNAL: u32 = 1;
+    if flags & !EXTERNAL != 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let (stream, _) = recorded(hEvent, hStream)?;
+    if flags == EXTERNAL && stream.capture.is_taken() {
+        let asked = CUDA_EVENT_NODE_PARAMS { event: hEvent, ctx: CUcontext(0) };
+        return capture::add(&stream, Params::Record(asked)).map(|_| ());
     }
     // SAFETY: the same contract.
     unsafe { cuEventRecord(hEvent, hStream) }
@@ -51,6 +68,8 @@ pub unsafe fn cuEventRecordWithFlags(hEvent: CUevent, hStream: CUstream, flags: 
 
 pub unsafe fn cuEventQuery(hEvent: CUevent) -> Answer {
     let event = event(hEvent)?;
+    capture::refuse_marked(&event)?;
+    capture::refuse_unsafe()?;
     let is_done = event.pending().is_none();
     usable(&event.context)?;
     if is_done { Ok(()) } else { Err(CUDA_ERROR_NOT_READY) }
@@ -58,6 +77,8 @@ pub unsafe fn cuEventQuery(hEvent: CUevent) -> Answer {
 
 pub unsafe fn cuEventSynchronize(hEvent: CUevent) -> Answer {
     let event = event(hEvent)?;
+    capture::refuse_marked(&event)?;
+    capture::refuse_unsafe()?;
     event.synchronize();
     usable(&event.context)
 }
@@ -68,6 +89,8 @@ pub unsafe fn cuEventDestroy_v2(hEvent: CUevent) -> Answer {
 
 pub unsafe fn cuEventElapsedTime(pMilliseconds: *mut f32, hStart: CUevent, hEnd: CUevent) -> Answer {
     let (start, end) = (event(hStart)?, event(hEnd)?);
+    capture::refuse_marked(&start)?;
+    capture::refuse_marked(&end)?;
     usable(&start.context)?;
     if (start.flags | end.flags) & DISABLE_TIMING != 0 || !start.is_recorded() || !end.is_recorded() {
         return Err(CUDA_ERROR_INVALID_HANDLE);
@@ -89,6 +112,7 @@ pub unsafe fn cuCtxRecordEvent(hCtx: CUcontext, hEvent: CUevent) -> Answer {
     if event.context.handle != context.handle {
         return Err(CUDA_ERROR_INVALID_HANDLE);
     }
+    capture::refuse_context(&context)?;
     event.record_context();
     Ok(())
 }
@@ -96,6 +120,8 @@ pub unsafe fn cuCtxRecordEvent(hCtx: CUcontext, hEvent: CUevent) -> Answer {
 pub unsafe fn cuCtxWaitEvent(hCtx: CUcontext, hEvent: CUevent) -> Answer {
     let (context, event) = (named_or_current(hCtx)?, event(hEvent)?);
     usable(&context)?;
+    capture::refuse_context(&context)?;
+    capture::refuse_marked(&event)?;
     if let Some(task) = event.pending() {
         context.barrier.add(task);
     }

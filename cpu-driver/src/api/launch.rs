@@ -4,17 +4,21 @@
 use super::device::THREADS_PER_BLOCK_MAX;
 use super::function::dynamic_shared_max;
 use super::library::kernel;
-use super::{Answer, multiprocessors, stream};
+use super::{Answer, multiprocessors, work_stream};
+use crate::capture;
+use crate::context::Context;
 use crate::exec::grid::Grid;
+use crate::graph::params::{Arguments, KernelNode, Params};
 use crate::memory::View;
 use crate::objects::{KERNELS, Kernel};
 use crate::stream::kernel::Launch;
 use crate::stream::task::Work;
 use paravane_protocol::cuda_types::{
     CU_LAUNCH_ATTRIBUTE_COOPERATIVE, CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, CUDA_ERROR_INVALID_VALUE,
-    CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, CUDA_ERROR_NOT_SUPPORTED, CUfunction, CUlaunchAttribute, CUlaunchConfig,
+    CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, CUDA_ERROR_NOT_SUPPORTED, CUcontext, CUfunction, CUkernel, CUlaunchAttribute, CUlaunchConfig,
     CUstream,
 };
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -32,16 +36,17 @@ const UNSUPPORTED_ATTRIBUTES: [u32; 2] = [13, 12];
 const CLUSTER_DIMENSION: u32 = 4;
 
 /// How a kernel is to run.
-#[derive(Clone, Copy)]
-struct Shape {
-    grid: [u32; 3],
-    block: [u32; 3],
-    shared: u32,
-    cooperative: bool,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    pub shared: u32,
+    pub cooperative: bool,
 }
 
 impl Shape {
-    fn check(&self, max_threads: u32) -> Answer {
+    /// Whether any device could run it.
+    pub fn check(&self, max_threads: u32) -> Answer {
         let [_, gy, gz] = self.grid;
         let threads = self.block.iter().try_fold(1u32, |n, &d| n.checked_mul(d)).ok_or(CUDA_ERROR_INVALID_VALUE)?;
         let is_empty = self.grid.contains(&0) || threads == 0;
@@ -79,15 +84,34 @@ unsafe fn launch(
     if is_complete(f, &shape, handle, kernelParams.is_null() != extra.is_null())? {
         return Ok(());
     }
-    let stream = stream(handle)?;
+    let stream = work_stream(handle)?;
     let kernel = kernel(f.0)?;
     shape.check(kernel.max_threads)?;
     check_kernel(&kernel, &shape)?;
     // SAFETY: the caller's promise.
     let params = unsafe { parameters(&kernel, kernelParams, extra) }?;
+    if stream.capture.is_taken() {
+        let node = KernelNode {
+            function: f,
+            library_kernel: CUkernel(0),
+            context: CUcontext(stream.context.handle),
+            arguments: Arc::new(Arguments::new(&kernel, params)),
+            kernel,
+            shape,
+            attributes: BTreeMap::new(),
+        };
+        return capture::add(&stream, Params::Kernel(node)).map(|_| ());
+    }
+    let grid = Arc::new(grid_of(&kernel, &shape, params, &stream.context));
+    stream.enqueue(Work::Kernel(Launch::new(grid, shape.cooperative)), None);
+    Ok(())
+}
+
+/// One launch of a kernel, as the interpreter runs it.
+pub fn grid_of(kernel: &Kernel, shape: &Shape, params: Box<[u8]>, context: &Context) -> Grid {
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    let stack = stream.context.stack_limit.load(Ordering::Relaxed).max(STACK_MIN);
-    let grid = Arc::new(Grid {
+    let stack = context.stack_limit.load(Ordering::Relaxed).max(STACK_MIN);
+    Grid {
         functions: Arc::clone(&kernel.module.module.functions),
         kernel: kernel.number,
         grid: shape.grid,
@@ -97,12 +121,11 @@ unsafe fn launch(
         grid_id: NEXT.fetch_add(1, Ordering::Relaxed),
         stack_limit: u32::try_from(stack).unwrap_or(u32::MAX),
         view: View::now(),
-    });
-    stream.enqueue(Work::Kernel(Launch::new(grid, shape.cooperative)), None);
-    Ok(())
+    }
 }
 
-fn check_kernel(kernel: &Kernel, shape: &Shape) -> Answer {
+/// Whether the kernel can run so.
+pub(super) fn check_kernel(kernel: &Kernel, shape: &Shape) -> Answer {
     let function = kernel.function();
     if function.required_block.is_some_and(|required| required != shape.block) {
         return Err(CUDA_ERROR_INVALID_VALUE);
@@ -126,7 +149,7 @@ fn check_kernel(kernel: &Kernel, shape: &Shape) -> Answer {
 ///
 /// # Safety
 /// As `launch`.
-unsafe fn parameters(kernel: &Kernel, kernelParams: *mut *mut c_void, extra: *mut *mut c_void) -> Answer<Box<[u8]>> {
+pub(super) unsafe fn parameters(kernel: &Kernel, kernelParams: *mut *mut c_void, extra: *mut *mut c_void) -> Answer<Box<[u8]>> {
     let function = kernel.function();
     let mut buffer = vec![0u8; function.param_size as usize].into_boxed_slice();
     if !kernelParams.is_null() && !extra.is_null() {

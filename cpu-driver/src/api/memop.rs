@@ -1,7 +1,9 @@
 //! Stream memory operations. Both versions of the interface are one here: what the first allowed and
 //! the second does not is an error in the second.
 
-use super::{Answer, stream};
+use super::{Answer, work_stream};
+use crate::capture;
+use crate::graph::params::{MemoryNode, Params};
 use crate::stream::memop::{Batch, MemOp, Until, Update, is_word};
 use crate::stream::task::Work;
 use paravane_protocol::cuda_types::*;
@@ -102,27 +104,37 @@ pub(super) unsafe fn operations<'a>(
     Ok(unsafe { std::slice::from_raw_parts(array, count as usize) })
 }
 
-fn enqueue(handle: CUstream, ops: Arc<[MemOp]>) -> Answer {
-    stream(handle)?.enqueue(Work::Memory(Batch::new(ops)), None);
+fn enqueue(handle: CUstream, asked: &[CUstreamBatchMemOpParams], ops: Arc<[MemOp]>) -> Answer {
+    let stream = work_stream(handle)?;
+    if stream.capture.is_taken() {
+        let ctx = CUcontext(stream.context.handle);
+        let count = u32::try_from(asked.len()).unwrap_or(0);
+        let node = CUDA_BATCH_MEM_OP_NODE_PARAMS { ctx, count, ..CUDA_BATCH_MEM_OP_NODE_PARAMS::default() };
+        let node = MemoryNode { asked: node, operations: asked.into(), checked: ops };
+        return capture::add(&stream, Params::Memory(node)).map(|_| ());
+    }
+    stream.enqueue(Work::Memory(Batch::new(ops)), None);
     Ok(())
 }
 
 macro_rules! waits_and_writes {
-    ($($wait:ident $write:ident $value:ty, $is_wide:literal, $is_v2:literal;)*) => {$(
+    ($($wait:ident $write:ident $value:ty, $is_wide:literal, $is_v2:literal, $of_wait:ident $of_write:ident;)*) => {$(
         pub unsafe fn $wait(stream: CUstream, addr: CUdeviceptr, value: $value, flags: u32) -> Answer {
-            enqueue(stream, [wait(addr, $is_wide, u64::from(value), flags)?].into())
+            let asked = CUstreamBatchMemOpParams::of($of_wait, addr, u64::from(value), flags);
+            enqueue(stream, &[asked], [wait(addr, $is_wide, u64::from(value), flags)?].into())
         }
 
         pub unsafe fn $write(stream: CUstream, addr: CUdeviceptr, value: $value, flags: u32) -> Answer {
-            enqueue(stream, [write(addr, $is_wide, u64::from(value), flags, $is_v2)?].into())
+            let asked = CUstreamBatchMemOpParams::of($of_write, addr, u64::from(value), flags);
+            enqueue(stream, &[asked], [write(addr, $is_wide, u64::from(value), flags, $is_v2)?].into())
         }
     )*};
 }
 waits_and_writes! {
-    cuStreamWaitValue32 cuStreamWriteValue32 u32, false, false;
-    cuStreamWaitValue64 cuStreamWriteValue64 u64, true, false;
-    cuStreamWaitValue32_v2 cuStreamWriteValue32_v2 u32, false, true;
-    cuStreamWaitValue64_v2 cuStreamWriteValue64_v2 u64, true, true;
+    cuStreamWaitValue32 cuStreamWriteValue32 u32, false, false, CU_STREAM_MEM_OP_WAIT_VALUE_32 CU_STREAM_MEM_OP_WRITE_VALUE_32;
+    cuStreamWaitValue64 cuStreamWriteValue64 u64, true, false, CU_STREAM_MEM_OP_WAIT_VALUE_64 CU_STREAM_MEM_OP_WRITE_VALUE_64;
+    cuStreamWaitValue32_v2 cuStreamWriteValue32_v2 u32, false, true, CU_STREAM_MEM_OP_WAIT_VALUE_32 CU_STREAM_MEM_OP_WRITE_VALUE_32;
+    cuStreamWaitValue64_v2 cuStreamWriteValue64_v2 u64, true, true, CU_STREAM_MEM_OP_WAIT_VALUE_64 CU_STREAM_MEM_OP_WRITE_VALUE_64;
 }
 
 pub unsafe fn cuStreamBatchMemOp(
@@ -132,7 +144,8 @@ pub unsafe fn cuStreamBatchMemOp(
     flags: u32,
 ) -> Answer {
     // SAFETY: the caller passes an array of that length.
-    enqueue(stream, batch(unsafe { operations(count, paramArray) }?, flags, false)?)
+    let asked = unsafe { operations(count, paramArray) }?;
+    enqueue(stream, asked, batch(asked, flags, false)?)
 }
 
 pub unsafe fn cuStreamBatchMemOp_v2(
@@ -142,5 +155,6 @@ pub unsafe fn cuStreamBatchMemOp_v2(
     flags: u32,
 ) -> Answer {
     // SAFETY: as above.
-    enqueue(stream, batch(unsafe { operations(count, paramArray) }?, flags, true)?)
+    let asked = unsafe { operations(count, paramArray) }?;
+    enqueue(stream, asked, batch(asked, flags, true)?)
 }

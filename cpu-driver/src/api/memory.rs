@@ -38,6 +38,7 @@ pub unsafe fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> Answer {
 
 pub unsafe fn cuMemAlloc_v2(dptr: *mut CUdeviceptr, bytesize: usize) -> Answer {
     let context = current()?;
+    crate::capture::refuse_unsafe()?;
     if bytesize == 0 || dptr.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
@@ -52,6 +53,7 @@ pub unsafe fn cuMemAllocPitch_v2(
     ElementSizeBytes: u32,
 ) -> Answer {
     let context = current()?;
+    crate::capture::refuse_unsafe()?;
     if WidthInBytes == 0 || Height == 0 || !matches!(ElementSizeBytes, 4 | 8 | 16) || dptr.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
@@ -62,10 +64,21 @@ pub unsafe fn cuMemAllocPitch_v2(
 }
 
 /// Waits for all work first, as CUDA does: a kernel may still use the memory.
+/// Memory of a graph goes back to its node.
+fn freed_to_graph(context: &Arc<Context>, at: u64) -> Option<Answer> {
+    let allocation = crate::graph::memory::find(at)?;
+    context.synchronize();
+    Some(if allocation.give_back() { Ok(()) } else { Err(CUDA_ERROR_INVALID_VALUE) })
+}
+
 pub unsafe fn cuMemFree_v2(dptr: CUdeviceptr) -> Answer {
     let context = current()?;
+    crate::capture::refuse_unsafe()?;
     if dptr.0 == 0 {
         return Ok(());
+    }
+    if let Some(answer) = freed_to_graph(&context, dptr.0) {
+        return answer;
     }
     match arena().find(dptr.0) {
         Some((start, owner)) if start == dptr.0 && owner.host_flags.is_none() => {}
@@ -85,6 +98,7 @@ pub unsafe fn cuMemGetAddressRange_v2(pbase: *mut CUdeviceptr, psize: *mut usize
 
 pub unsafe fn cuMemHostAlloc(pp: *mut *mut c_void, bytesize: usize, Flags: u32) -> Answer {
     let context = current()?;
+    crate::capture::refuse_unsafe()?;
     if bytesize == 0 || Flags & !HOST_ALLOC_FLAGS_MASK != 0 || pp.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
@@ -99,6 +113,7 @@ pub unsafe fn cuMemAllocHost_v2(pp: *mut *mut c_void, bytesize: usize) -> Answer
 
 pub unsafe fn cuMemFreeHost(p: *mut c_void) -> Answer {
     let context = current()?;
+    crate::capture::refuse_unsafe()?;
     match arena().find(address(p)) {
         Some((start, owner)) if start == address(p) && owner.host_flags.is_some() => {}
         _ => return Err(CUDA_ERROR_INVALID_VALUE),
@@ -132,6 +147,7 @@ pub unsafe fn cuMemHostGetFlags(pFlags: *mut u32, p: *mut c_void) -> Answer {
 
 pub unsafe fn cuMemHostRegister_v2(p: *mut c_void, bytesize: usize, Flags: u32) -> Answer {
     current()?;
+    crate::capture::refuse_unsafe()?;
     if p.is_null() || bytesize == 0 || Flags & !HOST_REGISTER_FLAGS_MASK != 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
@@ -141,6 +157,7 @@ pub unsafe fn cuMemHostRegister_v2(p: *mut c_void, bytesize: usize, Flags: u32) 
 
 pub unsafe fn cuMemHostUnregister(p: *mut c_void) -> Answer {
     let context = current()?;
+    crate::capture::refuse_unsafe()?;
     context.synchronize();
     if unregister(address(p)) { Ok(()) } else { Err(CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED) }
 }

@@ -1,16 +1,20 @@
 //! Memsets: one request, whatever the width, the rows and the stream.
 
-use super::{Answer, stream};
+use super::{Answer, work_stream};
+use crate::capture;
+use crate::graph::params::{Params, SetNode};
 use crate::memory::arena;
 use crate::stream::task::{Set, Work};
 use crate::transfer;
-use paravane_protocol::cuda_types::{CUDA_ERROR_INVALID_VALUE, CUdeviceptr, CUstream};
+use paravane_protocol::cuda_types::{
+    CUDA_ERROR_INVALID_VALUE, CUDA_MEMSET_NODE_PARAMS, CUDA_MEMSET_NODE_PARAMS_v2, CUcontext, CUdeviceptr, CUstream,
+};
 
 /// Memsets of at most this size are done in the call when their stream is idle.
 const INLINE_MAX: usize = 64 << 10;
 
 fn carry_out(set: Set, handle: CUstream) -> Answer {
-    let stream = stream(handle)?;
+    let stream = work_stream(handle)?;
     let row = set.count.checked_mul(set.width).ok_or(CUDA_ERROR_INVALID_VALUE)?;
     if row == 0 || set.rows == 0 {
         return Ok(());
@@ -24,12 +28,29 @@ fn carry_out(set: Set, handle: CUstream) -> Answer {
     if !is_aligned || pitch < row || !is_allocated {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
+    if stream.capture.is_taken() {
+        return capture::add(&stream, Params::Set(node(set))).map(|_| ());
+    }
     if stream.is_idle() && row.saturating_mul(set.rows) <= INLINE_MAX {
         transfer::set(&set);
     } else {
         stream.enqueue(Work::Set(set), None);
     }
     Ok(())
+}
+
+/// The memset as a graph's node.
+fn node(set: Set) -> SetNode {
+    let wide = |n: usize| u64::try_from(n).unwrap_or(0);
+    let asked = CUDA_MEMSET_NODE_PARAMS {
+        dst: CUdeviceptr(set.to),
+        pitch: wide(set.pitch),
+        value: set.value,
+        elementSize: u32::try_from(set.width).unwrap_or(0),
+        width: wide(set.count),
+        height: wide(set.rows),
+    };
+    SetNode { asked: CUDA_MEMSET_NODE_PARAMS_v2 { set: asked, ctx: CUcontext(0) }, set }
 }
 
 fn flat(to: CUdeviceptr, value: u32, width: usize, count: usize) -> Set {

@@ -6,12 +6,14 @@
 #![allow(clippy::missing_safety_doc, reason = "one contract for all: arguments as the CUDA driver API demands them")]
 #![allow(clippy::too_many_arguments, reason = "CUDA's prototypes")]
 
+mod capture;
 mod context;
 mod copy;
 mod device;
 mod event;
 mod exports;
 mod function;
+mod graph;
 mod init;
 mod launch;
 mod library;
@@ -28,12 +30,14 @@ mod profiler;
 mod stream;
 mod stream_attribute;
 
+pub use capture::*;
 pub use context::*;
 pub use copy::*;
 pub use device::*;
 pub use event::*;
 pub use exports::table;
 pub use function::*;
+pub use graph::*;
 pub use init::*;
 pub use launch::*;
 pub use library::*;
@@ -50,6 +54,7 @@ pub use profiler::*;
 pub use stream::*;
 pub use stream_attribute::*;
 
+use crate::capture as captures;
 use crate::context::{Context, legacy_stream, per_thread_stream, with_current};
 use crate::objects::STREAMS;
 use crate::stream::Stream;
@@ -103,8 +108,22 @@ fn look_at_current<R>(look: impl FnOnce(&Arc<Context>) -> Answer<R>) -> Answer<R
     })
 }
 
-/// The stream that a handle means for the calling thread.
+/// The stream that a handle means for the calling thread, for a call that cannot be captured.
 fn stream(handle: CUstream) -> Answer<Arc<Stream>> {
+    let stream = work_stream(handle)?;
+    captures::refuse_captured(&stream)?;
+    Ok(stream)
+}
+
+/// As `stream`, for work that can be captured: the caller asks whether the stream is.
+fn work_stream(handle: CUstream) -> Answer<Arc<Stream>> {
+    let stream = any_stream(handle)?;
+    captures::refuse_implicit(&stream)?;
+    Ok(stream)
+}
+
+/// As `stream`, for questions that a capture does not mind.
+fn any_stream(handle: CUstream) -> Answer<Arc<Stream>> {
     let per_thread = PER_THREAD_DEFAULT.get();
     match handle {
         CUstream(0) if per_thread => look_at_current(|context| Ok(per_thread_stream(context))),
@@ -121,6 +140,9 @@ fn stream(handle: CUstream) -> Answer<Arc<Stream>> {
 /// Whether a stream has nothing to do, found out without taking a share in anything.
 #[inline]
 fn is_quiet(handle: CUstream) -> Answer<bool> {
+    if captures::is_any() {
+        return Ok(false);
+    }
     if handle.0 <= CU_STREAM_PER_THREAD.0 {
         // With no task in the whole context, its default streams are idle too.
         return look_at_current(|context| Ok(context.pending.load(Ordering::Acquire) == 0));

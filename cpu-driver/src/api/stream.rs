@@ -1,13 +1,15 @@
 //! Streams, and host functions on them.
 
-use super::{Answer, current, give, is_quiet, stream};
+use super::{Answer, any_stream, current, give, is_quiet, stream, work_stream};
 use crate::capture;
+use crate::graph::params::{Params, exposed};
 use crate::objects::{EVENTS, STREAMS};
 use crate::stream::host::Callback;
 use crate::stream::task::Work;
 use crate::stream::{Kind, Stream};
 use paravane_protocol::cuda_types::{
-    CU_STREAM_CAPTURE_MODE_RELAXED, CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_READY,
+    CU_STREAM_CAPTURE_MODE_RELAXED, CUDA_EVENT_NODE_PARAMS, CUDA_HOST_NODE_PARAMS, CUDA_HOST_NODE_PARAMS_v2,
+    CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_READY,
     CUcontext, CUdevice, CUevent, CUhostFn, CUstream, CUstreamCallback, CUstreamCaptureMode,
 };
 use std::ffi::c_void;
@@ -36,7 +38,9 @@ pub unsafe fn cuStreamCreateWithPriority(phStream: *mut CUstream, flags: u32, pr
 
 /// Work that is on the stream still runs: its tasks hold the stream.
 pub unsafe fn cuStreamDestroy_v2(hStream: CUstream) -> Answer {
-    STREAMS.remove(hStream.0).map(|_| ()).ok_or(CUDA_ERROR_INVALID_HANDLE)
+    let stream = STREAMS.remove(hStream.0).ok_or(CUDA_ERROR_INVALID_HANDLE)?;
+    capture::abandon(&stream);
+    Ok(())
 }
 
 pub unsafe fn cuStreamQuery(hStream: CUstream) -> Answer {
@@ -55,9 +59,17 @@ pub unsafe fn cuStreamSynchronize(hStream: CUstream) -> Answer {
     stream.context.failure().map_or(Ok(()), Err)
 }
 
-pub unsafe fn cuStreamWaitEvent(hStream: CUstream, hEvent: CUevent, _Flags: u32) -> Answer {
-    let stream = stream(hStream)?;
+pub unsafe fn cuStreamWaitEvent(hStream: CUstream, hEvent: CUevent, Flags: u32) -> Answer {
+    const EXTERNAL: u32 = 1;
+    let stream = work_stream(hStream)?;
     let event = EVENTS.get(hEvent.0).ok_or(CUDA_ERROR_INVALID_HANDLE)?;
+    if Flags & EXTERNAL != 0 && stream.capture.is_taken() {
+        let asked = CUDA_EVENT_NODE_PARAMS { event: hEvent, ctx: CUcontext(0) };
+        return capture::add(&stream, Params::Wait(asked)).map(|_| ());
+    }
+    if capture::is_any() && capture::wait(&stream, &event)? {
+        return Ok(());
+    }
     if let Some(task) = event.pending() {
         stream.enqueue(Work::Nothing, Some(task));
     }
@@ -65,25 +77,31 @@ pub unsafe fn cuStreamWaitEvent(hStream: CUstream, hEvent: CUevent, _Flags: u32)
 }
 
 pub unsafe fn cuStreamGetPriority(hStream: CUstream, priority: *mut i32) -> Answer {
-    give(priority, stream(hStream)?.priority.load(Ordering::Relaxed))
+    give(priority, any_stream(hStream)?.priority.load(Ordering::Relaxed))
 }
 
 pub unsafe fn cuStreamGetFlags(hStream: CUstream, flags: *mut u32) -> Answer {
-    give(flags, stream(hStream)?.flags)
+    give(flags, any_stream(hStream)?.flags)
 }
 
 pub unsafe fn cuStreamGetId(hStream: CUstream, streamId: *mut u64) -> Answer {
-    give(streamId, stream(hStream)?.id)
+    give(streamId, any_stream(hStream)?.id)
 }
 
 pub unsafe fn cuStreamGetCtx(hStream: CUstream, pctx: *mut CUcontext) -> Answer {
-    give(pctx, CUcontext(stream(hStream)?.context.handle))
+    give(pctx, CUcontext(any_stream(hStream)?.context.handle))
 }
 
 pub unsafe fn cuLaunchHostFunc(hStream: CUstream, func: CUhostFn, userData: *mut c_void) -> Answer {
-    let stream = stream(hStream)?;
-    if func.is_none() {
-        return Err(CUDA_ERROR_INVALID_VALUE);
+    let stream = work_stream(hStream)?;
+    let Some(function) = func else { return Err(CUDA_ERROR_INVALID_VALUE) };
+    if stream.capture.is_taken() {
+        let host = CUDA_HOST_NODE_PARAMS {
+            func: exposed(function as *const c_void),
+            userData: exposed(userData.cast_const()),
+        };
+        let asked = CUDA_HOST_NODE_PARAMS_v2 { host, ..CUDA_HOST_NODE_PARAMS_v2::default() };
+        return capture::add(&stream, Params::Host(asked)).map(|_| ());
     }
     stream.enqueue(Work::Host(Callback::Function(func, userData.expose_provenance())), None);
     Ok(())
@@ -99,7 +117,7 @@ pub unsafe fn cuLaunchHostFunc_v2(hStream: CUstream, func: CUhostFn, userData: *
 }
 
 pub unsafe fn cuStreamGetDevice(hStream: CUstream, device: *mut CUdevice) -> Answer {
-    stream(hStream)?;
+    any_stream(hStream)?;
     give(device, CUdevice(0))
 }
 

@@ -2,7 +2,7 @@
 //! here: they are checked and remembered.
 
 use super::stream::GREATEST_PRIORITY;
-use super::{Answer, give, stream};
+use super::{Answer, any_stream as stream, give};
 use crate::stream::Stream;
 use paravane_protocol::cuda_types::{
     CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUlaunchAttributeID, CUlaunchAttributeValue, CUstream, Word,

@@ -2,6 +2,7 @@
 
 use super::task::{Task, Work};
 use super::{Kind, Stream, executor};
+use crate::capture::Mark;
 use crate::context::Context;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
@@ -19,15 +20,26 @@ pub struct Event {
     pub context: Arc<Context>,
     pub flags: u32,
     latest: Mutex<Option<Latest>>,
+    /// Where it was recorded in a capture, if that was last.
+    mark: Mutex<Mark>,
 }
 
 impl Event {
     pub fn new(context: &Arc<Context>, flags: u32) -> Self {
-        Self { context: Arc::clone(context), flags, latest: Mutex::new(None) }
+        Self { context: Arc::clone(context), flags, latest: Mutex::new(None), mark: Mutex::new(None) }
+    }
+
+    pub fn mark(&self) -> Mark {
+        self.mark.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_mark(&self, mark: Mark) {
+        *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = mark;
     }
 
     /// Records the event on `stream`: at once when it is idle.
     pub fn record(&self, stream: &Arc<Stream>) {
+        self.set_mark(None);
         let record = Arc::new(Record::default());
         let task = if stream.is_idle() {
             let _ = record.time.set(Instant::now());
@@ -38,8 +50,15 @@ impl Event {
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some((record, task));
     }
 
+    /// The event is recorded by a task that exists already.
+    pub fn adopt(&self, record: &Arc<Record>, task: &Arc<Task>) {
+        self.set_mark(None);
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(record), Some(Arc::clone(task))));
+    }
+
     /// Records the event behind all streams of its context.
     pub fn record_context(&self) {
+        self.set_mark(None);
         let record = Arc::new(Record::default());
         let all: Vec<Arc<Task>> = self.context.last_tasks();
         // A stream of its own, so that nothing else is held up.

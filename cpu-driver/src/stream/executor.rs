@@ -94,10 +94,7 @@ fn release(task: &Arc<Task>) {
 }
 
 fn ready(task: &Arc<Task>) {
-    if task.is_trivial() || task.stream.context.failure().is_some() && !matches!(task.work, Work::Host(_)) {
-        if let Work::Record(record) = &task.work {
-            let _ = record.time.set(std::time::Instant::now());
-        }
+    if is_settled(task) {
         complete(task);
         return;
     }
@@ -106,6 +103,15 @@ fn ready(task: &Arc<Task>) {
         Work::Memory(_) => memop::submit(task),
         _ => queue(&EXECUTOR, Entry { task: Arc::clone(task), is_help: false }),
     }
+}
+
+/// Whether a ready task is over without anybody running it.
+fn is_settled(task: &Task) -> bool {
+    let settled = task.is_trivial() || task.stream.context.failure().is_some() && !matches!(task.work, Work::Host(_));
+    if settled && let Work::Record(record) = &task.work {
+        let _ = record.time.set(std::time::Instant::now());
+    }
+    settled
 }
 
 fn queue(executor: &'static Executor, entry: Entry) {
@@ -138,11 +144,22 @@ pub fn busy_ns() -> u64 {
 
 /// Ends a task: lets its followers begin and wakes who waits for it.
 pub fn complete(task: &Arc<Task>) {
-    task.set_done();
-    task.stream.task_done();
-    let followers = std::mem::take(&mut *task.followers.lock().unwrap_or_else(PoisonError::into_inner));
-    for follower in &followers {
-        release(follower);
+    // A list, because a chain of tasks that are over at once may be long.
+    let mut over = vec![Arc::clone(task)];
+    while let Some(task) = over.pop() {
+        task.set_done();
+        task.stream.task_done();
+        let followers = std::mem::take(&mut *task.followers.lock().unwrap_or_else(PoisonError::into_inner));
+        for follower in followers {
+            if follower.waits_for.fetch_sub(1, Ordering::AcqRel) != 1 {
+                continue;
+            }
+            if is_settled(&follower) {
+                over.push(follower);
+            } else {
+                ready(&follower);
+            }
+        }
     }
     if EXECUTOR.waiters.load(Ordering::SeqCst) > 0 {
         // Under the lock, so that nobody falls asleep between its look and this call.
@@ -237,11 +254,15 @@ fn perform(executor: &'static Executor, task: &Arc<Task>, enough: impl Fn() -> b
             transfer::copy(copy);
             Left::Complete
         }
+        Work::Copies(copies) => {
+            copies.iter().for_each(transfer::copy);
+            Left::Complete
+        }
         Work::Set(set) => {
             transfer::set(set);
             Left::Complete
         }
-        Work::Nothing | Work::Record(_) | Work::Host(_) | Work::Memory(_) => Left::Complete,
+        Work::Nothing | Work::Record(_) | Work::Host(_) | Work::Memory(_) | Work::Keep(_) => Left::Complete,
     }
 }
 

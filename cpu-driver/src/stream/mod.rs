@@ -12,6 +12,7 @@ pub mod task;
 
 pub use barrier::Barrier;
 
+use crate::capture::Slot;
 use crate::context::Context;
 use paravane_protocol::cuda_types::CUlaunchAttributeValue;
 use std::collections::BTreeMap;
@@ -39,7 +40,20 @@ pub struct Stream {
     pub attributes: Mutex<BTreeMap<u32, CUlaunchAttributeValue>>,
     /// Tasks that are not done; zero means that the stream is idle.
     pub(crate) pending: AtomicU64,
+    /// Its part in a capture.
+    pub capture: Slot,
     last: Mutex<Option<Arc<Task>>>,
+}
+
+/// One of several works that are put on a stream together.
+pub struct StepWork<'a> {
+    pub work: Work,
+    /// Numbers of the works that it waits for.
+    pub before: &'a [usize],
+    /// One more task that it waits for.
+    pub also: Option<Arc<Task>>,
+    /// The event that a record belongs to.
+    pub event: Option<Arc<event::Event>>,
 }
 
 impl Stream {
@@ -53,6 +67,7 @@ impl Stream {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             attributes: Mutex::default(),
             pending: AtomicU64::new(0),
+            capture: Slot::default(),
             last: Mutex::new(None),
         }
     }
@@ -106,6 +121,41 @@ impl Stream {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&task));
         executor::submit(&task, &before);
         task
+    }
+
+    /// Puts several works on the stream at once, each behind the ones it names; the first of them
+    /// behind everything before and behind `also`. What comes later on the stream waits for `end`,
+    /// which waits for all.
+    pub fn enqueue_steps<'a>(
+        self: &Arc<Self>,
+        also: Option<Arc<Task>>,
+        steps: impl Iterator<Item = StepWork<'a>>,
+        end: Work,
+    ) -> Arc<Task> {
+        let _order = self.context.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = self.predecessors();
+        first.extend(also.filter(|task| !task.is_done()));
+        let mut tasks: Vec<Arc<Task>> = Vec::new();
+        for step in steps {
+            let task = Arc::new(Task::new(self, step.work));
+            self.count(1);
+            let mut before: Vec<Arc<Task>> = step.before.iter().filter_map(|n| tasks.get(*n).cloned()).collect();
+            if step.before.is_empty() {
+                before.extend(first.iter().cloned());
+            }
+            before.extend(step.also);
+            if let (Some(event), Work::Record(record)) = (&step.event, &task.work) {
+                event.adopt(record, &task);
+            }
+            executor::submit(&task, &before);
+            tasks.push(task);
+        }
+        tasks.extend(first);
+        let last = Arc::new(Task::new(self, end));
+        self.count(1);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&last));
+        executor::submit(&last, &tasks);
+        last
     }
 
     fn count(&self, step: u64) {

@@ -15,10 +15,14 @@ pub enum Work {
     Nothing,
     Kernel(Launch),
     Copy(Copy),
+    /// Several, one after the other.
+    Copies(Arc<[Copy]>),
     Set(Set),
     Record(Arc<Record>),
     Host(Callback),
     Memory(Batch),
+    /// As `Nothing`, and holds something until its turn.
+    Keep(Arc<dyn std::any::Any + Send + Sync>),
 }
 
 /// Bytes from one address to another, in rows.
@@ -91,6 +95,6 @@ impl Task {
 
     /// Whether the work is so small that whoever finds it ready does it.
     pub(super) fn is_trivial(&self) -> bool {
-        matches!(self.work, Work::Nothing | Work::Record(_))
+        matches!(self.work, Work::Nothing | Work::Record(_) | Work::Keep(_))
     }
 }

@@ -4,23 +4,32 @@
 #![allow(unsafe_code, reason = "the program's callbacks")]
 
 use std::collections::HashMap;
-use std::sync::{Condvar, Mutex, Once, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
 
 use paravane_protocol::cuda_types::*;
-use paravane_protocol::internal::{CALLBACK_DONE, CALLBACK_NEXT, CALLBACK_REFUSED};
+use paravane_protocol::internal::{CALLBACK_DONE, CALLBACK_ENDED, CALLBACK_NEXT, CALLBACK_REFUSED};
 use paravane_protocol::opcode;
 
 use crate::boundary::Answer;
 use crate::connection::with_ring;
-use crate::state::{current, mode, stream};
+use crate::state::bounce::Bounce;
+use crate::state::{capture, current, mode, stream};
+use crate::{handles, pointer};
 
 /// What to run.
 enum Callback {
     Host(unsafe extern "C" fn(*mut std::ffi::c_void), Data),
+    /// A graph's host node: reached at every launch.
+    Repeated(unsafe extern "C" fn(*mut std::ffi::c_void), Data),
+    /// A graph's copy to or from pageable memory: reached at every launch.
+    Bounce(Arc<Bounce>),
+    /// A user object, to be called when nothing keeps it.
+    Destructor(unsafe extern "C" fn(*mut std::ffi::c_void), Data, CUuserObject),
     Stream(unsafe extern "C" fn(CUstream, CUresult, *mut std::ffi::c_void), CUstream, Data),
 }
 
 /// The program's pointer, passed through.
+#[derive(Clone, Copy)]
 struct Data(Pointer);
 // SAFETY: the shim never looks behind the pointer; CUDA runs host functions on
 // a thread of the library's choosing, so programs expect the hand-over.
@@ -39,6 +48,10 @@ fn lock() -> std::sync::MutexGuard<'static, Outstanding> {
 }
 
 pub(crate) fn cuLaunchHostFunc(stream: CUstream, func: CUhostFn, data: Pointer) -> Answer {
+    let of = stream::resolve(stream);
+    if capture::is_capturing(of)? {
+        return super::captured(of, |graph, before| crate::local::add_host(graph, before, func, data));
+    }
     let func = func.ok_or(CUDA_ERROR_INVALID_VALUE)?;
     enqueue(opcode::cuLaunchHostFunc, stream, Callback::Host(func, Data(data)))
 }
@@ -69,15 +82,7 @@ pub(crate) fn cuStreamAddCallback(
 fn enqueue(opcode: u16, stream: CUstream, callback: Callback) -> Answer {
     current::context()?;
     let stream = stream::resolve(stream);
-    start_thread()?;
-    let number = {
-        let mut outstanding = lock();
-        let number = outstanding.next;
-        outstanding.next += 1;
-        outstanding.by_number.get_or_insert_default().insert(number, callback);
-        number
-    };
-    ADDED.notify_one();
+    let number = add(callback)?;
     stream::mark_busy(stream);
     let sent = mode::post_or_call(opcode, |to| {
         to.word(stream.0);
@@ -119,7 +124,11 @@ fn serve() {
             lock().by_number = None;
             continue;
         };
-        let Some(callback) = take(number) else { continue };
+        if status == CALLBACK_ENDED {
+            end(number);
+            continue;
+        }
+        let Some(callback) = due(number) else { continue };
         if status == CALLBACK_REFUSED {
             continue;
         }
@@ -141,11 +150,104 @@ fn wait_for_one() {
     drop(ADDED.wait_while(lock(), is_none));
 }
 
+/// What a reached number means; functions of streams are reached once.
+fn due(number: u64) -> Option<Callback> {
+    let mut outstanding = lock();
+    let by_number = outstanding.by_number.as_mut()?;
+    match by_number.get(&number)? {
+        Callback::Repeated(func, data) => Some(Callback::Repeated(*func, *data)),
+        Callback::Bounce(bounce) => Some(Callback::Bounce(Arc::clone(bounce))),
+        _ => by_number.remove(&number),
+    }
+}
+
+/// No launch reaches a number any more.
+fn end(number: u64) {
+    match take(number) {
+        Some(Callback::Destructor(func, Data(data), object)) => {
+            handles::release(object);
+            // SAFETY: the program passed function and data to be called together.
+            unsafe { func(data) }
+        }
+        Some(Callback::Bounce(bounce)) => bounce.end(),
+        _ => {}
+    }
+}
+
 fn run(callback: Callback, status: CUresult) {
     match callback {
         // SAFETY: the program passed function and data to be called together.
-        Callback::Host(func, Data(data)) => unsafe { func(data) },
+        Callback::Host(func, Data(data)) | Callback::Repeated(func, Data(data)) => unsafe { func(data) },
         // SAFETY: as above.
         Callback::Stream(func, stream, Data(data)) => unsafe { func(stream, status, data) },
+        Callback::Bounce(bounce) => bounce.run(),
+        Callback::Destructor(..) => {}
     }
+}
+
+fn add(callback: Callback) -> Answer<u64> {
+    start_thread()?;
+    let number = {
+        let mut outstanding = lock();
+        let number = outstanding.next;
+        outstanding.next += 1;
+        outstanding.by_number.get_or_insert_default().insert(number, callback);
+        number
+    };
+    ADDED.notify_one();
+    Ok(number)
+}
+
+/// A number for a host node's function.
+pub(crate) fn add_repeated(func: CUhostFn, data: Pointer) -> Answer<u64> {
+    add(Callback::Repeated(func.ok_or(CUDA_ERROR_INVALID_VALUE)?, Data(data)))
+}
+
+/// A number for a copy to or from pageable memory.
+pub(crate) fn add_bounce(bounce: Bounce) -> Answer<u64> {
+    add(Callback::Bounce(Arc::new(bounce)))
+}
+
+/// A number that was given was refused.
+pub(crate) fn forget(number: u64) {
+    if let Some(Callback::Bounce(bounce)) = take(number) {
+        bounce.end();
+    }
+}
+
+/// Function and data of a host node, by its number.
+pub(crate) fn repeated(number: u64) -> Option<(CUhostFn, Pointer)> {
+    match lock().by_number.as_ref()?.get(&number)? {
+        Callback::Repeated(func, Data(data)) => Some((Some(*func), *data)),
+        _ => None,
+    }
+}
+
+pub(crate) fn cuUserObjectCreate(
+    into: *mut CUuserObject,
+    data: Pointer,
+    destroy: CUhostFn,
+    count: u32,
+    flags: u32,
+) -> Answer {
+    let func = destroy.ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    pointer::put(into, CUuserObject(0))?;
+    let object: CUuserObject = handles::mint()?;
+    let number = add(Callback::Destructor(func, Data(data), object))?;
+    let made = with_ring(|ring| {
+        ring.call(
+            opcode::cuUserObjectCreate,
+            |to| {
+                [object.0, number, u64::from(count), u64::from(flags)].map(|word| to.word(word));
+                Ok(())
+            },
+            |_| (),
+        )
+    });
+    if let Err(error) = made {
+        take(number);
+        handles::release(object);
+        return Err(error);
+    }
+    pointer::put(into, object)
 }

@@ -227,6 +227,19 @@ fn write_params(function: &Function, params: Params, to: &mut Encoder) -> Answer
     Ok(())
 }
 
+/// The parameters of a function or kernel as one block of bytes.
+pub(crate) fn packed_params(id: u64, kernel_params: Pointers, extra: Pointers) -> Answer<Vec<u8>> {
+    const LENGTH: usize = 8;
+    functions::with(id, |function| {
+        let mut buffer = vec![0; KERNEL_PARAM_BYTES_MAX.next_multiple_of(8) + 2 * LENGTH];
+        let mut to = Encoder::new(&mut buffer);
+        write_params(function, Params { kernel_params, extra }, &mut to)?;
+        let bytes = to.finish().ok_or(CUDA_ERROR_INVALID_VALUE)?;
+        buffer.truncate(bytes);
+        Ok(buffer.split_off(LENGTH))
+    })
+}
+
 fn zeros(mut count: usize, to: &mut Encoder) {
     while count > 0 {
         let step = count.min(64);

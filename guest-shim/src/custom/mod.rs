@@ -2,17 +2,21 @@
 //! launches and host functions.
 
 mod callback;
+mod capture;
 mod context;
 mod enumerate;
 mod function;
+mod graph;
 mod image;
 mod launch;
 mod link;
 
 pub(crate) use callback::*;
+pub(crate) use capture::*;
 pub(crate) use context::*;
 pub(crate) use enumerate::*;
 pub(crate) use function::*;
+pub(crate) use graph::*;
 pub(crate) use image::*;
 pub(crate) use launch::*;
 pub(crate) use link::*;

@@ -12,7 +12,7 @@ use super::copy_2d;
 use crate::boundary::Answer;
 use crate::connection::{ThreadRing, with_ring};
 use crate::state::staging::{self, SLOT, SLOTS, Staging};
-use crate::state::{host_memory, ranges, stream};
+use crate::state::{capture, host_memory, ranges, stream};
 use crate::{pointer, state};
 
 /// Longest copy to the device that travels in its frame: beyond, a copy into a
@@ -58,6 +58,16 @@ impl Place {
         Self::host(usize::try_from(address.0).map_err(|_| CUDA_ERROR_INVALID_VALUE)?, bytes)
     }
 
+    /// Memory type, host address, device address, as CUDA's structures have them.
+    fn parts(self) -> (CUmemorytype, u64, CUdeviceptr) {
+        let host = |address: usize| (CU_MEMORYTYPE_HOST, address as u64, CUdeviceptr(0));
+        match self {
+            Self::Device(address) => (CU_MEMORYTYPE_DEVICE, 0, CUdeviceptr(address)),
+            Self::Area(area, offset) => host(host_memory::address_of(area, offset).unwrap_or(0)),
+            Self::Pageable(address) => host(address),
+        }
+    }
+
     /// The two words of an operand; `None` for pageable memory.
     pub(super) fn operand(self) -> Option<[u64; 2]> {
         match self {
@@ -98,6 +108,7 @@ pub(super) fn send(ring: &mut ThreadRing, opcode: u16, words: &[u64], awaited: b
         words.iter().for_each(|word| to.word(*word));
         Ok(())
     };
+    let awaited = awaited || capture::is_any();
     if awaited { ring.call(opcode, encode, |_| ()) } else { ring.post(opcode, encode) }
 }
 
@@ -109,6 +120,9 @@ pub(super) fn copy(to: Place, from: Place, bytes: usize, order: Order) -> Answer
     }
     if order.asynchronous {
         stream::mark_busy(order.stream);
+        if [to, from].iter().any(|place| matches!(place, Place::Pageable(_))) && capture::is_capturing(order.stream)? {
+            return super::capture_copy(order.stream, row(to, from, bytes));
+        }
     }
     match (to, from) {
         (Place::Pageable(into), Place::Pageable(out_of)) => between_pageable(into, out_of, bytes),
@@ -118,6 +132,24 @@ pub(super) fn copy(to: Place, from: Place, bytes: usize, order: Order) -> Answer
             let words = copy_words(to, from, bytes, order).ok_or(CUDA_ERROR_INVALID_VALUE)?;
             send(ring, COPY, &words, !order.asynchronous)
         }),
+    }
+}
+
+/// A linear copy in the form of graphs.
+fn row(to: Place, from: Place, bytes: usize) -> CUDA_MEMCPY3D {
+    let (dstMemoryType, dstHost, dstDevice) = to.parts();
+    let (srcMemoryType, srcHost, srcDevice) = from.parts();
+    CUDA_MEMCPY3D {
+        dstMemoryType,
+        dstHost,
+        dstDevice,
+        srcMemoryType,
+        srcHost,
+        srcDevice,
+        WidthInBytes: bytes as u64,
+        Height: 1,
+        Depth: 1,
+        ..Default::default()
     }
 }
 
@@ -169,7 +201,7 @@ fn upload_inline(address: u64, source: &[u8], order: Order) -> Answer {
             to.bytes(source);
             Ok(())
         };
-        if order.asynchronous {
+        if order.asynchronous && !capture::is_any() {
             ring.post(COPY_INLINE, encode)
         } else {
             ring.call(COPY_INLINE, encode, |_| ())

@@ -45,6 +45,10 @@ pub(super) fn copy(what: &CUDA_MEMCPY2D, order: Order) -> Answer {
     )?;
     if order.asynchronous {
         state::stream::mark_busy(order.stream);
+        let is_pageable = [to.place, from.place].iter().any(|place| matches!(place, Place::Pageable(_)));
+        if is_pageable && state::capture::is_capturing(order.stream)? {
+            return super::capture_copy(order.stream, of_graph(what));
+        }
     }
     match (to.place, from.place) {
         (Place::Pageable(_), Place::Pageable(_)) => rows_apart(to, from, extent, order),
@@ -57,6 +61,28 @@ pub(super) fn copy(what: &CUDA_MEMCPY2D, order: Order) -> Answer {
             let words = words(to, from, extent, order).ok_or(CUDA_ERROR_INVALID_VALUE)?;
             send(ring, COPY_2D, &words, !order.asynchronous)
         }),
+    }
+}
+
+/// The copy in the form of graphs.
+fn of_graph(what: &CUDA_MEMCPY2D) -> CUDA_MEMCPY3D {
+    CUDA_MEMCPY3D {
+        srcXInBytes: what.srcXInBytes,
+        srcY: what.srcY,
+        srcMemoryType: what.srcMemoryType,
+        srcHost: what.srcHost,
+        srcDevice: what.srcDevice,
+        srcPitch: what.srcPitch,
+        dstXInBytes: what.dstXInBytes,
+        dstY: what.dstY,
+        dstMemoryType: what.dstMemoryType,
+        dstHost: what.dstHost,
+        dstDevice: what.dstDevice,
+        dstPitch: what.dstPitch,
+        WidthInBytes: what.WidthInBytes,
+        Height: what.Height,
+        Depth: 1,
+        ..Default::default()
     }
 }
 

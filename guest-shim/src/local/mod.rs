@@ -7,6 +7,7 @@ mod copy_2d;
 mod device;
 mod error;
 mod export_table;
+mod graph;
 mod init;
 mod memory;
 mod module;
@@ -14,11 +15,14 @@ mod occupancy;
 mod old;
 mod proc_address;
 
-pub(crate) use crate::custom::cuLaunchHostFunc_v2;
+pub(crate) use crate::custom::{
+    cuLaunchHostFunc_v2, cuStreamGetCaptureInfo_v3, cuStreamUpdateCaptureDependencies,
+};
 pub(crate) use context::*;
 pub(crate) use copy::*;
 pub(crate) use device::*;
 pub(crate) use error::*;
+pub(crate) use graph::*;
 pub(crate) use init::*;
 pub(crate) use memory::*;
 pub(crate) use module::*;

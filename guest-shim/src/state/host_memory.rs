@@ -27,6 +27,8 @@ struct HostMemory {
     device: u64,
     flags: u32,
     registered: bool,
+    /// The program has not asked for it.
+    unasked: bool,
 }
 
 /// By the address that the program knows.
@@ -34,19 +36,29 @@ static HOST: RwLock<BTreeMap<usize, HostMemory>> = RwLock::new(BTreeMap::new());
 
 /// Allocates host memory; flags as cuMemHostAlloc's.
 pub(crate) fn allocate(bytes: usize, flags: u32) -> Answer<usize> {
+    allocate_with(bytes, flags, 0)
+}
+
+/// Host memory that the program has not asked for: captures do not mind.
+pub(crate) fn allocate_unasked(bytes: usize) -> Answer<usize> {
+    allocate_with(bytes, 0, internal::HOST_ADD_UNASKED)
+}
+
+fn allocate_with(bytes: usize, flags: u32, also: u64) -> Answer<usize> {
     if bytes == 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
     let area = connection::get()?.create_area(bytes)?;
     let address = area.pages.at(0, 0) as usize;
-    let device = match add(area, address, flags) {
+    let device = match add(area, address, u64::from(flags) | also) {
         Ok(device) => device,
         Err(error) => {
             connection::get()?.free_area(area)?;
             return Err(error);
         }
     };
-    insert(address, HostMemory { bytes, area, offset: 0, device, flags, registered: false });
+    let unasked = also != 0;
+    insert(address, HostMemory { bytes, area, offset: 0, device, flags, registered: false, unasked });
     Ok(address)
 }
 
@@ -81,7 +93,7 @@ pub(crate) fn register(address: usize, bytes: usize, flags: u32) -> Answer {
         return Err(error);
     }
     let offset = address - start;
-    let device = match add(area, start, flags) {
+    let device = match add(area, start, u64::from(flags)) {
         Ok(device) => device + offset as u64,
         Err(error) => {
             // The bytes are copied out before the area's pages go.
@@ -90,7 +102,7 @@ pub(crate) fn register(address: usize, bytes: usize, flags: u32) -> Answer {
             return Err(error);
         }
     };
-    insert(address, HostMemory { bytes, area, offset, device, flags, registered: true });
+    insert(address, HostMemory { bytes, area, offset, device, flags, registered: true, unasked: false });
     Ok(())
 }
 
@@ -111,6 +123,13 @@ pub(crate) fn find(address: usize, bytes: usize) -> Option<(u16, u64)> {
     let within = address - start;
     let fits = within.checked_add(bytes).is_some_and(|end| end <= memory.bytes);
     fits.then_some((memory.area.index, (memory.offset + within) as u64))
+}
+
+/// The address of an area's byte, as the program knows it.
+pub(crate) fn address_of(area: u16, offset: u64) -> Option<usize> {
+    let host = HOST.read().unwrap_or_else(PoisonError::into_inner);
+    let (start, memory) = host.iter().find(|(_, memory)| memory.area.index == area)?;
+    Some(start - memory.offset + usize::try_from(offset).ok()?)
 }
 
 /// The device's address of host memory.
@@ -147,7 +166,7 @@ fn take(address: usize, registered: bool) -> Option<HostMemory> {
     if host.get(&address)?.registered == registered { host.remove(&address) } else { None }
 }
 
-fn add(area: Area, address: usize, flags: u32) -> Answer<u64> {
+fn add(area: Area, address: usize, flags: u64) -> Answer<u64> {
     with_ring(|ring| {
         ring.call(
             internal::HOST_ADD,
@@ -155,7 +174,7 @@ fn add(area: Area, address: usize, flags: u32) -> Answer<u64> {
                 to.word(u64::from(area.index));
                 to.word(address as u64);
                 to.word(area.pages.bytes() as u64);
-                to.word(u64::from(flags));
+                to.word(flags);
                 Ok(())
             },
             |from| from.word(),
@@ -169,6 +188,7 @@ fn remove(memory: &HostMemory) -> Answer {
             internal::HOST_REMOVE,
             |to| {
                 to.word(u64::from(memory.area.index));
+                to.word(if memory.unasked { internal::HOST_ADD_UNASKED } else { 0 });
                 Ok(())
             },
             |_| (),

@@ -59,7 +59,7 @@ fn has_failed() -> bool {
 #[inline]
 pub(crate) fn post_or_call(opcode: u16, encode: impl FnOnce(&mut Encoder) -> Answer) -> Answer {
     with_ring(|ring| {
-        if synchronous() || has_failed() {
+        if synchronous() || has_failed() || super::capture::is_any() {
             ring.call(opcode, encode, |_| ())
         } else {
             ring.post(opcode, encode)

@@ -5,13 +5,14 @@ use paravane_protocol::cuda_types::*;
 
 use crate::boundary::Answer;
 use crate::remote::table;
-use crate::state::{current, devices, functions, objects, stream};
+use crate::state::{capture, current, devices, functions, objects, stream};
 use crate::{connection, handles};
 
 /// Stays in the guest when nothing is outstanding and no posted call failed.
 pub(crate) fn cuCtxSynchronize() -> Answer {
     current::context()?;
-    if !stream::context_is_busy() && !connection::get()?.has_deferred() {
+    let is_idle = !stream::context_is_busy() && !connection::get()?.has_deferred();
+    if is_idle && !capture::is_any() {
         return connection::get()?.check();
     }
     stream::set_context(false);

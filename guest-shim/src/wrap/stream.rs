@@ -4,7 +4,7 @@ use paravane_protocol::cuda_types::*;
 
 use crate::boundary::Answer;
 use crate::remote::table;
-use crate::state::{current, objects, stream};
+use crate::state::{capture, current, objects, stream};
 use crate::{connection, pointer};
 
 fn created(into: *mut CUstream) -> Answer {
@@ -26,6 +26,7 @@ pub(crate) fn cuStreamCreateWithPriority(into: *mut CUstream, flags: u32, priori
 
 pub(crate) fn cuStreamDestroy_v2(stream: CUstream) -> Answer {
     table::cuStreamDestroy_v2(stream)?;
+    capture::end(stream);
     objects::STREAM_CONTEXT.remove(stream.0);
     Ok(())
 }
@@ -40,7 +41,7 @@ fn is_idle(stream: CUstream) -> Answer<bool> {
         current::context()?;
     }
     connection.check()?;
-    Ok(!stream::is_busy(stream) && !connection.has_deferred())
+    Ok(!stream::is_busy(stream) && !connection.has_deferred() && !capture::is_any())
 }
 
 pub(crate) fn cuStreamQuery(stream: CUstream) -> Answer {

@@ -2,12 +2,12 @@
 //! guest's waiting thread and holds the stream until the guest has run its own.
 #![allow(unsafe_code, reason = "callbacks from libcuda")]
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ffi::c_void;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use paravane_protocol::cuda_types::*;
-use paravane_protocol::internal::CALLBACK_REFUSED;
+use paravane_protocol::internal::{CALLBACK_ENDED, CALLBACK_REFUSED};
 
 use crate::worker::dispatch::Command;
 use crate::worker::libcuda::{Answer, cuda};
@@ -18,6 +18,10 @@ struct State {
     due: VecDeque<(u64, u64)>,
     /// Told, not yet returned.
     running: BTreeSet<u64>,
+    /// Functions that a graph may reach: their data's address and number.
+    kept: HashMap<usize, u64>,
+    /// User objects of the guest's, by their destructors' numbers.
+    objects: HashMap<u64, CUuserObject>,
 }
 
 /// The host functions of one guest process.
@@ -65,6 +69,75 @@ impl Callbacks {
         self.changed.notify_all();
         drop(self.changed.wait_while(state, |state| state.running.contains(&number)));
     }
+}
+
+/// A guest's function that a graph reaches at every launch, until libcuda ends
+/// the user object that it is.
+pub(in crate::worker) struct Kept(*mut Due);
+
+impl Kept {
+    /// libcuda will reach the guest's function with this number.
+    pub(in crate::worker) fn new(callbacks: &Arc<Callbacks>, number: u64) -> Self {
+        let due = Box::into_raw(Box::new(Due { callbacks: Arc::clone(callbacks), number }));
+        callbacks.lock().kept.insert(due.addr(), number);
+        Self(due)
+    }
+
+    /// libcuda's function and its argument, for a host node.
+    pub(in crate::worker) fn host_node(&self) -> (u64, u64) {
+        let function = graph_function as unsafe extern "C" fn(*mut c_void) as *const c_void;
+        (function.expose_provenance() as u64, self.0.expose_provenance() as u64)
+    }
+
+    /// The argument of a user object that ends it.
+    pub(in crate::worker) fn data(&self) -> Pointer {
+        self.0.cast()
+    }
+
+    /// libcuda has refused what it was for.
+    pub(in crate::worker) fn drop_unused(self) {
+        // SAFETY: the box of new(), which nothing else has.
+        let due = unsafe { Box::from_raw(self.0) };
+        due.callbacks.lock().kept.remove(&self.0.addr());
+    }
+}
+
+impl Callbacks {
+    /// The guest's number of a host node's function, by its argument.
+    pub(in crate::worker) fn number_of(&self, data: u64) -> Option<u64> {
+        self.lock().kept.get(&usize::try_from(data).ok()?).copied()
+    }
+
+    /// A destructor belongs to a user object of the guest's.
+    pub(in crate::worker) fn add_object(&self, number: u64, object: CUuserObject) {
+        self.lock().objects.insert(number, object);
+    }
+
+    /// The user object that a destructor belonged to.
+    pub(in crate::worker) fn take_object(&self, number: u64) -> Option<CUuserObject> {
+        self.lock().objects.remove(&number)
+    }
+
+    /// Nothing will reach the guest's function any more.
+    fn ended(&self, number: u64) {
+        self.lock().due.push_back((number, CALLBACK_ENDED));
+        self.changed.notify_all();
+    }
+}
+
+unsafe extern "C" fn graph_function(data: *mut c_void) {
+    // SAFETY: Kept's box, which a user object of the graph keeps.
+    let due = unsafe { &*data.cast::<Due>() };
+    due.callbacks.reached(due.number, CUDA_SUCCESS);
+}
+
+/// The destructor of a user object: the guest's function will not be reached
+/// any more, or is due for the last time.
+pub(in crate::worker) unsafe extern "C" fn end_kept(data: *mut c_void) {
+    // SAFETY: Kept's box; libcuda calls once, when nothing holds the object.
+    let due = unsafe { Box::from_raw(data.cast::<Due>()) };
+    due.callbacks.lock().kept.remove(&data.addr());
+    due.callbacks.ended(due.number);
 }
 
 /// What libcuda hands back.

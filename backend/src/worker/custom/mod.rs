@@ -1,17 +1,21 @@
 //! The rows that are written by hand on both sides, one file for each family.
 
 mod callback;
+mod capture;
 mod context;
 mod enumerate;
 mod function;
+mod graph;
 mod image;
 mod launch;
 mod link;
 
 pub(super) use callback::*;
+pub(super) use capture::*;
 pub(super) use context::*;
 pub(super) use enumerate::*;
 pub(super) use function::*;
+pub(super) use graph::*;
 pub(super) use image::*;
 pub(super) use launch::*;
 pub(super) use link::*;

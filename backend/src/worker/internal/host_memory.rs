@@ -3,11 +3,12 @@
 use std::sync::PoisonError;
 
 use paravane_protocol::cuda_types::*;
+use paravane_protocol::internal::HOST_ADD_UNASKED;
 use paravane_protocol::limits::{STAGING_SLOT_BYTES, STAGING_SLOTS};
 
 use super::take_area;
 use crate::worker::dispatch::Command;
-use crate::worker::libcuda::{Answer, cuda};
+use crate::worker::libcuda::{Answer, Libcuda, cuda};
 
 /// Portable and mapped: the guest's other contexts and its kernels may use the
 /// memory whatever it asked for.
@@ -18,12 +19,25 @@ fn mapping_failed(area: u16, error: &std::io::Error) -> CUresult {
     CUDA_ERROR_OUT_OF_MEMORY
 }
 
+/// Makes a call that the program has not asked for in a mode that captures do
+/// not mind.
+fn unasked(lib: &Libcuda, flags: u64, call: impl FnOnce() -> Answer) -> Answer {
+    let mut mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+    let is_unasked = flags & HOST_ADD_UNASKED != 0;
+    let relaxed = is_unasked && cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode)).is_ok();
+    let answer = call();
+    if relaxed {
+        cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode))?;
+    }
+    answer
+}
+
 /// In: area, address in the guest, bytes, flags. Reply: device address.
 pub(super) fn add(command: &mut Command) -> Answer {
     let area = take_area(command);
     let wanted = command.from.word();
     let bytes = command.from.word();
-    let _flags = command.from.word();
+    let flags = command.from.word();
     command.read_all()?;
     let area = area?;
     let process = command.thread.process();
@@ -33,7 +47,7 @@ pub(super) fn add(command: &mut Command) -> Answer {
     let len = usize::try_from(bytes).map_err(|_| CUDA_ERROR_INVALID_VALUE)?;
     let lib = &process.lib;
     let mut device = CUdeviceptr(0);
-    cuda!(lib.cuMemHostRegister_v2(base.cast(), len, REGISTER_PORTABLE_MAPPED))?;
+    unasked(lib, flags, || cuda!(lib.cuMemHostRegister_v2(base.cast(), len, REGISTER_PORTABLE_MAPPED)))?;
     cuda!(lib.cuMemHostGetDevicePointer_v2(&raw mut device, base.cast(), 0))?;
     let mut host_memory = process.host_memory.lock().unwrap_or_else(PoisonError::into_inner);
     host_memory.insert(area, (mapping, base as u64));
@@ -44,13 +58,14 @@ pub(super) fn add(command: &mut Command) -> Answer {
 /// In: area.
 pub(super) fn remove(command: &mut Command) -> Answer {
     let area = take_area(command);
+    let flags = command.from.word();
     command.read_all()?;
     let process = command.thread.process();
     let mut host_memory = process.host_memory.lock().unwrap_or_else(PoisonError::into_inner);
     let (_, base) = host_memory.remove(&area?).ok_or(CUDA_ERROR_INVALID_VALUE)?;
     drop(host_memory);
     let lib = &process.lib;
-    cuda!(lib.cuMemHostUnregister(base as Pointer))
+    unasked(lib, flags, || cuda!(lib.cuMemHostUnregister(base as Pointer)))
 }
 
 /// In: area.

@@ -2,6 +2,8 @@
 //! internal`).
 
 mod copy;
+mod graph;
+mod graph_node;
 mod hello;
 mod host_memory;
 mod image;
@@ -32,6 +34,11 @@ pub(super) fn dispatch(opcode: u16, command: &mut Command) -> Answer {
         op::LINK_PIECE => super::custom::link_piece(command),
         op::CALLBACK_NEXT => callback_next(command),
         op::CALLBACK_DONE => callback_done(command),
+        op::GRAPH_NODE_ADD => graph::add(command),
+        op::GRAPH_NODE_SET => graph::set(command),
+        op::GRAPH_NODE_GET => graph::get(command),
+        op::GRAPH_LIST => graph::list(command),
+        op::GRAPH_CONNECT => graph::connect(command),
         _ => {
             command.thread.broke_protocol("unknown opcode");
             Err(CUDA_ERROR_INVALID_VALUE)
@@ -83,7 +90,13 @@ fn take_area(command: &mut Command) -> Answer<u16> {
 
 fn callback_next(command: &mut Command) -> Answer {
     command.read_all()?;
-    let (number, status) = command.thread.process().callbacks.next();
+    let process = command.thread.process();
+    let (number, status) = process.callbacks.next();
+    if status == op::CALLBACK_ENDED
+        && let Some(object) = process.callbacks.take_object(number)
+    {
+        process.handles.remove(object);
+    }
     command.to.word(number);
     command.to.word(status);
     Ok(())

@@ -1,0 +1,265 @@
+//! What a node is to do, read from the program's structures and checked.
+
+use super::super::launch::{check_kernel, parameters};
+use super::super::library::kernel;
+use super::super::{Shape, current, memop};
+use super::{Answer, graph, list};
+use crate::graph::params::{
+    AllocNode, Arguments, ConditionalNode, CopyNode, KernelNode, MemoryNode, Params, SetNode,
+};
+use crate::graph::{Condition, Graph, memory as graph_memory};
+use crate::memory::{Owner, arena};
+use crate::objects::EVENTS;
+use crate::stream::task::{Copy, Set, Source};
+use crate::transfer::{Place, place};
+use paravane_protocol::cuda_types::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+fn pointer<T>(address: u64) -> *mut T {
+    std::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap_or(0))
+}
+
+/// Reads a node for `of`, the graph that it is to be in.
+pub(super) fn parse(asked: &CUgraphNodeParams, of: &Graph) -> Answer<Params> {
+    match asked.kind {
+        CU_GRAPH_NODE_TYPE_KERNEL => kernel_node(&asked.get()).map(Params::Kernel),
+        CU_GRAPH_NODE_TYPE_MEMCPY => copy_node(asked.get()).map(Params::Copy),
+        CU_GRAPH_NODE_TYPE_MEMSET => set_node(asked.get()).map(Params::Set),
+        CU_GRAPH_NODE_TYPE_HOST => {
+            let host: CUDA_HOST_NODE_PARAMS_v2 = asked.get();
+            if host.host.func == 0 { Err(CUDA_ERROR_INVALID_VALUE) } else { Ok(Params::Host(host)) }
+        }
+        CU_GRAPH_NODE_TYPE_GRAPH => child_node(&asked.get(), of),
+        CU_GRAPH_NODE_TYPE_EMPTY => Ok(Params::Empty),
+        CU_GRAPH_NODE_TYPE_EVENT_RECORD => event_node(asked.get()).map(Params::Record),
+        CU_GRAPH_NODE_TYPE_WAIT_EVENT => event_node(asked.get()).map(Params::Wait),
+        CU_GRAPH_NODE_TYPE_MEM_ALLOC => alloc_node(asked.get()).map(Params::Alloc),
+        CU_GRAPH_NODE_TYPE_MEM_FREE => free_node(&asked.get(), of),
+        CU_GRAPH_NODE_TYPE_BATCH_MEM_OP => memory_node(asked.get()).map(Params::Memory),
+        CU_GRAPH_NODE_TYPE_CONDITIONAL => conditional_node(asked.get(), of).map(Params::Conditional),
+        CU_GRAPH_NODE_TYPE_EXT_SEMAS_SIGNAL | CU_GRAPH_NODE_TYPE_EXT_SEMAS_WAIT => Err(CUDA_ERROR_NOT_SUPPORTED),
+        _ => Err(CUDA_ERROR_INVALID_VALUE),
+    }
+}
+
+fn kernel_node(asked: &CUDA_KERNEL_NODE_PARAMS) -> Answer<KernelNode> {
+    let handle = if asked.func.0 == 0 { asked.kern.0 } else { asked.func.0 };
+    if handle == 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let kernel = kernel(handle)?;
+    let shape = Shape {
+        grid: [asked.gridDimX, asked.gridDimY, asked.gridDimZ],
+        block: [asked.blockDimX, asked.blockDimY, asked.blockDimZ],
+        shared: asked.sharedMemBytes,
+        cooperative: false,
+    };
+    shape.check(kernel.max_threads)?;
+    check_kernel(&kernel, &shape)?;
+    // SAFETY: the caller describes the kernel's parameters as CUDA demands.
+    let bytes = unsafe { parameters(&kernel, pointer(asked.kernelParams), pointer(asked.extra)) }?;
+    let arguments = Arc::new(Arguments::new(&kernel, bytes));
+    let context = CUcontext(kernel.module.context.handle);
+    Ok(KernelNode {
+        function: asked.func,
+        library_kernel: if asked.func.0 == 0 { asked.kern } else { CUkernel(0) },
+        context,
+        kernel,
+        shape,
+        arguments,
+        attributes: BTreeMap::new(),
+    })
+}
+
+/// One side of a copy of up to three dimensions: where its first row begins, and the distances
+/// between rows and between planes.
+struct Side {
+    kind: CUmemorytype,
+    host: u64,
+    device: CUdeviceptr,
+    x: u64,
+    y: u64,
+    z: u64,
+    pitch: u64,
+    height: u64,
+}
+
+impl Side {
+    /// First address, pitch, distance of planes.
+    fn resolve(&self, copy: &CUDA_MEMCPY3D) -> Option<(u64, u64, u64)> {
+        let base = if self.kind == CU_MEMORYTYPE_HOST { self.host } else { self.device.0 };
+        let pitch = if self.pitch == 0 { copy.WidthInBytes } else { self.pitch };
+        let height = if self.height == 0 { copy.Height } else { self.height };
+        let plane = pitch.checked_mul(height)?;
+        let fits = self.x.checked_add(copy.WidthInBytes)? <= pitch || copy.Height <= 1 && copy.Depth <= 1;
+        let rows_fit = self.y.checked_add(copy.Height)? <= height || copy.Depth <= 1;
+        let skipped = self.z.checked_mul(plane)?.checked_add(self.y.checked_mul(pitch)?)?.checked_add(self.x)?;
+        let start = base.checked_add(skipped)?;
+        let extent = plane.checked_mul(copy.Depth - 1)?.checked_add(pitch.checked_mul(copy.Height - 1)?)?;
+        let end = extent.checked_add(copy.WidthInBytes)?;
+        (fits && rows_fit && reaches(self.kind, start, end)).then_some((start, pitch, plane))
+    }
+}
+
+/// Whether a side's memory is there, as far as this device knows it.
+fn reaches(kind: CUmemorytype, start: u64, bytes: u64) -> bool {
+    if start.wrapping_sub(arena().base()) < arena().size() {
+        return arena().holds(start, bytes);
+    }
+    match kind {
+        CU_MEMORYTYPE_DEVICE => place(start) == Place::Pinned,
+        _ => start != 0,
+    }
+}
+
+fn copy_node(asked: CUDA_MEMCPY_NODE_PARAMS) -> Answer<CopyNode> {
+    Ok(CopyNode { asked, planes: planes(&asked.copyParams)? })
+}
+
+/// The planes that a copy comes to.
+pub(super) fn planes(copy: &CUDA_MEMCPY3D) -> Answer<Arc<[Copy]>> {
+    if [copy.srcMemoryType, copy.dstMemoryType].contains(&CU_MEMORYTYPE_ARRAY) {
+        return Err(CUDA_ERROR_NOT_SUPPORTED);
+    }
+    let known = CU_MEMORYTYPE_HOST..=CU_MEMORYTYPE_UNIFIED;
+    if !known.contains(&copy.srcMemoryType) || !known.contains(&copy.dstMemoryType) {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    if copy.WidthInBytes == 0 || copy.Height == 0 || copy.Depth == 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let from = Side {
+        kind: copy.srcMemoryType,
+        host: copy.srcHost,
+        device: copy.srcDevice,
+        x: copy.srcXInBytes,
+        y: copy.srcY,
+        z: copy.srcZ,
+        pitch: copy.srcPitch,
+        height: copy.srcHeight,
+    };
+    let to = Side {
+        kind: copy.dstMemoryType,
+        host: copy.dstHost,
+        device: copy.dstDevice,
+        x: copy.dstXInBytes,
+        y: copy.dstY,
+        z: copy.dstZ,
+        pitch: copy.dstPitch,
+        height: copy.dstHeight,
+    };
+    let (from, from_pitch, from_plane) = from.resolve(copy).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    let (to, to_pitch, to_plane) = to.resolve(copy).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    let size = |n: u64| usize::try_from(n).map_err(|_| CUDA_ERROR_INVALID_VALUE);
+    let (row, rows) = (size(copy.WidthInBytes)?, size(copy.Height)?);
+    let (to_pitch, from_pitch) = (size(to_pitch)?, size(from_pitch)?);
+    let plane = |n: u64| Copy {
+        to: to + n * to_plane,
+        from: Source::Address(from + n * from_plane),
+        row,
+        rows,
+        to_pitch,
+        from_pitch,
+    };
+    Ok((0..copy.Depth).map(plane).collect())
+}
+
+fn set_node(asked: CUDA_MEMSET_NODE_PARAMS_v2) -> Answer<SetNode> {
+    let of = asked.set;
+    let size = |n: u64| usize::try_from(n).map_err(|_| CUDA_ERROR_INVALID_VALUE);
+    let width = of.elementSize as usize;
+    if !matches!(width, 1 | 2 | 4) || of.width == 0 || of.height == 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let (count, rows) = (size(of.width)?, size(of.height)?);
+    let row = count.checked_mul(width).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    let pitch = if rows == 1 { row } else { size(of.pitch)? };
+    let extent = pitch.checked_mul(rows - 1).and_then(|before| before.checked_add(row));
+    let extent = extent.and_then(|n| u64::try_from(n).ok()).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    let is_aligned = of.dst.0.is_multiple_of(of.elementSize.into()) && pitch.is_multiple_of(width);
+    if !is_aligned || pitch < row || !reaches(CU_MEMORYTYPE_DEVICE, of.dst.0, extent) {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    Ok(SetNode { asked, set: Set { to: of.dst.0, value: of.value, width, count, rows, pitch } })
+}
+
+/// A child graph: a copy of what the program names, or that itself where it hands it over.
+fn child_node(asked: &CUDA_CHILD_GRAPH_NODE_PARAMS, of: &Graph) -> Answer<Params> {
+    const MOVE: u32 = 1;
+    let named = graph(asked.graph)?;
+    if named.handle == of.handle {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let child = match asked.ownership {
+        0 => named.copy()?,
+        MOVE if !named.is_embedded.load(Ordering::Relaxed) => named,
+        _ => return Err(CUDA_ERROR_INVALID_VALUE),
+    };
+    child.is_embedded.store(true, Ordering::Relaxed);
+    Ok(Params::Child(child))
+}
+
+fn event_node(asked: CUDA_EVENT_NODE_PARAMS) -> Answer<CUDA_EVENT_NODE_PARAMS> {
+    EVENTS.get(asked.event.0).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    Ok(asked)
+}
+
+fn alloc_node(asked: CUDA_MEM_ALLOC_NODE_PARAMS) -> Answer<AllocNode> {
+    const ACCESS_BYTES: usize = 12;
+    // Pinned memory without a handle to share, on the device.
+    let [kinds, location, ..] = asked.poolProps;
+    if kinds != 1 || location != 1 || asked.bytesize == 0 || asked.accessDescCount > 1 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let count = usize::try_from(asked.accessDescCount).unwrap_or(0);
+    let access = list(pointer::<u8>(asked.accessDescs).cast_const(), count * ACCESS_BYTES)?.into();
+    // No context's: it ends with its graph.
+    let owner = Owner { context: 0, host_flags: None, managed: false, size: asked.bytesize };
+    let at = arena().allocate(owner).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
+    let allocation = graph_memory::file(at, asked.bytesize);
+    Ok(AllocNode { asked: CUDA_MEM_ALLOC_NODE_PARAMS { dptr: CUdeviceptr(at), ..asked }, access, allocation })
+}
+
+fn free_node(asked: &CUDA_MEM_FREE_NODE_PARAMS, of: &Graph) -> Answer<Params> {
+    graph_memory::find(asked.dptr.0).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    let is_freed = |params: Params| matches!(params, Params::Free(dptr) if dptr == asked.dptr);
+    if of.state().nodes.iter().any(|node| is_freed(node.params())) {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    Ok(Params::Free(asked.dptr))
+}
+
+fn memory_node(asked: CUDA_BATCH_MEM_OP_NODE_PARAMS) -> Answer<MemoryNode> {
+    // SAFETY: the caller passes an array of that length.
+    let operations = unsafe { memop::operations(asked.count, pointer(asked.paramArray)) }?;
+    let checked = memop::batch(operations, asked.flags, true)?;
+    Ok(MemoryNode { asked, operations: operations.into(), checked })
+}
+
+fn conditional_node(asked: CUDA_CONDITIONAL_NODE_PARAMS, of: &Graph) -> Answer<ConditionalNode> {
+    const BODIES_MAX: u32 = 1024;
+    let size = match asked.kind {
+        CU_GRAPH_COND_TYPE_IF => 1..=2,
+        CU_GRAPH_COND_TYPE_WHILE => 1..=1,
+        CU_GRAPH_COND_TYPE_SWITCH => 1..=BODIES_MAX,
+        _ => return Err(CUDA_ERROR_INVALID_VALUE),
+    };
+    let is_known = of.state().conditions.iter().any(|condition: &Condition| condition.handle == asked.handle);
+    if !is_known || !size.contains(&asked.size) {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    if asked.ctx.0 == 0 {
+        current()?;
+    }
+    let bodies: Arc<[Arc<Graph>]> = (0..asked.size)
+        .map(|_| {
+            let body = Graph::create();
+            body.is_embedded.store(true, Ordering::Relaxed);
+            body
+        })
+        .collect();
+    let handles = bodies.iter().map(|body| body.handle).collect();
+    Ok(ConditionalNode { asked, bodies, handles })
+}

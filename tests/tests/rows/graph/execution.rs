@@ -1,0 +1,132 @@
+//! Instantiated, updated, launched, in part switched off, chosen by a handle.
+
+use std::ptr;
+
+use paravane_protocol::cuda_types::*;
+use paravane_tests::cuda::Cuda;
+use paravane_tests::{must, result_of, value_of};
+
+use super::{NO_NODE, NO_STREAM, add_set, graph, launch, words_at, zeroed};
+
+const NO_EXEC: CUgraphExec = CUgraphExec(0);
+
+pub(crate) fn execution(cuda: &Cuda) {
+    let at = zeroed(cuda, 16);
+    let of = |value| {
+        let graph = graph(cuda);
+        let first = add_set(cuda, graph, &[], at, value);
+        let second = add_set(cuda, graph, &[first], CUdeviceptr(at.0 + 4), value + 1);
+        (graph, first, second)
+    };
+    let (one, first, second) = of(1);
+    let exec = instantiated(cuda, one);
+    launch(cuda, exec);
+    assert_eq!(words_at(cuda, at), [1, 2]);
+    let (other, other_first, _) = of(10);
+    let mut info = CUgraphExecUpdateResultInfo::default();
+    must!(cuda.cuGraphExecUpdate_v2(exec, other, &raw mut info));
+    assert_eq!(info.result, CU_GRAPH_EXEC_UPDATE_SUCCESS);
+    launch(cuda, exec);
+    assert_eq!(words_at(cuda, at), [10, 11]);
+    refused_update(cuda, exec, other, other_first);
+    let mut is_on = 9;
+    must!(cuda.cuGraphNodeGetEnabled(exec, second, &raw mut is_on));
+    assert_eq!(is_on, 1);
+    must!(cuda.cuGraphNodeSetEnabled(exec, second, 0));
+    must!(cuda.cuMemsetD8_v2(at, 0, 16));
+    launch(cuda, exec);
+    assert_eq!(words_at(cuda, at), [10, 0]);
+    must!(cuda.cuGraphUpload(exec, NO_STREAM));
+    must!(cuda.cuGraphUpload_ptsz(exec, NO_STREAM));
+    must!(cuda.cuGraphNodeSetEnabled(exec, second, 1));
+    must!(cuda.cuGraphLaunch_ptsz(exec, NO_STREAM));
+    must!(cuda.cuStreamSynchronize_ptsz(NO_STREAM));
+    assert_eq!(words_at(cuda, at), [10, 11]);
+    must!(cuda.cuGraphExecDestroy(exec));
+    assert_ne!(result_of!(cuda.cuGraphNodeSetEnabled(exec, first, 1)), CUDA_SUCCESS);
+    [one, other].map(|graph| must!(cuda.cuGraphDestroy(graph)));
+    order(cuda, at);
+    conditional(cuda, at);
+    must!(cuda.cuMemFree_v2(at));
+}
+
+/// In every form; the last is left.
+fn instantiated(cuda: &Cuda, graph: CUgraph) -> CUgraphExec {
+    let (mut node, mut log) = (NO_NODE, [7_u8; 8]);
+    let (to, text) = (&raw mut node, log.as_mut_ptr());
+    let first = value_of!(cuda.cuGraphInstantiate(NO_EXEC, graph, to, text, 8));
+    let second = value_of!(cuda.cuGraphInstantiate_v2(NO_EXEC, graph, to, text, 8));
+    assert_eq!(log[0], 0);
+    let mut params = CUDA_GRAPH_INSTANTIATE_PARAMS { flags: 2, result_out: 9, ..Default::default() };
+    let into = &raw mut params;
+    let third = value_of!(cuda.cuGraphInstantiateWithParams(NO_EXEC, graph, into));
+    assert_eq!(params.result_out, 0);
+    let fourth = value_of!(cuda.cuGraphInstantiateWithParams_ptsz(NO_EXEC, graph, into));
+    let [mut id, mut other] = [0; 2];
+    must!(cuda.cuGraphExecGetId(third, &raw mut id));
+    must!(cuda.cuGraphExecGetId(fourth, &raw mut other));
+    assert_ne!(id, other);
+    [first, second, third, fourth].map(|exec| must!(cuda.cuGraphExecDestroy(exec)));
+    let prioritised = value_of!(cuda.cuGraphInstantiateWithFlags(NO_EXEC, graph, 8));
+    let mut flags = 0;
+    must!(cuda.cuGraphExecGetFlags(prioritised, &raw mut flags));
+    assert_eq!(flags, 8);
+    prioritised
+}
+
+fn refused_update(cuda: &Cuda, exec: CUgraphExec, graph: CUgraph, first: CUgraphNode) {
+    let (mut node, mut result) = (NO_NODE, CU_GRAPH_EXEC_UPDATE_SUCCESS);
+    must!(cuda.cuGraphExecUpdate(exec, graph, &raw mut node, &raw mut result));
+    let mut more = NO_NODE;
+    must!(cuda.cuGraphAddEmptyNode(&raw mut more, graph, &raw const first, 1));
+    let refused = result_of!(cuda.cuGraphExecUpdate(exec, graph, &raw mut node, &raw mut result));
+    assert_eq!((refused, result), (CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE, CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED));
+}
+
+/// Two branches that wait for each other's word: only side by side they end.
+fn order(cuda: &Cuda, at: CUdeviceptr) {
+    must!(cuda.cuMemsetD8_v2(at, 0, 16));
+    let graph = graph(cuda);
+    let ctx = value_of!(cuda.cuCtxGetCurrent(CUcontext(0)));
+    let of = CUstreamBatchMemOpParams::of;
+    let next = CUdeviceptr(at.0 + 4);
+    let branches = [
+        [of(CU_STREAM_MEM_OP_WRITE_VALUE_32, at, 1, 0), of(CU_STREAM_MEM_OP_WAIT_VALUE_32, next, 1, 1)],
+        [of(CU_STREAM_MEM_OP_WAIT_VALUE_32, at, 1, 1), of(CU_STREAM_MEM_OP_WRITE_VALUE_32, next, 1, 0)],
+    ];
+    let nodes = branches.map(|ops| {
+        let paramArray = ops.as_ptr() as u64;
+        let params = CUDA_BATCH_MEM_OP_NODE_PARAMS { ctx, count: 2, paramArray, ..Default::default() };
+        let mut node = NO_NODE;
+        must!(cuda.cuGraphAddBatchMemOpNode(&raw mut node, graph, ptr::null(), 0, &raw const params));
+        node
+    });
+    add_set(cuda, graph, &nodes, at, 33);
+    super::run(cuda, graph);
+    assert_eq!(words_at(cuda, at), [33, 1]);
+    must!(cuda.cuGraphDestroy(graph));
+}
+
+/// One body of two runs, as the handle's default says.
+fn conditional(cuda: &Cuda, at: CUdeviceptr) {
+    let ctx = value_of!(cuda.cuCtxGetCurrent(CUcontext(0)));
+    for (default, expected) in [(1, [5, 0]), (0, [0, 6])] {
+        must!(cuda.cuMemsetD8_v2(at, 0, 16));
+        let graph = graph(cuda);
+        let handle = value_of!(cuda.cuGraphConditionalHandleCreate(0, graph, ctx, default, 1));
+        let of = CUDA_CONDITIONAL_NODE_PARAMS { handle, kind: CU_GRAPH_COND_TYPE_IF, size: 2, phGraph_out: 0, ctx };
+        let mut params = CUgraphNodeParams::new(CU_GRAPH_NODE_TYPE_CONDITIONAL, &of);
+        let mut node = NO_NODE;
+        must!(cuda.cuGraphAddNode(&raw mut node, graph, ptr::null(), 0, &raw mut params));
+        let of: CUDA_CONDITIONAL_NODE_PARAMS = params.get();
+        let bodies: *const [CUgraph; 2] = ptr::with_exposed_provenance(usize::from_word(of.phGraph_out));
+        // SAFETY: the node's own array of as many graphs as were asked for.
+        #[allow(unsafe_code, reason = "the node's memory")]
+        let bodies = unsafe { bodies.read_unaligned() };
+        add_set(cuda, bodies[0], &[], at, 5);
+        add_set(cuda, bodies[1], &[], CUdeviceptr(at.0 + 4), 6);
+        super::run(cuda, graph);
+        assert_eq!(words_at(cuda, at), expected);
+        must!(cuda.cuGraphDestroy(graph));
+    }
+}
