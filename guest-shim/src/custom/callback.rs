@@ -238,7 +238,7 @@ pub(crate) fn cuUserObjectCreate(
         ring.call(
             opcode::cuUserObjectCreate,
             |to| {
-                [object.0, number, u64::from(count), u64::from(flags)].map(|word| to.word(word));
+                [object.0, number, u64::from(count), u64::from(flags)].into_iter().for_each(|word| to.word(word));
                 Ok(())
             },
             |_| (),

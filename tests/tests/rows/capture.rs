@@ -158,8 +158,8 @@ pub(crate) fn forked(cuda: &Cuda) {
     must!(cuda.cuStreamWaitEvent(two, fork, 0));
     must!(cuda.cuMemsetD32Async(at, 2, 1, two));
     assert_eq!(ends_with(cuda, one), CUDA_ERROR_STREAM_CAPTURE_UNJOINED);
-    [fork, join].map(|event| must!(cuda.cuEventDestroy_v2(event)));
-    [one, two].map(|stream| must!(cuda.cuStreamDestroy_v2(stream)));
+    [fork, join].into_iter().for_each(|event| must!(cuda.cuEventDestroy_v2(event)));
+    [one, two].into_iter().for_each(|stream| must!(cuda.cuStreamDestroy_v2(stream)));
     must!(cuda.cuMemFree_v2(at));
 }
 
@@ -250,7 +250,7 @@ fn by_event(cuda: &Cuda, on: CUstream) {
     must!(cuda.cuEventRecord(event, on));
     let merged = result_of!(cuda.cuStreamWaitEvent(other, event, 0));
     assert_eq!(merged, CUDA_ERROR_STREAM_CAPTURE_MERGE);
-    [on, other].map(|stream| assert_eq!(ends_with(cuda, stream), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED));
+    [on, other].into_iter().for_each(|stream| assert_eq!(ends_with(cuda, stream), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED));
     must!(cuda.cuStreamBeginCapture_v2(on, GLOBAL));
     must!(cuda.cuEventRecord(event, on));
     must!(cuda.cuStreamWaitEvent(other, event, 0));

@@ -151,7 +151,7 @@ pub(super) fn connect(graph: CUgraph, removes: bool, from: &[u8], to: &[u8], dat
                 |into| {
                     into.word(graph.0);
                     into.word(u64::from(removes));
-                    [from, to, data].map(|bytes| into.bytes(bytes));
+                    [from, to, data].into_iter().for_each(|bytes| into.bytes(bytes));
                     Ok(())
                 },
                 |_| (),

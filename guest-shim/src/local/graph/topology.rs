@@ -26,7 +26,7 @@ fn listed(which: u64, of: u64) -> Answer<Vec<Listed>> {
             ring.call(
                 GRAPH_LIST,
                 |to| {
-                    [which, of, all.len() as u64].map(|word| to.word(word));
+                    [which, of, all.len() as u64].into_iter().for_each(|word| to.word(word));
                     Ok(())
                 },
                 |from| {

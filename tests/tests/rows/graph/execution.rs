@@ -44,7 +44,7 @@ pub(crate) fn execution(cuda: &Cuda) {
     assert_eq!(words_at(cuda, at), [10, 11]);
     must!(cuda.cuGraphExecDestroy(exec));
     assert_ne!(result_of!(cuda.cuGraphNodeSetEnabled(exec, first, 1)), CUDA_SUCCESS);
-    [one, other].map(|graph| must!(cuda.cuGraphDestroy(graph)));
+    [one, other].into_iter().for_each(|graph| must!(cuda.cuGraphDestroy(graph)));
     order(cuda, at);
     conditional(cuda, at);
     must!(cuda.cuMemFree_v2(at));
@@ -66,7 +66,7 @@ fn instantiated(cuda: &Cuda, graph: CUgraph) -> CUgraphExec {
     must!(cuda.cuGraphExecGetId(third, &raw mut id));
     must!(cuda.cuGraphExecGetId(fourth, &raw mut other));
     assert_ne!(id, other);
-    [first, second, third, fourth].map(|exec| must!(cuda.cuGraphExecDestroy(exec)));
+    [first, second, third, fourth].into_iter().for_each(|exec| must!(cuda.cuGraphExecDestroy(exec)));
     let prioritised = value_of!(cuda.cuGraphInstantiateWithFlags(NO_EXEC, graph, 8));
     let mut flags = 0;
     must!(cuda.cuGraphExecGetFlags(prioritised, &raw mut flags));

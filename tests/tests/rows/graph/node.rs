@@ -77,7 +77,7 @@ pub(crate) fn kernel_nodes(cuda: &Cuda, module: CUmodule) {
     attributes(cuda, [node, next]);
     must!(cuda.cuGraphExecDestroy(exec));
     must!(cuda.cuGraphDestroy(graph));
-    [to, left, right].map(|at| must!(cuda.cuMemFree_v2(at)));
+    [to, left, right].into_iter().for_each(|at| must!(cuda.cuMemFree_v2(at)));
 }
 
 fn told(cuda: &Cuda, node: CUgraphNode, next: CUgraphNode, add: CUfunction, to: CUdeviceptr) {
@@ -248,10 +248,10 @@ pub(crate) fn event_nodes(cuda: &Cuda) {
     must!(cuda.cuGraphEventWaitNodeSetEvent(wait, other));
     assert_eq!(value_of_event(cuda, wait, record), [other, event]);
     launch(cuda, exec);
-    [holder, runner, third].map(|stream| must!(cuda.cuStreamDestroy_v2(stream)));
+    [holder, runner, third].into_iter().for_each(|stream| must!(cuda.cuStreamDestroy_v2(stream)));
     must!(cuda.cuGraphExecDestroy(exec));
     must!(cuda.cuGraphDestroy(graph));
-    [event, other].map(|event| must!(cuda.cuEventDestroy_v2(event)));
+    [event, other].into_iter().for_each(|event| must!(cuda.cuEventDestroy_v2(event)));
     must!(cuda.cuMemFree_v2(at));
 }
 
@@ -347,7 +347,7 @@ pub(crate) fn uniform(cuda: &Cuda) {
     let other_kind = result_of!(cuda.cuGraphNodeSetParams(set, &raw mut params));
     assert_eq!(other_kind, CUDA_ERROR_INVALID_VALUE);
     must!(cuda.cuGraphExecDestroy(exec));
-    [graph, parent].map(|graph| must!(cuda.cuGraphDestroy(graph)));
+    [graph, parent].into_iter().for_each(|graph| must!(cuda.cuGraphDestroy(graph)));
     must!(cuda.cuMemFree_v2(at));
 }
 
