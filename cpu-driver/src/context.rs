@@ -1,7 +1,7 @@
 //! Contexts: whose streams, memory and failure. The stack of current contexts is each thread's own.
 
 use crate::exec::fault::{Fault, FaultKind};
-use crate::memory::arena;
+use crate::memory::{DeviceHeap, arena};
 use crate::registry::Registry;
 use crate::stream::task::Task;
 use crate::stream::{Barrier, Kind, Stream, executor};
@@ -37,6 +37,8 @@ pub struct Context {
     pub stack_limit: AtomicUsize,
     pub printf_limit: AtomicUsize,
     pub heap_limit: AtomicUsize,
+    /// Where its kernels allocate.
+    pub heap: Arc<DeviceHeap>,
     pub cache_config: AtomicU32,
     streams: Mutex<Vec<Weak<Stream>>>,
     legacy: Mutex<Option<Arc<Stream>>>,
@@ -74,6 +76,7 @@ impl Context {
             stack_limit: AtomicUsize::new(1024),
             printf_limit: AtomicUsize::new(1 << 20),
             heap_limit: AtomicUsize::new(8 << 20),
+            heap: Arc::new(DeviceHeap::new(handle)),
             cache_config: AtomicU32::new(0),
             streams: Mutex::default(),
             legacy: Mutex::default(),
@@ -151,6 +154,7 @@ impl Context {
         self.synchronize();
         crate::objects::remove_context(self.handle);
         arena().release_context(self.handle);
+        self.heap.clear();
         self.streams.lock().unwrap_or_else(PoisonError::into_inner).clear();
         *self.legacy.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.epoch.fetch_add(1, Ordering::Relaxed);

@@ -56,9 +56,18 @@ pub struct LibraryKernel {
     pub name: CString,
 }
 
+/// One input of a link: an object's modules.
+pub struct LinkInput {
+    pub text: String,
+    /// A member of an archive: taken only when something needs it.
+    pub is_member: bool,
+}
+
 /// A link under way: what was added, and what came of it.
 pub struct Link {
-    pub texts: Mutex<Vec<String>>,
+    pub inputs: Mutex<Vec<LinkInput>>,
+    /// The JIT option that bounds registers.
+    pub max_registers: Option<u32>,
     /// The linked image, which the program reads until it ends the link.
     pub image: OnceLock<Vec<u8>>,
     /// Where the program wants errors told: address and size of its buffer.

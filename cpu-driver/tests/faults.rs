@@ -113,7 +113,7 @@ fn launches_that_are_refused() {
     assert_eq!(try_one(k, [0, 1, 1], [1, 1, 1], 0, &[1]), Err(CUDA_ERROR_INVALID_VALUE));
     assert_eq!(try_one(k, [1, 1, 1], [1025, 1, 1], 0, &[1]), Err(CUDA_ERROR_INVALID_VALUE));
     assert_eq!(try_one(k, [1, 70_000, 1], [1, 1, 1], 0, &[1]), Err(CUDA_ERROR_INVALID_VALUE));
-    assert_eq!(try_one(k, [1, 1, 1], [128, 1, 1], 0, &[1]), Err(CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES));
+    assert_eq!(try_one(k, [1, 1, 1], [128, 1, 1], 0, &[1]), Err(CUDA_ERROR_INVALID_VALUE));
     assert_eq!(try_one(k, [1, 1, 1], [1, 1, 1], 1 << 20, &[1]), Err(CUDA_ERROR_INVALID_VALUE));
     assert_eq!(try_one(fixed, [1, 1, 1], [32, 1, 1], 0, &[]), Err(CUDA_ERROR_INVALID_VALUE));
     assert_eq!(try_one(fixed, [1, 1, 1], [8, 4, 1], 0, &[]), Ok(()));

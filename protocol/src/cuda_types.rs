@@ -109,6 +109,7 @@ numbers! {
     CUfunc_cache(u32) {}
     /// A JIT option of a module load.
     CUjit_option(u32) {
+        CU_JIT_MAX_REGISTERS = 0,
         CU_JIT_INFO_LOG_BUFFER = 3,
         CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES = 4,
         CU_JIT_ERROR_LOG_BUFFER = 5,

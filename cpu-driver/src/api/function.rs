@@ -34,12 +34,13 @@ pub unsafe fn cuFuncGetAttribute(pi: *mut i32, attrib: CUfunction_attribute, hfu
         0 => signed(kernel.max_threads),
         1 => signed(function.shared_size),
         3 => signed(function.local_size),
-        4 => signed(function.registers.min(REGISTERS_MAX)),
+        2 => i32::try_from(module.const_size).unwrap_or(i32::MAX),
+        4 => signed(function.registers.min(function.max_registers.unwrap_or(REGISTERS_MAX)).min(REGISTERS_MAX)),
         5 => signed(module.version),
         6 => signed(module.target),
         MAX_DYNAMIC_SHARED_SIZE_BYTES => signed(dynamic_shared_max(&kernel)),
         PREFERRED_SHARED_MEMORY_CARVEOUT => kernel.shared_carveout.load(Ordering::Relaxed),
-        2 | 7 | 10..=17 => 0,
+        7 | 10..=17 => 0,
         _ => return Err(CUDA_ERROR_INVALID_VALUE),
     };
     give(pi, value)

@@ -1,11 +1,11 @@
 //! Initialisation, version, error texts.
 
-use super::{Answer, INITIALISED, give, multiprocessors};
+use super::{Answer, FORKED, INITIALISED, give, multiprocessors};
 use crate::memory::arena;
 use crate::report;
 use crate::stream::executor;
 use paravane_protocol::CUDA_VERSION;
-use paravane_protocol::cuda_types::{CUDA_ERROR_INVALID_VALUE, CUresult};
+use paravane_protocol::cuda_types::{CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_INITIALIZED, CUresult};
 use std::ffi::c_char;
 use std::sync::atomic::Ordering;
 
@@ -13,13 +13,23 @@ pub unsafe fn cuInit(Flags: u32) -> Answer {
     if Flags != 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
+    if FORKED.load(Ordering::Relaxed) {
+        return Err(CUDA_ERROR_NOT_INITIALIZED);
+    }
     // What reads the environment or maps memory does so now: a sandbox may be closed after this.
     multiprocessors();
     executor::prepare();
     report::prepare();
     arena();
-    INITIALISED.store(true, Ordering::Relaxed);
+    if !INITIALISED.swap(true, Ordering::Relaxed) {
+        // SAFETY: the handler stores to an atomic, which is allowed after fork().
+        unsafe { libc::pthread_atfork(None, None, Some(forked)) };
+    }
     Ok(())
+}
+
+unsafe extern "C" fn forked() {
+    FORKED.store(true, Ordering::Relaxed);
 }
 
 pub unsafe fn cuDriverGetVersion(driverVersion: *mut i32) -> Answer {

@@ -9,13 +9,14 @@ use crate::capture;
 use crate::context::Context;
 use crate::exec::grid::Grid;
 use crate::graph::params::{Arguments, KernelNode, Params};
-use crate::memory::View;
+use crate::memory::{View, Workspace};
 use crate::objects::{KERNELS, Kernel};
 use crate::stream::kernel::Launch;
 use crate::stream::task::Work;
 use paravane_protocol::cuda_types::{
     CU_LAUNCH_ATTRIBUTE_COOPERATIVE, CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, CUDA_ERROR_INVALID_VALUE,
-    CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, CUDA_ERROR_NOT_SUPPORTED, CUcontext, CUfunction, CUkernel, CUlaunchAttribute, CUlaunchConfig,
+    CUDA_ERROR_NOT_SUPPORTED, CUDA_ERROR_OUT_OF_MEMORY, CUcontext, CUfunction, CUkernel, CUlaunchAttribute,
+    CUlaunchConfig,
     CUstream,
 };
 use std::collections::BTreeMap;
@@ -54,7 +55,7 @@ impl Shape {
         if is_empty || is_large || self.block[2] > BLOCK_Z_MAX || threads > THREADS_PER_BLOCK_MAX {
             return Err(CUDA_ERROR_INVALID_VALUE);
         }
-        if threads > max_threads { Err(CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES) } else { Ok(()) }
+        if threads > max_threads { Err(CUDA_ERROR_INVALID_VALUE) } else { Ok(()) }
     }
 }
 
@@ -103,11 +104,15 @@ unsafe fn launch(
         return capture::add(&stream, Params::Kernel(node)).map(|_| ());
     }
     let grid = Arc::new(grid_of(&kernel, &shape, params, &stream.context));
+    if shape.cooperative && grid.workspace.is_none() {
+        return Err(CUDA_ERROR_OUT_OF_MEMORY);
+    }
     stream.enqueue(Work::Kernel(Launch::new(grid, shape.cooperative)), None);
     Ok(())
 }
 
-/// One launch of a kernel, as the interpreter runs it.
+/// One launch of a kernel, as the interpreter runs it. Where memory for a workspace is spent it has
+/// none, and the kernel's attempt to meet its grid is an error there.
 pub fn grid_of(kernel: &Kernel, shape: &Shape, params: Box<[u8]>, context: &Context) -> Grid {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let stack = context.stack_limit.load(Ordering::Relaxed).max(STACK_MIN);
@@ -121,6 +126,9 @@ pub fn grid_of(kernel: &Kernel, shape: &Shape, params: Box<[u8]>, context: &Cont
         grid_id: NEXT.fetch_add(1, Ordering::Relaxed),
         stack_limit: u32::try_from(stack).unwrap_or(u32::MAX),
         view: View::now(),
+        heap: Arc::clone(&context.heap),
+        heap_limit: context.heap_limit.load(Ordering::Relaxed) as u64,
+        workspace: if shape.cooperative { Workspace::new(context.handle) } else { None },
     }
 }
 

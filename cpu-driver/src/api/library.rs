@@ -43,7 +43,7 @@ pub unsafe fn cuLibraryLoadData(
     // SAFETY: the caller passes arrays of `numJitOptions` elements.
     let options = unsafe { Options::read(numJitOptions, jitOptions, jitOptionsValues) };
     // SAFETY: the caller passes an image.
-    match unsafe { ptx_text(code.cast()) }.and_then(|text| open(text.into_owned())) {
+    match unsafe { ptx_text(code.cast()) }.and_then(|text| open(options.applied(text).into_owned())) {
         Ok(opened) => give(library, CUlibrary(LIBRARIES.insert_with(|_| opened).0)),
         Err(error) => {
             options.tell(&error);

@@ -5,8 +5,8 @@ use super::module::{Options, read_image, refused};
 use super::{Answer, current, give, give_optional, string};
 use crate::module::image::fatbin_texts;
 use crate::module::object::{archive_texts, object_texts};
-use crate::module::{ImageError, check_link};
-use crate::objects::{LINKS, Link};
+use crate::module::{ImageError, defines, undefined};
+use crate::objects::{LINKS, Link, LinkInput};
 use crate::ptx;
 use paravane_protocol::cuda_types::{
     CU_JIT_INPUT_CUBIN, CU_JIT_INPUT_FATBINARY, CU_JIT_INPUT_LIBRARY, CU_JIT_INPUT_OBJECT, CU_JIT_INPUT_PTX,
@@ -29,7 +29,13 @@ pub unsafe fn cuLinkCreate_v2(
     // SAFETY: the caller passes arrays of `numOptions` elements.
     let options = unsafe { Options::read(numOptions, options, optionValues) };
     let error_log = options.error_log.map(|(buffer, size)| (buffer.expose_provenance(), size));
-    let make = |_| Link { texts: Mutex::default(), image: OnceLock::new(), error_log, context: context.handle };
+    let make = |_| Link {
+        inputs: Mutex::default(),
+        max_registers: options.max_registers,
+        image: OnceLock::new(),
+        error_log,
+        context: context.handle,
+    };
     give(stateOut, CUlinkState(LINKS.insert_with(make).0))
 }
 
@@ -49,7 +55,16 @@ fn link(state: CUlinkState) -> Answer<Arc<Link>> {
 
 fn tell(link: &Link, error: &ImageError) {
     let to = |(at, size)| (std::ptr::with_exposed_provenance_mut(at), size);
-    Options { error_log: link.error_log.map(to) }.tell(error);
+    Options { error_log: link.error_log.map(to), max_registers: None }.tell(error);
+}
+
+/// What one input holds: itself, or an archive's members.
+fn inputs(kind: CUjitInputType, data: &[u8]) -> Result<Vec<LinkInput>, ImageError> {
+    let whole = |texts: Vec<String>, is_member| LinkInput { text: texts.join("\n"), is_member };
+    if kind == CU_JIT_INPUT_LIBRARY {
+        return Ok(archive_texts(data)?.into_iter().map(|texts| whole(texts, true)).collect());
+    }
+    Ok(vec![whole(texts(kind, data)?, false)])
 }
 
 /// The PTX texts of one input, each of which is a module.
@@ -68,7 +83,6 @@ fn texts(kind: CUjitInputType, data: &[u8]) -> Result<Vec<String>, ImageError> {
         CU_JIT_INPUT_CUBIN => text(data),
         CU_JIT_INPUT_FATBINARY => fatbin(data),
         CU_JIT_INPUT_OBJECT => object_texts(data),
-        CU_JIT_INPUT_LIBRARY => archive_texts(data),
         _ => Err(ImageError::Invalid),
     }
 }
@@ -93,9 +107,9 @@ pub unsafe fn cuLinkAddData_v2(
     }
     // SAFETY: the caller passes `size` bytes.
     let data = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), size) };
-    match texts(kind, data) {
+    match inputs(kind, data) {
         Ok(more) => {
-            link.texts.lock().unwrap_or_else(PoisonError::into_inner).extend(more);
+            link.inputs.lock().unwrap_or_else(PoisonError::into_inner).extend(more);
             Ok(())
         }
         Err(error) => {
@@ -151,18 +165,45 @@ pub unsafe fn cuLinkAddFile(
     unsafe { cuLinkAddFile_v2(state, kind, path, numOptions, options, optionValues) }
 }
 
+/// The text of all inputs, and of those members of archives that something in it needs.
+fn gather(inputs: &[LinkInput]) -> Result<String, ImageError> {
+    let (mut members, rest): (Vec<_>, Vec<_>) = inputs.iter().partition(|input| input.is_member);
+    let mut text = rest.iter().map(|input| input.text.as_str()).collect::<Vec<_>>().join("\n");
+    loop {
+        let missing = if members.is_empty() { Vec::new() } else { undefined(&text)? };
+        let mut found = None;
+        for (number, member) in members.iter().enumerate() {
+            if defines(&member.text, &missing)? {
+                found = Some(number);
+                break;
+            }
+        }
+        let Some(number) = found else { return Ok(text) };
+        text.push('\n');
+        text.push_str(&members.swap_remove(number).text);
+    }
+}
+
 pub unsafe fn cuLinkComplete(state: CUlinkState, cubinOut: *mut Pointer, sizeOut: *mut usize) -> Answer {
     current()?;
     let link = link(state)?;
     if cubinOut.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    let text = link.texts.lock().unwrap_or_else(PoisonError::into_inner).join("\n");
-    if let Err(error) = check_link(&text) {
-        tell(&link, &error);
-        let code = refused(&error);
-        return Err(if matches!(error, ImageError::Link(_)) { CUDA_ERROR_UNKNOWN } else { code });
-    }
+    let linked = gather(&link.inputs.lock().unwrap_or_else(PoisonError::into_inner)).and_then(|text| {
+        let missing = undefined(&text)?;
+        missing.first().map_or(Ok(text), |name| Err(ImageError::Link(format!("undefined reference to `{name}`"))))
+    });
+    let text = match linked {
+        Ok(text) => text,
+        Err(error) => {
+            tell(&link, &error);
+            let code = refused(&error);
+            return Err(if matches!(error, ImageError::Link(_)) { CUDA_ERROR_UNKNOWN } else { code });
+        }
+    };
+    let options = Options { error_log: None, max_registers: link.max_registers };
+    let text = options.applied(text.into());
     // The NUL belongs to the image: it ends the text for a load that knows no size.
     let image = link.image.get_or_init(|| [text.as_bytes(), &[0]].concat());
     give_optional(sizeOut, image.len());

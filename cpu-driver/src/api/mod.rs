@@ -78,12 +78,18 @@ thread_local! {
     static PER_THREAD_DEFAULT: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Set in a child of fork(): the threads that would run its work stayed in the parent.
+static FORKED: AtomicBool = AtomicBool::new(false);
+
 fn initialised() -> Answer {
-    if INITIALISED.load(Ordering::Relaxed) { Ok(()) } else { Err(CUDA_ERROR_NOT_INITIALIZED) }
+    if INITIALISED.load(Ordering::Relaxed) && !FORKED.load(Ordering::Relaxed) { Ok(()) } else { Err(CUDA_ERROR_NOT_INITIALIZED) }
 }
 
 /// Fails as a context does that was destroyed or that a kernel has failed in.
 fn usable(context: &Context) -> Answer {
+    if FORKED.load(Ordering::Relaxed) {
+        return Err(CUDA_ERROR_NOT_INITIALIZED);
+    }
     if context.is_dead.load(Ordering::Relaxed) {
         return Err(CUDA_ERROR_CONTEXT_IS_DESTROYED);
     }

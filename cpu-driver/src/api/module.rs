@@ -5,13 +5,14 @@ use crate::context::Context;
 use crate::module::image::ptx_text;
 use crate::module::{ImageError, Module};
 use crate::objects::{KERNELS, Kernel, LoadedModule, MODULES};
-use crate::report;
+use crate::{ptx, report};
 use paravane_protocol::cuda_types::{
-    CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES, CU_MODULE_LAZY_LOADING, CUDA_ERROR_FILE_NOT_FOUND,
+    CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES, CU_JIT_MAX_REGISTERS, CU_MODULE_LAZY_LOADING, CUDA_ERROR_FILE_NOT_FOUND,
     CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_IMAGE, CUDA_ERROR_INVALID_PTX, CUDA_ERROR_INVALID_VALUE,
     CUDA_ERROR_NO_BINARY_FOR_GPU, CUDA_ERROR_NOT_FOUND, CUDA_ERROR_OUT_OF_MEMORY, CUdeviceptr, CUfunction,
     CUjit_option, CUmodule, CUmoduleLoadingMode, CUresult,
 };
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_void};
 use std::sync::atomic::AtomicI32;
@@ -31,13 +32,15 @@ pub(super) fn refused(error: &ImageError) -> CUresult {
 /// Options of a load that this driver heeds: where error texts go.
 pub(super) struct Options {
     pub(super) error_log: Option<(*mut u8, usize)>,
+    /// CU_JIT_MAX_REGISTERS.
+    pub(super) max_registers: Option<u32>,
 }
 
 impl Options {
     /// # Safety
     /// The arrays have `count` elements, as CUDA demands.
     pub(super) unsafe fn read(count: u32, options: *const CUjit_option, values: *const *mut c_void) -> Self {
-        let (mut buffer, mut size) = (std::ptr::null_mut(), 0);
+        let (mut buffer, mut size, mut max_registers) = (std::ptr::null_mut(), 0, None);
         if !options.is_null() && !values.is_null() {
             for i in 0..count as usize {
                 // SAFETY: the caller's promise.
@@ -45,6 +48,7 @@ impl Options {
                 // SAFETY: the caller's promise.
                 let value = unsafe { *values.add(i) };
                 match option {
+                    CU_JIT_MAX_REGISTERS => max_registers = u32::try_from(value.addr() & 0xffff_ffff).ok().filter(|n| *n > 0),
                     CU_JIT_ERROR_LOG_BUFFER => buffer = value.cast::<u8>(),
                     // The size is in the value itself, in its low 32 bits.
                     CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES => size = value.addr() & 0xffff_ffff,
@@ -52,7 +56,15 @@ impl Options {
                 }
             }
         }
-        Self { error_log: (!buffer.is_null() && size > 0).then_some((buffer, size)) }
+        Self { error_log: (!buffer.is_null() && size > 0).then_some((buffer, size)), max_registers }
+    }
+
+    /// The text, with what the options say about all its kernels.
+    pub(super) fn applied<'t>(&self, text: Cow<'t, str>) -> Cow<'t, str> {
+        match self.max_registers {
+            Some(limit) => Cow::Owned(format!("{text}\n.pragma \"{}{limit}\";\n", ptx::MAX_REGISTERS)),
+            None => text,
+        }
     }
 
     pub(super) fn tell(&self, error: &ImageError) {
@@ -88,7 +100,7 @@ pub unsafe fn cuModuleLoadDataEx(
     // SAFETY: the caller passes arrays of `numOptions` elements.
     let options = unsafe { Options::read(numOptions, options, optionValues) };
     // SAFETY: the caller passes an image.
-    let loaded = unsafe { ptx_text(image.cast()) }.and_then(|text| load_text(&context, &text));
+    let loaded = unsafe { ptx_text(image.cast()) }.and_then(|text| load_text(&context, &options.applied(text)));
     match loaded {
         Ok(handle) => give(module, CUmodule(handle)),
         Err(error) => {

@@ -1,5 +1,6 @@
 //! Call sites: which function, and where its arguments and results go. Arguments follow each other
-//! in the callee's local memory, results first, by the same layout rule that the callee uses.
+//! in the callee's local memory, results behind them, by the same layout rule that the callee uses.
+//! So a caller that expects a result which the callee does not have passes its arguments all the same.
 
 use super::function::Decoder;
 use super::slots::{Base, width};
@@ -27,12 +28,12 @@ impl<'a> Decoder<'_, 'a> {
             _ => &[],
         };
         let (target, signature) = self.callee(callee, rest.get(1))?;
-        let variables: Vec<Variable<'a>> = signature.0.iter().chain(&signature.1).cloned().collect();
+        let variables: Vec<Variable<'a>> = signature.1.iter().chain(&signature.0).cloned().collect();
         let (places, _) = layout(&variables, 0);
         if signature.0.len() != returns.len() || signature.1.len() != parameters.len() {
             return bad("arguments do not match the callee's declaration");
         }
-        let (result_places, argument_places) = places.split_at(returns.len());
+        let (argument_places, result_places) = places.split_at(parameters.len());
         let types = |list: &[Variable<'a>]| list.iter().map(|variable| variable.ty).collect::<Vec<_>>();
         let arguments = self.arguments(parameters, argument_places, &types(&signature.1), false)?;
         let results = self.arguments(returns, result_places, &types(&signature.0), true)?;

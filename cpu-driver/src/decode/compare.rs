@@ -9,7 +9,7 @@
 use super::function::{Decoder, types};
 use super::{Problem, Step, bad};
 use crate::exec::float::{flush, from_bf16, from_half};
-use crate::exec::lanes::{logic, test, with_predicate};
+use crate::exec::lanes::{logic, test, unary, with_predicate};
 use crate::exec::op::Run;
 use crate::ptx::ast::{Instruction, Operand};
 use crate::ptx::types::Type;
@@ -66,6 +66,19 @@ fn comparison(name: &str, ty: Type, ftz: bool) -> Step<Run> {
         Type::Bf16 => floating!(name, u16, from_bf16),
         _ => return Err(Problem::Unknown),
     })
+}
+
+/// 1.0 in each 16-bit type.
+const ONE_F16: u64 = 0x3c00;
+const ONE_BF16: u64 = 0x3f80;
+
+/// The type of a packed type's halves.
+fn half_of(ty: Type) -> Option<Type> {
+    match ty {
+        Type::F16x2 => Some(Type::F16),
+        Type::Bf16x2 => Some(Type::Bf16),
+        _ => None,
+    }
 }
 
 const COMPARISONS: [&str; 18] = [
@@ -128,6 +141,14 @@ impl<'a> Decoder<'_, 'a> {
         let Some(ty) = types(i).last().copied() else { return bad("no type") };
         let [d, a, b, ..] = i.operands.as_slice() else { return bad("three operands expected") };
         let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
+        if let Some(half) = half_of(ty) {
+            let Operand::Pair(p, q) = d else { return bad("two predicates expected") };
+            let (p, q) = (self.destination(p, Type::Pred)?.slot, self.destination(q, Type::Pred)?.slot);
+            let (low, high) = self.truth_of_halves(i, half, a, b)?;
+            self.emit(logic(|a, _| a), p, low, low, 0);
+            self.emit(logic(|a, _| a), q, high, high, 0);
+            return Ok(());
+        }
         match d {
             Operand::Pair(p, q) => {
                 let (p, q) = (self.destination(p, Type::Pred)?.slot, self.destination(q, Type::Pred)?.slot);
@@ -149,16 +170,59 @@ impl<'a> Decoder<'_, 'a> {
         let [to, from] = types(i)[..] else { return Err(Problem::Unknown) };
         let [d, a, b, ..] = i.operands.as_slice() else { return bad("three operands expected") };
         let (a, b) = (self.source(a, from)?, self.source(b, from)?);
+        if let Some(half) = half_of(from) {
+            return self.set_halves(i, d, to, half, a, b);
+        }
         let truth = self.temporary(0);
         self.truth(i, from, a, b, truth, false)?;
         let yes = match to {
             Type::F32 => u64::from(1f32.to_bits()),
-            Type::U32 | Type::S32 | Type::B32 => u64::MAX,
+            Type::F16 => ONE_F16,
+            Type::Bf16 => ONE_BF16,
+            Type::U16 | Type::S16 | Type::B16 | Type::U32 | Type::S32 | Type::B32 => u64::MAX,
             _ => return Err(Problem::Unknown),
         };
-        let (yes, no) = (self.constant(4, yes), self.constant(4, 0));
+        let (yes, no) = (self.constant(to.size(), yes), self.constant(to.size(), 0));
         let d = self.destination(d, to)?;
-        self.emit(with_predicate(|a: u32, b: u32, p: bool| if p { a } else { b }), d.slot, yes, no, truth);
+        let run = match to.size() {
+            2 => with_predicate(|a: u16, b: u16, p: bool| if p { a } else { b }),
+            _ => with_predicate(|a: u32, b: u32, p: bool| if p { a } else { b }),
+        };
+        self.emit(run, d.slot, yes, no, truth);
+        self.finish(d);
+        Ok(())
+    }
+
+    /// The truth for the lower and the upper halves of packed values.
+    fn truth_of_halves(&mut self, i: &Instruction<'a>, half: Type, a: u32, b: u32) -> Step<(u32, u32)> {
+        let mut truths = [0; 2];
+        #[allow(clippy::cast_possible_truncation, reason = "halves are taken apart")]
+        for (truth, upper) in truths.iter_mut().zip([false, true]) {
+            let run: Run = if upper { unary(|a: u32| (a >> 16) as u16) } else { unary(|a: u32| a as u16) };
+            let (a_half, b_half) = (self.temporary(2), self.temporary(2));
+            self.emit(run, a_half, a, 0, 0);
+            self.emit(run, b_half, b, 0, 0);
+            *truth = self.temporary(0);
+            self.truth(i, half, a_half, b_half, *truth, false)?;
+        }
+        let [low, high] = truths;
+        Ok((low, high))
+    }
+
+    /// `set` on packed values: each half of the result is all ones or 1.0, or nothing.
+    fn set_halves(&mut self, i: &Instruction<'a>, d: &Operand<'a>, to: Type, half: Type, a: u32, b: u32) -> Step {
+        let yes = match to {
+            Type::F16x2 => ONE_F16,
+            Type::Bf16x2 => ONE_BF16,
+            Type::U32 | Type::S32 | Type::B32 => 0xffff,
+            _ => return Err(Problem::Unknown),
+        };
+        let (low, high) = self.truth_of_halves(i, half, a, b)?;
+        let (lower, upper, no) = (self.constant(4, yes), self.constant(4, yes << 16), self.constant(4, 0));
+        let first = self.temporary(4);
+        self.emit(with_predicate(|a: u32, b: u32, p: bool| if p { a } else { b }), first, lower, no, low);
+        let d = self.destination(d, to)?;
+        self.emit(with_predicate(|a: u32, b: u32, p: bool| if p { a | b } else { b }), d.slot, upper, first, high);
         self.finish(d);
         Ok(())
     }
@@ -188,6 +252,7 @@ impl<'a> Decoder<'_, 'a> {
         let zero = self.constant(4, 0);
         self.emit(comparison("ge", chooser, i.has("ftz"))?, truth, c, zero, 0);
         let run = match ty.size() {
+            2 => with_predicate(|a: u16, b: u16, p: bool| if p { a } else { b }),
             4 => with_predicate(|a: u32, b: u32, p: bool| if p { a } else { b }),
             8 => with_predicate(|a: u64, b: u64, p: bool| if p { a } else { b }),
             _ => return Err(Problem::Unknown),

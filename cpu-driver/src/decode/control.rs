@@ -21,7 +21,10 @@ impl<'a> Decoder<'_, 'a> {
                 }
                 _ => Err(Problem::Unknown),
             },
-            "ret" => self.plain(control::ret),
+            "ret" => {
+                self.move_registers(false).map_err(|error| Problem::Bad(error.what))?;
+                self.plain(control::ret)
+            }
             "exit" => self.plain(control::exit),
             "trap" => self.plain(control::trap),
             "bar" | "barrier" => self.barrier(i),

@@ -1,9 +1,11 @@
 //! Walks a function's body: places its variables, decodes instruction by instruction, puts guards
 //! before guarded operations and joins before labels, and resolves branches at the end.
 
-use super::slots::Base;
+use super::slots::{Base, width};
 use super::symbols::{Symbols, layout};
 use super::{Problem, Step};
+use crate::exec::access::{Shape, load_op, store_op};
+use crate::exec::address::LOCAL;
 use crate::exec::control;
 use crate::exec::function::{CallSite, Function, ParamLayout, Special};
 use crate::exec::op::{Op, Run};
@@ -56,6 +58,8 @@ pub(super) struct Decoder<'m, 'a> {
     fixups: Vec<(usize, u32)>,
     table_fixups: Vec<(usize, Vec<u32>)>,
     has_calls: bool,
+    /// Where results begin, behind the parameters.
+    results_at: u32,
 }
 
 /// How an instruction behaves towards guards.
@@ -74,15 +78,16 @@ pub fn params(entry: &ast::Function<'_>) -> Vec<ParamLayout> {
 
 fn decode(module: &Module<'_>, symbols: &Symbols<'_>, function: &ast::Function<'_>) -> Result<Function> {
     let is_entry = function.is_entry;
-    let header: Vec<Variable<'_>> = function.returns.iter().chain(&function.params).cloned().collect();
+    let header: Vec<Variable<'_>> = function.params.iter().chain(&function.returns).cloned().collect();
     let (places, end) = layout(&header, 0);
     let mut out = Function {
         name: function.name.to_owned(),
         is_entry,
-        params: places.clone(),
+        params: places.iter().take(function.params.len()).copied().collect(),
         param_size: end,
         max_threads: function.max_threads,
         required_block: function.required_block,
+        max_registers: function.max_registers.into_iter().chain(module.max_registers).min(),
         ..Function::default()
     };
     let Some(body) = &function.body else {
@@ -112,6 +117,7 @@ fn decode(module: &Module<'_>, symbols: &Symbols<'_>, function: &ast::Function<'
         fixups: Vec::new(),
         table_fixups: Vec::new(),
         has_calls: false,
+        results_at: places.get(function.params.len()).map_or(u32::MAX, |place| place.offset),
     };
     for (variable, place) in header.iter().zip(&places) {
         decoder.place_parameter(variable, *place, is_entry);
@@ -173,6 +179,7 @@ impl<'a> Decoder<'_, 'a> {
         };
         let mut is_target = vec![false; body.instructions.len() + 1];
         body.names.values().flatten().filter_map(|(_, named)| label_of(named)).for_each(|at| is_target[at] = true);
+        self.move_registers(true)?;
         // Operation that a branch to each instruction goes to.
         let mut starts = Vec::with_capacity(is_target.len());
         for (number, instruction) in body.instructions.iter().enumerate() {
@@ -184,6 +191,7 @@ impl<'a> Decoder<'_, 'a> {
         }
         starts.push(self.ops.len());
         // Falling off the end is a return.
+        self.move_registers(false)?;
         self.emit(control::ret, 0, 0, 0, 0);
         self.resolve(&starts);
         self.out.is_empty = self.out.is_entry
@@ -196,6 +204,27 @@ impl<'a> Decoder<'_, 'a> {
         self.out.texts = self.texts.into_boxed_slice();
         self.out.branch_tables = self.tables.into_boxed_slice();
         Ok(self.out)
+    }
+
+    /// Parameters in registers are fetched as a function begins, results in registers left behind
+    /// as it returns.
+    pub(super) fn move_registers(&mut self, at_start: bool) -> Result<()> {
+        for (name, register) in &self.body.in_registers {
+            let Some((_, Base::Special(special, offset))) = self.parameters.get(name).copied() else { continue };
+            let is_result = offset >= self.results_at;
+            let size = width(self.register_type(*register));
+            if size == 0 || size > 8 {
+                return Err(SyntaxError::new(self.line, format!("parameter `{name}` of this type is not executed")));
+            }
+            if is_result == at_start {
+                continue;
+            }
+            let shape = Shape { space: LOCAL, size, count: 1, wide: false };
+            let run = if at_start { load_op(shape) } else { store_op(shape) };
+            let (d, a) = (self.register(*register), self.special(special));
+            self.ops.push(Op { d, a, imm: u64::from(offset), ..Op::new(run, self.line) });
+        }
+        Ok(())
     }
 
     fn resolve(&mut self, starts: &[usize]) {
@@ -341,7 +370,8 @@ impl<'a> Decoder<'_, 'a> {
 }
 
 fn kind_of(instruction: &Instruction<'_>) -> Kind {
-    let several = matches!(instruction.opcode(), "setp") && matches!(instruction.operands.first(), Some(Operand::Pair(..)));
+    // Several operations, the later of which must see what the earlier wrote.
+    let several = matches!(instruction.opcode(), "setp" | "lop3" | "shfl") && matches!(instruction.operands.first(), Some(Operand::Pair(..)));
     match instruction.opcode() {
         "bra" | "brx" | "call" | "ret" | "exit" | "bar" | "barrier" | "trap" | "shfl" | "vote" | "match" | "redux"
         | "elect" => Kind::Control,

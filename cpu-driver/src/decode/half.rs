@@ -69,6 +69,21 @@ fn fused(ty: Type) -> Run {
     }
 }
 
+fn fused_saturated(ty: Type) -> Run {
+    fn half(a: u16, b: u16, c: u16) -> u16 {
+        to_half(saturate(from_half(fma16(a, b, c))))
+    }
+    fn brain(a: u16, b: u16, c: u16) -> u16 {
+        to_bf16(saturate(from_bf16(fma_bf16(a, b, c))))
+    }
+    match ty {
+        Type::F16 => ternary(half),
+        Type::F16x2 => packed!(2, ternary, half, a, b, c),
+        Type::Bf16 => ternary(brain),
+        _ => packed!(2, ternary, brain, a, b, c),
+    }
+}
+
 fn fused_relu(ty: Type) -> Run {
     fn half(a: u16, b: u16, c: u16) -> u16 {
         to_half(relu(from_half(fma16(a, b, c))))
@@ -88,7 +103,8 @@ impl<'a> Decoder<'_, 'a> {
     pub(super) fn half(&mut self, i: &Instruction<'a>, ty: Type) -> Step {
         let run = match i.opcode() {
             "fma" if i.has("relu") => return self.three(i, ty, fused_relu(ty)),
-            "fma" if !i.has("sat") => return self.three(i, ty, fused(ty)),
+            "fma" if i.has("sat") => return self.three(i, ty, fused_saturated(ty)),
+            "fma" => return self.three(i, ty, fused(ty)),
             "add" if i.has("sat") => through_f32!(ty, binary, |a, b| saturate(a + b)),
             "sub" if i.has("sat") => through_f32!(ty, binary, |a, b| saturate(a - b)),
             "mul" if i.has("sat") => through_f32!(ty, binary, |a, b| saturate(a * b)),

@@ -180,6 +180,10 @@ impl<'a> Decoder<'_, 'a> {
             "%lanemask_gt" => Special::LaneMask(MaskOf::Gt),
             "%dynamic_smem_size" => Special::DynamicShared,
             "%total_smem_size" | "%aggr_smem_size" => Special::TotalShared,
+            _ if base.starts_with("%envreg") => match base.trim_start_matches("%envreg").parse() {
+                Ok(number) => Special::EnvReg(number),
+                Err(_) => return Err(Problem::Unknown),
+            },
             "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo" | "%globaltimer_hi" => {
                 return self.clock_source(base, want);
             }

@@ -1,4 +1,4 @@
-//! Functions that a device's runtime gives to kernels: formatted output and failed assertions.
+//! Functions that a device's runtime gives to kernels: formatted output, failed assertions, memory.
 
 use super::address::generic_bytes;
 use super::fault::FaultKind;
@@ -30,6 +30,22 @@ pub unsafe fn run(w: &mut Warp, at: *const Op, which: Builtin, site: &CallSite) 
             // SAFETY: a call is never a function's last operation.
             unsafe { at.add(1) }
         }
+        Builtin::Malloc | Builtin::Free => {
+            for lane in each(w.mask) {
+                // SAFETY: the caller's promise.
+                let value = unsafe { argument(w, site, 0, lane) };
+                let grid = &w.cta().grid;
+                if which == Builtin::Free {
+                    grid.heap.free(value);
+                    continue;
+                }
+                let address = grid.heap.allocate(value, grid.heap_limit);
+                // SAFETY: the caller's promise.
+                unsafe { result(w, site, lane, address) };
+            }
+            // SAFETY: a call is never a function's last operation.
+            unsafe { at.add(1) }
+        }
         Builtin::AssertFail => {
             let lane = w.mask.trailing_zeros();
             // SAFETY: the caller's promise.
@@ -43,25 +59,51 @@ pub unsafe fn run(w: &mut Warp, at: *const Op, which: Builtin, site: &CallSite) 
     }
 }
 
-/// Argument number `index` of the call, of up to eight bytes.
+/// Where an argument or result lies for one lane, and its size, at most eight bytes.
+///
+/// # Safety
+/// It is one of a call site in the current frame's function.
+unsafe fn place(w: &Warp, argument: &Argument, lane: usize) -> (*mut u8, usize) {
+    // SAFETY: decode placed the argument inside the frame.
+    let (at, size) = unsafe {
+        match argument {
+            Argument::Local { here, size, .. } => {
+                let base = w.frames[w.frame as usize].local_base + here;
+                (w.local.add(lane * w.local_stride as usize + base as usize), *size)
+            }
+            Argument::Slot { slot, size, .. } => (w.lanes::<u8>(*slot).add(lane * *size as usize), *size),
+        }
+    };
+    (at, (size as usize).min(8))
+}
+
+/// Argument number `index` of the call.
 ///
 /// # Safety
 /// `site` is the call site in the current frame's function.
 unsafe fn argument(w: &Warp, site: &CallSite, index: usize, lane: usize) -> u64 {
     let mut bytes = [0u8; 8];
-    // SAFETY: decode placed the argument inside the frame.
+    let Some(argument) = site.arguments.get(index) else { return 0 };
+    // SAFETY: the caller's promise.
     unsafe {
-        let (from, size) = match site.arguments.get(index) {
-            Some(Argument::Local { here, size, .. }) => {
-                let base = w.frames[w.frame as usize].local_base + here;
-                (w.local.add(lane * w.local_stride as usize + base as usize), *size)
-            }
-            Some(Argument::Slot { slot, size, .. }) => (w.lanes::<u8>(*slot).add(lane * *size as usize), *size),
-            None => return 0,
-        };
-        std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), (size as usize).min(8));
+        let (from, size) = place(w, argument, lane);
+        std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), size);
     }
     u64::from_le_bytes(bytes)
+}
+
+/// Writes the call's result for one lane, if the call takes one.
+///
+/// # Safety
+/// As `argument`.
+unsafe fn result(w: &Warp, site: &CallSite, lane: usize, bits: u64) {
+    if let Some(result) = site.results.first() {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (to, size) = place(w, result, lane);
+            std::ptr::copy_nonoverlapping(bits.to_le_bytes().as_ptr(), to, size);
+        }
+    }
 }
 
 fn read<const N: usize>(w: &Warp, lane: u32, address: u64) -> [u8; N] {

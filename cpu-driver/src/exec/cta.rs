@@ -62,6 +62,10 @@ impl CtaState {
         [linear % x, linear / x % y, linear / x / y]
     }
 
+    fn workspace(&self) -> u64 {
+        self.grid.workspace.as_ref().map_or(0, crate::memory::Workspace::address)
+    }
+
     /// Special values that are equal in all lanes.
     pub fn special(&self, special: Special) -> u32 {
         let at = |dims: &[u32; 3], axis: u8| dims.get(usize::from(axis)).copied().unwrap_or(0);
@@ -74,6 +78,8 @@ impl CtaState {
             Special::DynamicShared => self.grid.dynamic_shared,
             Special::TotalShared => self.shared_size,
             Special::StaticShared => self.grid.function().shared_size.next_multiple_of(16),
+            Special::EnvReg(1) => (self.workspace() >> 32) as u32,
+            Special::EnvReg(2) => self.workspace() as u32,
             Special::One => 1,
             _ => 0,
         }

@@ -73,6 +73,8 @@ pub enum Target {
 pub enum Builtin {
     Vprintf,
     AssertFail,
+    Malloc,
+    Free,
 }
 
 impl Builtin {
@@ -81,6 +83,8 @@ impl Builtin {
         Some(match name {
             "vprintf" => Self::Vprintf,
             "__assertfail" => Self::AssertFail,
+            "malloc" => Self::Malloc,
+            "free" => Self::Free,
             _ => return None,
         })
     }
@@ -117,6 +121,8 @@ pub struct Function {
     pub registers: u32,
     pub max_threads: Option<u32>,
     pub required_block: Option<[u32; 3]>,
+    /// `.maxnreg`.
+    pub max_registers: Option<u32>,
     /// A kernel that does nothing: its launch completes as it is submitted.
     pub is_empty: bool,
     /// Whether it calls anything.

@@ -2,7 +2,7 @@
 //! memory that it may touch. Shared by all threads that run CTAs of it, and never written.
 
 use super::function::Function;
-use crate::memory::View;
+use crate::memory::{DeviceHeap, View, Workspace};
 use std::sync::Arc;
 
 /// A launch's immutable side.
@@ -19,6 +19,11 @@ pub struct Grid {
     /// Local memory that a thread may use for calls, in bytes.
     pub stack_limit: u32,
     pub view: View,
+    /// Where `malloc` allocates, and how much at most.
+    pub heap: Arc<DeviceHeap>,
+    pub heap_limit: u64,
+    /// What CTAs that run together meet at.
+    pub workspace: Option<Workspace>,
 }
 
 impl Grid {

@@ -6,9 +6,11 @@
 #![allow(clippy::cast_possible_truncation, reason = "hosts are 64-bit")]
 
 mod arena;
+mod device_heap;
 mod heap;
 mod registered;
 
+pub use device_heap::DeviceHeap;
 pub use arena::{Arena, GRANULE, Owner, arena};
 pub use registered::{Range, Ranges, register, registered, snapshot, unregister};
 
@@ -22,6 +24,31 @@ pub const PARAM_BASE: u64 = 3 << 48;
 pub const FUNCTION_BASE: u64 = 4 << 48;
 /// Bits of an address that say which window it is in.
 pub const WINDOW_MASK: u64 = 0xffff << 48;
+
+/// Device memory of a launch whose CTAs run together: its size, then the word that they count in.
+pub struct Workspace(u64);
+
+impl Workspace {
+    const SIZE: u32 = 8;
+
+    /// A workspace of the context with that number; None when memory is spent.
+    pub fn new(context: u64) -> Option<Self> {
+        let owner = Owner { context, host_flags: None, managed: false, size: u64::from(Self::SIZE) };
+        let address = arena().allocate(owner)?;
+        write(address, &u64::from(Self::SIZE).to_le_bytes());
+        Some(Self(address))
+    }
+
+    pub fn address(&self) -> u64 {
+        self.0
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        arena().release(self.0);
+    }
+}
 
 /// What a launch may touch: the arena, and the host ranges registered when it was made.
 #[derive(Clone)]

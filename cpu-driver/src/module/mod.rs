@@ -10,7 +10,7 @@ use crate::memory::{FUNCTION_BASE, Owner, arena};
 use crate::ptx::ast::{self, Init, Linkage, Variable};
 use crate::ptx::types::Space;
 use crate::ptx::{self, SyntaxError};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Why an image became no module.
@@ -41,6 +41,8 @@ pub struct Module {
     pub globals: HashMap<String, Global>,
     /// Addresses of all variables.
     placed: Vec<u64>,
+    /// Bytes of `.const` variables.
+    pub const_size: u64,
     pub version: u32,
     pub target: u32,
 }
@@ -58,11 +60,11 @@ impl Module {
     /// # Errors
     /// What is wrong with the text, or that memory is spent.
     pub fn load(text: &str, context: u64) -> Result<Self, ImageError> {
-        let trees = ptx::parse(text)?;
+        let trees = read(text)?;
         let Linked { exports, mut symbols } = link(&trees)?;
         let (version, target) = trees.first().map_or((0, 0), |tree| (tree.version, tree.target));
         let mut module =
-            Self { functions: Arc::default(), globals: HashMap::new(), placed: Vec::new(), version, target };
+            Self { functions: Arc::default(), globals: HashMap::new(), placed: Vec::new(), const_size: 0, version, target };
         module.place_globals(&trees, &exports, &mut symbols, context)?;
         for (place, tree) in trees.iter().enumerate() {
             for (index, variable) in tree.variables.iter().enumerate() {
@@ -98,6 +100,7 @@ impl Module {
                 let owner = Owner { context, host_flags: None, managed: false, size: variable.size };
                 let address = arena().allocate(owner).ok_or(ImageError::OutOfMemory)?;
                 self.placed.push(address);
+                self.const_size += if variable.space == Space::Const { variable.size } else { 0 };
                 symbols[place].addresses.insert(variable.name, address);
                 let global = Global { address, size: variable.size };
                 if variable.linkage == Linkage::Private {
@@ -142,6 +145,24 @@ impl Drop for Module {
     }
 }
 
+/// The device runtime's functions that are PTX themselves.
+const RUNTIME: &str = include_str!("runtime.ptx");
+
+/// The modules of a text, with the device runtime's if they use it.
+fn read(text: &str) -> Result<Vec<ast::Module<'_>>, ImageError> {
+    let mut trees = ptx::parse(text)?;
+    let limit = trees.iter().filter_map(|tree| tree.max_registers).min();
+    trees.iter_mut().for_each(|tree| tree.max_registers = limit);
+    if trees.iter().flat_map(|tree| &tree.functions).any(|f| f.body.is_none() && f.name.starts_with("cudaCG")) {
+        let known: HashSet<&str> = trees.iter().flat_map(|tree| &tree.functions).filter(|f| f.body.is_some()).map(|f| f.name).collect();
+        let mut runtime = ptx::parse(RUNTIME)?;
+        // A program's own definition goes before.
+        runtime.iter_mut().for_each(|tree| tree.functions.retain(|f| !known.contains(f.name)));
+        trees.extend(runtime);
+    }
+    Ok(trees)
+}
+
 /// What a text's modules name, before their variables have addresses.
 struct Linked<'a> {
     exports: Exports<'a>,
@@ -158,23 +179,34 @@ fn link<'a>(trees: &[ast::Module<'a>]) -> Result<Linked<'a>, ImageError> {
     Ok(Linked { exports, symbols })
 }
 
-/// Checks that the modules of a text fit together and lack nothing.
+/// Names that the modules of a text use and nobody defines.
 ///
 /// # Errors
-/// What is wrong with the text, is defined twice, or is used and defined nowhere.
-pub fn check_link(text: &str) -> Result<(), ImageError> {
-    let trees = ptx::parse(text)?;
+/// What is wrong with the text, or is defined twice.
+pub fn undefined(text: &str) -> Result<Vec<String>, ImageError> {
+    let trees = read(text)?;
     let Linked { exports, symbols } = link(&trees)?;
+    let mut names = Vec::new();
     for (tree, symbols) in trees.iter().zip(&symbols) {
-        let missing = symbols.missing(tree).into_iter().find(|name| Builtin::named(name).is_none());
+        names.extend(symbols.missing(tree).into_iter().filter(|name| Builtin::named(name).is_none()));
         let lacks = |v: &&Variable<'_>| {
             v.linkage == Linkage::Extern && v.space != Space::Shared && !exports.variables.contains_key(v.name)
         };
-        if let Some(name) = missing.or(tree.variables.iter().find(lacks).map(|variable| variable.name)) {
-            return Err(ImageError::Link(format!("undefined reference to `{name}`")));
-        }
+        names.extend(tree.variables.iter().filter(lacks).map(|variable| variable.name));
     }
-    Ok(())
+    Ok(names.into_iter().map(str::to_owned).collect())
+}
+
+/// Whether a module of a text defines one of `names` for others.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn defines(text: &str, names: &[String]) -> Result<bool, ImageError> {
+    let trees = ptx::parse(text)?;
+    let exports = Exports::new(&trees).map_err(ImageError::Link)?;
+    Ok(names.iter().any(|name| {
+        exports.functions.contains_key(name.as_str()) || exports.variables.contains_key(name.as_str())
+    }))
 }
 
 /// Whether this declaration of a variable, in that place, is the one that gets memory.

@@ -59,19 +59,19 @@ fn fatbin_sections(object: &[u8]) -> Option<Vec<&[u8]>> {
     Some(found)
 }
 
-/// The PTX texts of an archive's objects; members without device code are passed over.
+/// The PTX texts of each of an archive's objects; members without device code are passed over.
 ///
 /// # Errors
 /// When it is no archive, or holds no PTX.
-pub fn archive_texts(archive: &[u8]) -> Result<Vec<String>, ImageError> {
+pub fn archive_texts(archive: &[u8]) -> Result<Vec<Vec<String>>, ImageError> {
     let mut rest = archive.strip_prefix(ARCHIVE_MAGIC).ok_or(ImageError::Invalid)?;
-    let mut texts = Vec::new();
+    let mut members = Vec::new();
     while let Some((header, after)) = rest.split_at_checked(MEMBER_HEADER) {
         let size = header.get(48..58).and_then(|digits| std::str::from_utf8(digits).ok());
         let size: usize = size.and_then(|digits| digits.trim_end().parse().ok()).ok_or(ImageError::Invalid)?;
         let member = after.get(..size).ok_or(ImageError::Invalid)?;
         match object_texts(member) {
-            Ok(found) => texts.extend(found),
+            Ok(found) => members.push(found),
             Err(ImageError::NoPtx) if !has_fatbin(member) => {}
             Err(ImageError::Invalid) => {}
             Err(error) => return Err(error),
@@ -79,7 +79,7 @@ pub fn archive_texts(archive: &[u8]) -> Result<Vec<String>, ImageError> {
         // Members begin at even places.
         rest = after.get(size.next_multiple_of(2)..).unwrap_or(&[]);
     }
-    if texts.is_empty() { Err(ImageError::NoPtx) } else { Ok(texts) }
+    if members.is_empty() { Err(ImageError::NoPtx) } else { Ok(members) }
 }
 
 fn has_fatbin(object: &[u8]) -> bool {

@@ -20,6 +20,8 @@ pub struct Module<'a> {
     pub target: u32,
     pub variables: Vec<Variable<'a>>,
     pub functions: Vec<Function<'a>>,
+    /// What a JIT option told a link about all kernels.
+    pub max_registers: Option<u32>,
     /// `.alias`: further names of functions.
     pub aliases: Vec<(&'a str, &'a str)>,
 }
@@ -75,6 +77,7 @@ pub struct Function<'a> {
     pub max_threads: Option<u32>,
     /// `.reqntid` as given.
     pub required_block: Option<[u32; 3]>,
+    pub max_registers: Option<u32>,
     /// None for a declaration.
     pub body: Option<Body<'a>>,
 }
@@ -82,6 +85,8 @@ pub struct Function<'a> {
 #[derive(Debug, Default)]
 pub struct Body<'a> {
     pub registers: Vec<Type>,
+    /// Parameters and results that are registers, by their names.
+    pub in_registers: Vec<(&'a str, Reg)>,
     pub variables: Vec<Variable<'a>>,
     pub instructions: Vec<Instruction<'a>>,
     /// Parent of each scope; the function's own scope is its own parent.

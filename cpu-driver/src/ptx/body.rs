@@ -2,10 +2,10 @@
 //! PTX declares them before use; labels, variables and functions stay names until `decode`.
 
 use super::Result;
-use super::ast::{Body, Instruction, Named, Operand, Reg, Scope};
+use super::ast::{Body, Instruction, Named, Operand, Reg, Scope, Variable};
 use super::lexer::Token;
 use super::parser::Parser;
-use super::types::Type;
+use super::types::{Space, Type};
 use std::collections::HashMap;
 
 /// Register numbers are slot indices in a `u32`; this bound keeps a frame below 4 GiB.
@@ -27,12 +27,19 @@ struct Reader<'p, 'a> {
 }
 
 impl<'a> Parser<'a> {
-    /// `{ statements }` of a function.
-    pub(super) fn body(&mut self) -> Result<Body<'a>> {
+    /// `{ statements }` of a function with these parameters and results.
+    pub(super) fn body(&mut self, header: &[Variable<'a>]) -> Result<Body<'a>> {
         self.expect('{')?;
         let mut body = Body::default();
         body.scopes.push(Scope(0));
-        let mut reader = Reader { parser: self, body, open: vec![(Scope(0), Registers::default())] };
+        let mut registers = Registers::default();
+        for variable in header.iter().filter(|variable| variable.space == Space::Reg) {
+            let register = Reg(index(body.registers.len()));
+            body.registers.push(variable.ty);
+            body.in_registers.push((variable.name, register));
+            registers.names.insert(variable.name, register);
+        }
+        let mut reader = Reader { parser: self, body, open: vec![(Scope(0), registers)] };
         while !reader.open.is_empty() {
             reader.statement()?;
         }

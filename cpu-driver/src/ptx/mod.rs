@@ -9,7 +9,7 @@ mod parser;
 mod tests;
 pub mod types;
 
-pub use parser::parse;
+pub use parser::{MAX_REGISTERS, parse};
 
 /// Why a PTX text was refused: the line it happened on and what was wrong there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

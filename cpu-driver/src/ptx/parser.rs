@@ -30,6 +30,9 @@ pub fn parse(text: &str) -> Result<Vec<Module<'_>>> {
     Ok(modules)
 }
 
+/// Pragma by which a link hands on the JIT option that bounds registers.
+pub const MAX_REGISTERS: &str = "paravane maxnreg ";
+
 /// A cursor over the tokens: the current one, and the lexer behind it.
 pub(super) struct Parser<'a> {
     lexer: Lexer<'a>,
@@ -118,7 +121,18 @@ impl<'a> Parser<'a> {
                 module.aliases.push((name, self.word()?));
                 self.expect(';')?;
             }
-            "file" | "section" | "pragma" | "loc" => self.skip_directive()?,
+            "pragma" => {
+                self.take()?;
+                let limit = match self.token {
+                    Token::Str(text) => text.strip_prefix(MAX_REGISTERS).and_then(|n| n.parse().ok()),
+                    _ => None,
+                };
+                module.max_registers = limit.or(module.max_registers);
+                while !self.take_if(';')? && self.token != Token::End {
+                    self.take()?;
+                }
+            }
+            "file" | "section" | "loc" => self.skip_directive()?,
             _ => self.definition(module)?,
         }
         Ok(())
@@ -399,6 +413,7 @@ impl<'a> Parser<'a> {
                 params,
                 max_threads: None,
                 required_block: None,
+                max_registers: None,
                 body: None,
             };
         while let Token::Dot(directive) = self.token {
@@ -410,6 +425,7 @@ impl<'a> Parser<'a> {
             }
             let product = numbers.iter().copied().fold(1u32, u32::saturating_mul);
             match directive {
+                "maxnreg" => function.max_registers = Some(product),
                 "maxntid" => function.max_threads = Some(product),
                 "reqntid" => {
                     function.max_threads = Some(product);
@@ -423,7 +439,8 @@ impl<'a> Parser<'a> {
             }
         }
         if !self.take_if(';')? {
-            function.body = Some(self.body()?);
+            let header: Vec<Variable<'a>> = function.params.iter().chain(&function.returns).cloned().collect();
+            function.body = Some(self.body(&header)?);
         }
         Ok(function)
     }
