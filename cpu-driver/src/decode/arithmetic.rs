@@ -20,6 +20,7 @@ impl<'a> Decoder<'_, 'a> {
         match ty {
             Type::F32 => return self.float32(i),
             Type::F64 => return self.float64(i),
+            Type::U16x2 | Type::S16x2 => return self.packed_integers(i, ty),
             Type::F16 | Type::F16x2 | Type::Bf16 | Type::Bf16x2 => return self.half(i, ty),
             _ => {}
         }
@@ -31,10 +32,14 @@ impl<'a> Decoder<'_, 'a> {
             "sub" if i.has("sat") => self.two(i, ty, binary(|a: u32, b: u32| (a as i32).saturating_sub(b as i32) as u32)),
             "add" => self.two(i, ty, add(ty)?),
             "sub" => self.two(i, ty, sub(ty)?),
-            "mul" | "mul24" => self.multiply(i, ty),
-            "mad" | "mad24" => self.multiply_add(i, ty),
+            "mul24" | "mad24" | "dp2a" => self.parts(i, ty),
+            "mad" if i.has("sat") => self.parts(i, ty),
+            "mul" => self.multiply(i, ty),
+            "mad" => self.multiply_add(i, ty),
             "div" => self.two(i, ty, div(ty)?),
             "rem" => self.two(i, ty, rem(ty)?),
+            "min" if i.has("relu") => self.two(i, ty, binary(|a: u32, b: u32| (a as i32).min(b as i32).max(0) as u32)),
+            "max" if i.has("relu") => self.two(i, ty, binary(|a: u32, b: u32| (a as i32).max(b as i32).max(0) as u32)),
             "min" => self.two(i, ty, min(ty)?),
             "max" => self.two(i, ty, max(ty)?),
             "abs" => self.one(i, ty, abs(ty)?),
@@ -46,9 +51,6 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     fn multiply(&mut self, i: &Instruction<'a>, ty: Type) -> Step {
-        if i.opcode() == "mul24" {
-            return Err(Problem::Unknown);
-        }
         if i.has("wide") {
             let ([d, a, b], Some(to)) = (i.operands.as_slice(), wider(ty)) else { return bad("three operands expected") };
             let (a, b) = (self.source(a, ty)?, self.source(b, ty)?);
@@ -62,9 +64,6 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     fn multiply_add(&mut self, i: &Instruction<'a>, ty: Type) -> Step {
-        if i.opcode() == "mad24" || i.has("sat") {
-            return Err(Problem::Unknown);
-        }
         if i.has("wide") {
             let ([d, a, b, c], Some(to)) = (i.operands.as_slice(), wider(ty)) else { return bad("four operands expected") };
             let (a, b, c) = (self.source(a, ty)?, self.source(b, ty)?, self.source(c, to)?);
@@ -183,6 +182,10 @@ pub(super) fn mul_hi(ty: Type) -> Step<Run> {
 
 fn mad_hi(ty: Type) -> Step<Run> {
     Ok(match ty {
+        Type::U16 => ternary(|a: u16, b: u16, c: u16| (((a as u32 * b as u32) >> 16) as u16).wrapping_add(c)),
+        Type::S16 => {
+            ternary(|a: u16, b: u16, c: u16| (((a as i16 as i32 * b as i16 as i32) >> 16) as u16).wrapping_add(c))
+        }
         Type::U32 => ternary(|a: u32, b: u32, c: u32| (((a as u64 * b as u64) >> 32) as u32).wrapping_add(c)),
         Type::S32 => {
             ternary(|a: u32, b: u32, c: u32| (((a as i32 as i64 * b as i32 as i64) >> 32) as u32).wrapping_add(c))

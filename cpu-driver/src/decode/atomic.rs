@@ -10,7 +10,7 @@ use super::function::{Decoder, types};
 use super::{Problem, Step, bad};
 use crate::exec::address::{GENERIC, GLOBAL, SHARED};
 use crate::exec::atomic::atomic_op;
-use crate::exec::float::{from_bf16, from_half, to_bf16, to_half};
+use crate::exec::float::{self, from_bf16, from_half, to_bf16, to_half};
 use crate::exec::op::{Op, Run};
 use crate::ptx::ast::{Instruction, Operand};
 use crate::ptx::types::Type;
@@ -55,6 +55,27 @@ fn operation(name: &str, ty: Type, space: u8) -> Step<Run> {
             let add = |a: u16, b: u16| u32::from(to_bf16(from_bf16(a) + from_bf16(b)));
             add(old as u16, b as u16) | add((old >> 16) as u16, (b >> 16) as u16) << 16
         }),
+        (Type::F16, "min") => atomic_op(space, |old: u16, b: u16, _| to_half(float::min(from_half(old), from_half(b)))),
+        (Type::F16, "max") => atomic_op(space, |old: u16, b: u16, _| to_half(float::max(from_half(old), from_half(b)))),
+        (Type::Bf16, "min") => atomic_op(space, |old: u16, b: u16, _| to_bf16(float::min(from_bf16(old), from_bf16(b)))),
+        (Type::Bf16, "max") => atomic_op(space, |old: u16, b: u16, _| to_bf16(float::max(from_bf16(old), from_bf16(b)))),
+        (Type::F16x2, "min") => atomic_op(space, |old: u32, b: u32, _| {
+            let min = |a: u16, b: u16| u32::from(to_half(float::min(from_half(a), from_half(b))));
+            min(old as u16, b as u16) | min((old >> 16) as u16, (b >> 16) as u16) << 16
+        }),
+        (Type::F16x2, "max") => atomic_op(space, |old: u32, b: u32, _| {
+            let max = |a: u16, b: u16| u32::from(to_half(float::max(from_half(a), from_half(b))));
+            max(old as u16, b as u16) | max((old >> 16) as u16, (b >> 16) as u16) << 16
+        }),
+        (Type::Bf16x2, "min") => atomic_op(space, |old: u32, b: u32, _| {
+            let min = |a: u16, b: u16| u32::from(to_bf16(float::min(from_bf16(a), from_bf16(b))));
+            min(old as u16, b as u16) | min((old >> 16) as u16, (b >> 16) as u16) << 16
+        }),
+        (Type::Bf16x2, "max") => atomic_op(space, |old: u32, b: u32, _| {
+            let max = |a: u16, b: u16| u32::from(to_bf16(float::max(from_bf16(a), from_bf16(b))));
+            max(old as u16, b as u16) | max((old >> 16) as u16, (b >> 16) as u16) << 16
+        }),
+        (Type::B16, "exch") => atomic_op(space, |_, b: u16, _| b),
         (Type::B16, "cas") => atomic_op(space, |old: u16, b: u16, c: u16| if old == b { c } else { old }),
         _ if ty.is_float() && !matches!(name, "exch" | "cas") => return Err(Problem::Unknown),
         _ if ty.size() == 4 => integer!(name, space, u32, i32, ty.is_signed()),
@@ -67,14 +88,45 @@ impl<'a> Decoder<'_, 'a> {
     pub(super) fn atomic(&mut self, i: &Instruction<'a>) -> Step {
         let Some(ty) = types(i).last().copied() else { return bad("no type") };
         let Some(name) = i.modifiers().find(|m| OPERATIONS.contains(m)) else { return Err(Problem::Unknown) };
-        if i.has("vec") || i.modifiers().any(|m| matches!(m, "v2" | "v4" | "v8" | "async")) {
-            return Err(Problem::Unknown);
-        }
-        let (d, address, operands) = match (i.opcode(), i.operands.as_slice()) {
+        let (d, address, mut operands) = match (i.opcode(), i.operands.as_slice()) {
             ("red", [address, rest @ ..]) => (None, address, rest),
             ("atom", [d, address, rest @ ..]) => (Some(d), address, rest),
             _ => return bad("operands missing"),
         };
+        if i.has("async") {
+            let [value, barrier] = operands else { return bad("three operands expected") };
+            self.update(i, name, ty, (None, address, std::slice::from_ref(value)), 0)?;
+            return self.completes(barrier, ty);
+        }
+        // A cache policy, which says nothing about the result, comes last.
+        if i.modifiers().any(|m| m.starts_with("L2::cache_hint")) {
+            operands = operands.split_last().map_or(&[], |(_, rest)| rest);
+        }
+        if !i.modifiers().any(|m| matches!(m, "v2" | "v4" | "v8")) {
+            return self.update(i, name, ty, (d, address, operands), 0);
+        }
+        // Each element of a vector is updated by itself.
+        let [Operand::Vector(values)] = operands else { return bad("a vector expected") };
+        for (number, value) in values.iter().enumerate() {
+            let d = match d {
+                Some(Operand::Vector(all)) => all.get(number),
+                _ => None,
+            };
+            let offset = u64::try_from(number).unwrap_or(0) * u64::from(ty.size());
+            self.update(i, name, ty, (d, address, std::slice::from_ref(value)), offset)?;
+        }
+        Ok(())
+    }
+
+    /// One update of one value, `offset` behind the address.
+    fn update(
+        &mut self,
+        i: &Instruction<'a>,
+        name: &str,
+        ty: Type,
+        (d, address, operands): (Option<&Operand<'a>>, &Operand<'a>, &[Operand<'a>]),
+        offset: u64,
+    ) -> Step {
         let (b, c) = match operands {
             [b] => (self.source(b, ty)?, self.constant(ty.size(), 0)),
             [b, c] => (self.source(b, ty)?, self.source(c, ty)?),
@@ -86,7 +138,7 @@ impl<'a> Decoder<'_, 'a> {
         let slot = if address.wide { address.slot } else { self.resized(address.slot, 4, 8, false)? };
         let d = self.destination(d.unwrap_or(&Operand::Sink), ty)?;
         let run = operation(name, ty, space)?;
-        self.ops.push(Op { d: d.slot, a: slot, b, c, imm: address.offset, ..Op::new(run, self.line) });
+        self.ops.push(Op { d: d.slot, a: slot, b, c, imm: address.offset.wrapping_add(offset), ..Op::new(run, self.line) });
         self.finish(d);
         Ok(())
     }

@@ -8,9 +8,9 @@
 
 use super::function::{Decoder, types};
 use super::{Problem, Step, bad};
-use crate::exec::lanes::{binary, logic, quaternary, ternary, unary};
+use crate::exec::lanes::{binary, logic, quaternary, ternary, test, unary};
 use crate::exec::op::{Op, Run};
-use crate::ptx::ast::Instruction;
+use crate::ptx::ast::{Instruction, Operand};
 use crate::ptx::types::Type;
 
 macro_rules! bitwise {
@@ -51,6 +51,8 @@ impl<'a> Decoder<'_, 'a> {
             "bfi" => self.insert(i, ty),
             "prmt" => self.permute(i),
             "lop3" => self.lookup(i),
+            "fns" => self.find_nth(i),
+            "szext" => self.extension(i, ty),
             "bmsk" => self.two(i, Type::B32, if i.has("wrap") { binary(mask_wrap) } else { binary(mask_clamp) }),
             _ => Err(Problem::Unknown),
         }
@@ -170,7 +172,11 @@ impl<'a> Decoder<'_, 'a> {
 
     /// `lop3.b32 d, a, b, c, table`.
     fn lookup(&mut self, i: &Instruction<'a>) -> Step {
-        let [d, a, b, c, table] = i.operands.as_slice() else { return Err(Problem::Unknown) };
+        let [d, a, b, c, table, rest @ ..] = i.operands.as_slice() else { return bad("five operands expected") };
+        let (d, truth) = match d {
+            Operand::Pair(value, truth) => (&**value, Some(&**truth)),
+            value => (value, None),
+        };
         let (a, b, c) = (self.source(a, Type::B32)?, self.source(b, Type::B32)?, self.source(c, Type::B32)?);
         let table = self.source(table, Type::U32)?;
         let d = self.destination(d, Type::B32)?;
@@ -183,8 +189,21 @@ impl<'a> Decoder<'_, 'a> {
             }
             out
         });
-        self.ops.push(Op { d: d.slot, a, b, c, e: table, ..Op::new(run, self.line) });
+        let value = d.slot;
+        self.ops.push(Op { d: value, a, b, c, e: table, ..Op::new(run, self.line) });
         self.finish(d);
+        let (Some(truth), Some(other)) = (truth, rest.first()) else { return Ok(()) };
+        // `lop3.op d|p`: whether any bit is set, combined with the predicate at the end.
+        let (any, zero) = (self.temporary(0), self.constant(4, 0));
+        self.emit(test(|a: u32, b: u32| a != b), any, value, zero, 0);
+        let other = self.predicate(other)?;
+        let run = match i.modifiers().find(|m| matches!(*m, "and" | "or" | "xor")) {
+            Some("and") => logic(|a, b| a & b),
+            Some("or") => logic(|a, b| a | b),
+            _ => logic(|a, b| a ^ b),
+        };
+        let truth = self.destination(truth, Type::Pred)?.slot;
+        self.emit(run, truth, any, other, 0);
         Ok(())
     }
 }

@@ -100,6 +100,12 @@ fn is_small(ty: Type) -> bool {
 
 impl<'a> Decoder<'_, 'a> {
     pub(super) fn convert(&mut self, i: &Instruction<'a>) -> Step {
+        if i.has("pack") {
+            return self.convert_pack(i);
+        }
+        if i.modifiers().any(|m| matches!(m, "e4m3x2" | "e5m2x2" | "tf32")) {
+            return self.convert_small(i);
+        }
         match (types(i).as_slice(), i.operands.as_slice()) {
             ([to @ (Type::F16x2 | Type::Bf16x2), Type::F32], [d, high, low]) => self.pack_halves(i, *to, d, high, low),
             ([to, from], [d, a]) => match (to.is_float(), from.is_float()) {

@@ -8,6 +8,7 @@ use crate::exec::access::{Shape, load_op, store_op};
 use crate::exec::address::LOCAL;
 use crate::exec::control;
 use crate::exec::function::{CallSite, Function, ParamLayout, Special};
+use crate::exec::matrix::{Product, TileMove};
 use crate::exec::op::{Op, Run};
 use crate::ptx::ast::{self, Body, Instruction, Module, Named, Operand, Reg, Scope, Variable};
 use crate::ptx::types::{Space, Type};
@@ -50,6 +51,8 @@ pub(super) struct Decoder<'m, 'a> {
     pub(super) parameters: HashMap<&'a str, (Space, Base)>,
     pub(super) shared_places: HashMap<&'a str, u32>,
     pub(super) calls: Vec<CallSite>,
+    pub(super) products: Vec<Product>,
+    pub(super) tile_moves: Vec<TileMove>,
     /// The slot of the carry flag, once an instruction has used it.
     pub(super) carry: Option<u32>,
     tables: Vec<Box<[u32]>>,
@@ -111,6 +114,8 @@ fn decode(module: &Module<'_>, symbols: &Symbols<'_>, function: &ast::Function<'
         parameters: HashMap::new(),
         shared_places: HashMap::new(),
         calls: Vec::new(),
+        products: Vec::new(),
+        tile_moves: Vec::new(),
         carry: None,
         tables: Vec::new(),
         texts: Vec::new(),
@@ -201,6 +206,8 @@ impl<'a> Decoder<'_, 'a> {
         self.out.has_calls = self.has_calls;
         self.out.ops = self.ops.into_boxed_slice();
         self.out.calls = self.calls.into_boxed_slice();
+        self.out.products = self.products.into_boxed_slice();
+        self.out.tile_moves = self.tile_moves.into_boxed_slice();
         self.out.texts = self.texts.into_boxed_slice();
         self.out.branch_tables = self.tables.into_boxed_slice();
         Ok(self.out)
@@ -356,11 +363,15 @@ impl<'a> Decoder<'_, 'a> {
             | "max" | "sad" | "mul24" | "mad24" | "dp4a" | "dp2a" => self.arithmetic(i),
             "rcp" | "sqrt" | "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh" | "copysign" => self.float_function(i),
             "and" | "or" | "xor" | "not" | "cnot" | "lop3" | "shl" | "shr" | "shf" | "popc" | "clz" | "bfind"
-            | "brev" | "bfe" | "bfi" | "prmt" | "bmsk" | "fns" => self.bits(i),
+            | "brev" | "bfe" | "bfi" | "prmt" | "bmsk" | "fns" | "szext" => self.bits(i),
             "setp" | "set" | "selp" | "slct" | "testp" => self.compare(i),
             "cvt" => self.convert(i),
             "mov" | "cvta" | "isspacep" | "mapa" | "getctarank" => self.moves(i),
-            "ld" | "ldu" | "st" | "prefetch" | "prefetchu" | "discard" | "applypriority" | "cp" => self.memory(i),
+            "cp" => self.copy_async(i),
+            "mbarrier" => self.mbarrier(i),
+            "wmma" | "mma" | "ldmatrix" | "stmatrix" | "movmatrix" => self.matrix(i),
+            "st" if i.has("async") => self.store_async(i),
+            "ld" | "ldu" | "st" | "prefetch" | "prefetchu" | "discard" | "applypriority" => self.memory(i),
             "atom" | "red" => self.atomic(i),
             "call" => self.call(i),
             "shfl" | "vote" | "match" | "redux" | "activemask" | "elect" => self.warp(i),
@@ -374,7 +385,7 @@ fn kind_of(instruction: &Instruction<'_>) -> Kind {
     let several = matches!(instruction.opcode(), "setp" | "lop3" | "shfl") && matches!(instruction.operands.first(), Some(Operand::Pair(..)));
     match instruction.opcode() {
         "bra" | "brx" | "call" | "ret" | "exit" | "bar" | "barrier" | "trap" | "shfl" | "vote" | "match" | "redux"
-        | "elect" => Kind::Control,
+        | "elect" | "wmma" | "mma" | "ldmatrix" | "stmatrix" | "movmatrix" => Kind::Control,
         _ if several => Kind::Control,
         _ => Kind::Simple,
     }

@@ -30,6 +30,14 @@ fn space_code(space: Space) -> u8 {
     }
 }
 
+/// The elements of a vector operand, or the one that it is.
+pub(super) fn elements<'o, 'a>(operand: &'o Operand<'a>) -> &'o [Operand<'a>] {
+    match operand {
+        Operand::Vector(all) => all,
+        single => std::slice::from_ref(single),
+    }
+}
+
 impl<'a> Decoder<'_, 'a> {
     /// The state space that an instruction's modifiers name.
     pub(super) fn space(&self, i: &Instruction<'a>) -> Space {
@@ -81,18 +89,10 @@ impl<'a> Decoder<'_, 'a> {
         match i.opcode() {
             "ld" | "ldu" => self.load(i),
             "st" => self.store(i),
-            "cp" => self.copy_async(i),
             _ => {
                 self.emit(control::nothing, 0, 0, 0, 0);
                 Ok(())
             }
-        }
-    }
-
-    fn elements<'o>(operand: &'o Operand<'a>) -> &'o [Operand<'a>] {
-        match operand {
-            Operand::Vector(all) => all,
-            single => std::slice::from_ref(single),
         }
     }
 
@@ -101,7 +101,7 @@ impl<'a> Decoder<'_, 'a> {
         let [d, address, ..] = i.operands.as_slice() else { return bad("two operands expected") };
         let space = self.space(i);
         let address = self.address(address, space)?;
-        let elements = Self::elements(d);
+        let elements = elements(d);
         if !matches!(elements.len(), 1 | 2 | 4) || ty.size() > 8 {
             return Err(Problem::Unknown);
         }
@@ -145,7 +145,7 @@ impl<'a> Decoder<'_, 'a> {
         let [address, value, ..] = i.operands.as_slice() else { return bad("two operands expected") };
         let space = self.space(i);
         let address = self.address(address, space)?;
-        let elements = Self::elements(value);
+        let elements = elements(value);
         if !matches!(elements.len(), 1 | 2 | 4) || ty.size() > 8 || address.space == PARAM {
             return Err(Problem::Unknown);
         }
@@ -154,30 +154,6 @@ impl<'a> Decoder<'_, 'a> {
         let at = |n: usize| slots.get(n).copied().unwrap_or(0);
         let op = Op::new(store_op(shape), self.line);
         self.ops.push(Op { d: at(0), b: at(1), c: at(2), e: at(3), a: address.slot, imm: address.offset, ..op });
-        Ok(())
-    }
-
-    /// `cp.async`: the copy is done at once, so its groups are always complete.
-    fn copy_async(&mut self, i: &Instruction<'a>) -> Step {
-        if i.has("commit_group") || i.has("wait_group") || i.has("wait_all") {
-            self.emit(control::nothing, 0, 0, 0, 0);
-            return Ok(());
-        }
-        let [to, from, Operand::Int(bytes)] = i.operands.as_slice() else { return Err(Problem::Unknown) };
-        let (size, count) = match (i.has("async") && !i.has("bulk") && !i.has("mbarrier"), *bytes) {
-            (true, 4) => (4, 1),
-            (true, 8) => (8, 1),
-            (true, 16) => (8, 2),
-            _ => return Err(Problem::Unknown),
-        };
-        let (to, from) = (self.address(to, Space::Shared)?, self.address(from, Space::Global)?);
-        let first = self.temporary(size);
-        let second = self.temporary(size);
-        let load = load_op(Shape { space: from.space, size, count, wide: from.wide });
-        let store = store_op(Shape { space: to.space, size, count, wide: to.wide });
-        let line = self.line;
-        self.ops.push(Op { d: first, b: second, a: from.slot, imm: from.offset, ..Op::new(load, line) });
-        self.ops.push(Op { d: first, b: second, a: to.slot, imm: to.offset, ..Op::new(store, line) });
         Ok(())
     }
 }

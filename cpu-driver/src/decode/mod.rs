@@ -3,6 +3,7 @@
 //! instructions has a room of its own.
 
 mod arithmetic;
+mod asynchronous;
 mod atomic;
 mod bits;
 mod call;
@@ -14,9 +15,12 @@ mod float;
 mod function;
 mod half;
 pub mod link;
+mod matrix;
 mod memory;
 mod moves;
+mod parts;
 mod slots;
+mod small_float;
 mod symbols;
 mod warp;
 

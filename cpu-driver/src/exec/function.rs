@@ -1,6 +1,7 @@
 //! A decoded function: operations, what its frames hold, and where its parameters lie. Made by
 //! `decode`, kept by a module, read by every warp that runs it.
 
+use super::matrix::{Product, TileMove};
 use super::op::Op;
 
 /// A value that a warp's lanes know about themselves.
@@ -104,6 +105,9 @@ pub struct Function {
     /// Operations; the last one never falls through. Empty for a function without a body.
     pub ops: Box<[Op]>,
     pub calls: Box<[CallSite]>,
+    /// What `mma` and its like multiply, and the tiles that `wmma` loads and stores.
+    pub products: Box<[Product]>,
+    pub tile_moves: Box<[TileMove]>,
     /// Texts of instructions that trap when they are executed.
     pub texts: Box<[String]>,
     /// Targets of `brx.idx`, as operation indices.

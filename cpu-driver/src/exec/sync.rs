@@ -22,7 +22,7 @@ pub fn each(mut mask: u32) -> impl Iterator<Item = usize> {
 /// # Safety
 /// As `Run`.
 #[inline(always)]
-unsafe fn meet(w: &mut Warp, at: *const Op, members: u32, body: impl Fn(&mut Warp, u32)) -> *const Op {
+pub(super) unsafe fn meet(w: &mut Warp, at: *const Op, members: u32, body: impl Fn(&mut Warp, u32)) -> *const Op {
     // SAFETY: `Run`'s contract.
     let masks = unsafe { *w.lanes::<Values>(members) };
     let first = masks[w.mask.trailing_zeros() as usize % LANES];

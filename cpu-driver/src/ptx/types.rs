@@ -11,6 +11,8 @@ pub enum Type {
     B128,
     U8,
     U16,
+    U16x2,
+    S16x2,
     U32,
     U64,
     S8,
@@ -37,6 +39,8 @@ impl Type {
             "b128" => Self::B128,
             "u8" => Self::U8,
             "u16" => Self::U16,
+            "u16x2" => Self::U16x2,
+            "s16x2" => Self::S16x2,
             "u32" => Self::U32,
             "u64" => Self::U64,
             "s8" => Self::S8,
@@ -58,7 +62,7 @@ impl Type {
         match self {
             Self::Pred | Self::B8 | Self::U8 | Self::S8 => 1,
             Self::B16 | Self::U16 | Self::S16 | Self::F16 | Self::Bf16 => 2,
-            Self::B32 | Self::U32 | Self::S32 | Self::F32 | Self::F16x2 | Self::Bf16x2 => 4,
+            Self::B32 | Self::U32 | Self::S32 | Self::F32 | Self::F16x2 | Self::Bf16x2 | Self::U16x2 | Self::S16x2 => 4,
             Self::B64 | Self::U64 | Self::S64 | Self::F64 => 8,
             Self::B128 => 16,
         }
