@@ -149,6 +149,28 @@ fn functions_take_and_give_registers_and_have_other_names() {
     assert_eq!(download::<u32>(out, 4), [14, 2 * (61 + 7), 2 * 122, 2 * 183]);
 }
 
+/// A shared variable inside a device function is every kernel's that may call it.
+#[test]
+fn functions_have_shared_variables_of_their_own() {
+    let gpu = Gpu::new();
+    let k = gpu.function(
+        ".func (.param .b32 r) sum(.param .b32 a) {
+  .reg .b32 %x; .reg .b32 %y; .shared .align 4 .u32 total;
+  ld.param.b32 %x, [a]; atom.shared.add.u32 %y, [total], %x; bar.sync 0; ld.shared.u32 %y, [total];
+  st.param.b32 [r], %y; ret; }
+.visible .entry k(.param .u64 out) {
+  .reg .pred %p; .reg .b32 %r<4>; .reg .b64 %rd<2>; .shared .align 4 .u32 mine;
+  mov.u32 %r1, %tid.x; st.shared.u32 [mine], 77;
+  { .param .b32 a; .param .b32 r; st.param.b32 [a], %r1; call (r), sum, (a); ld.param.b32 %r2, [r]; }
+  ld.shared.u32 %r3, [mine]; mad.lo.u32 %r2, %r3, 1000, %r2;
+  ld.param.u64 %rd1, [out]; mad.wide.u32 %rd1, %r1, 4, %rd1; st.global.u32 [%rd1], %r2; ret; }",
+        "k",
+    );
+    let out = upload(&[0u32; 8]);
+    launch(k, 1, 8, &[out.0]);
+    assert_eq!(download::<u32>(out, 8), [77_028; 8]);
+}
+
 #[test]
 fn vectors_are_updated_element_by_element() {
     let gpu = Gpu::new();

@@ -142,8 +142,12 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     fn place_variables(&mut self) {
-        for variable in &self.body.variables {
+        for (number, variable) in self.body.variables.iter().enumerate() {
+            let common = self.symbols.in_bodies.get(&(self.out.name.as_str(), number)).copied();
             let place = match variable.space {
+                Space::Shared if common.is_some() => {
+                    (Space::Shared, Base::Fixed(u64::from(common.unwrap_or_default())))
+                }
                 Space::Shared if variable.size == 0 => (Space::Shared, Base::Special(Special::StaticShared, 0)),
                 Space::Shared => {
                     let (places, end) = layout(std::slice::from_ref(variable), self.shared_start());

@@ -34,6 +34,9 @@ pub struct Symbols<'a> {
     /// Those of them that device functions or several modules use: they lie at the same place in
     /// every kernel.
     pub common: HashMap<&'a str, u32>,
+    /// Shared variables inside device functions, by function and number in its body: they too lie at
+    /// the same place in every kernel.
+    pub in_bodies: HashMap<(&'a str, usize), u32>,
     pub common_size: u32,
 }
 
@@ -69,7 +72,7 @@ impl<'a> Symbols<'a> {
             }
         }
         let shared = shared_variables(module).map(|variable| (variable.name, variable.clone())).collect();
-        Self { addresses, functions, declared, undefined, shared, common: HashMap::new(), common_size: 0 }
+        Self { addresses, functions, declared, undefined, shared, common: HashMap::new(), in_bodies: HashMap::new(), common_size: 0 }
     }
 
     /// Names of undefined functions that `module` uses.
@@ -92,11 +95,19 @@ fn shared_variables<'m, 'a>(module: &'m Module<'a>) -> impl Iterator<Item = &'m 
 /// Places the shared variables that must lie at the same place in every kernel.
 pub fn place_common<'a>(modules: &[Module<'a>], symbols: &mut [Symbols<'a>]) {
     let (mut exported, mut at) = (HashMap::new(), 0u32);
+    let mut place = |variable: &Variable<'a>| {
+        let (places, end) = layout(std::slice::from_ref(variable), at);
+        at = end;
+        places.first().map_or(0, |place| place.offset)
+    };
     for (module, symbols) in modules.iter().zip(&mut *symbols) {
         let mut used = HashSet::new();
         for function in module.functions.iter().filter(|function| !function.is_entry) {
-            if let Some(body) = &function.body {
-                names(body, &mut used);
+            let Some(body) = &function.body else { continue };
+            names(body, &mut used);
+            let inside = |(_, variable): &(usize, &Variable<'a>)| variable.space == Space::Shared && variable.size > 0;
+            for (number, variable) in body.variables.iter().enumerate().filter(inside) {
+                symbols.in_bodies.insert((function.name, number), place(variable));
             }
         }
         for variable in shared_variables(module).filter(|variable| variable.size > 0) {
@@ -105,11 +116,7 @@ pub fn place_common<'a>(modules: &[Module<'a>], symbols: &mut [Symbols<'a>]) {
                 continue;
             }
             let known = exported.get(variable.name).copied().filter(|_| is_public);
-            let offset = known.unwrap_or_else(|| {
-                let (places, end) = layout(std::slice::from_ref(variable), at);
-                at = end;
-                places.first().map_or(0, |place| place.offset)
-            });
+            let offset = known.unwrap_or_else(|| place(variable));
             if is_public {
                 exported.insert(variable.name, offset);
             }
