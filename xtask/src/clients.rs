@@ -2,8 +2,10 @@
 //! through shim, back end and worker. `suite` says what a client is; each one is a file here.
 
 mod causes;
+mod cudarc;
 mod cudart;
 mod cupy;
+mod numba;
 mod nvcc;
 mod python;
 mod report;
@@ -51,7 +53,7 @@ pub(crate) struct Clients {
 
 /// Every client, in the order in which they run.
 fn all() -> Vec<Box<dyn Client>> {
-    vec![Box::new(cudart::Cudart), Box::new(cupy::Cupy)]
+    vec![Box::new(cudart::Cudart), Box::new(cudarc::Cudarc), Box::new(numba::Numba), Box::new(cupy::Cupy)]
 }
 
 impl Clients {
