@@ -36,7 +36,7 @@ impl Client for Cudarc {
 
     fn prepare(&self) -> Result<Box<dyn Ready>> {
         let nvrtc = Environment::ensure("nvrtc-12.9", "90 MB", &[NVRTC, RUNTIME], &[])?.packages()?;
-        let (dir, _) = cache::entry("cudarc", &cache::key(&[VERSION, FEATURES]), |aside| unpack(aside))?;
+        let (dir, _) = cache::entry("cudarc", &cache::key(&[VERSION, FEATURES]), unpack)?;
         let binary = step("cudarc's tests (cargo)", || {
             let binary = build(&dir)?;
             done(binary, "built")
