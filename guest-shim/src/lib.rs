@@ -14,6 +14,7 @@ mod handles;
 mod journal;
 mod local;
 mod memory;
+mod output;
 mod pointer;
 mod remote;
 mod state;

@@ -62,6 +62,8 @@ pub mod header {
     pub const PONG: usize = 152;
     /// `u32`: 1 when a posted call failed and no awaited call has told yet.
     pub const DEFERRED: usize = 192;
+    /// `u32`: 1 when kernels have printed what the guest has not taken yet.
+    pub const OUTPUT: usize = 196;
 }
 
 /// Guest flag: guest and host share a kernel (a process on the host), so a

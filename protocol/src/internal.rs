@@ -73,6 +73,10 @@ pub const CALLBACK_NEXT: u16 = 0xf040;
 /// Posted: a host function has returned. In: its number.
 pub const CALLBACK_DONE: u16 = 0xf041;
 
+/// Takes what kernels have printed. In: nothing. Reply: bytes; fewer than fit
+/// when that is all.
+pub const OUTPUT_TAKE: u16 = 0xf048;
+
 /// In place of a host function's CUresult: it was never enqueued and must not
 /// run.
 pub const CALLBACK_REFUSED: u64 = u64::MAX;
@@ -146,6 +150,7 @@ pub fn name(opcode: u16) -> Option<&'static str> {
         GRAPH_NODE_GET => "GRAPH_NODE_GET",
         GRAPH_LIST => "GRAPH_LIST",
         GRAPH_CONNECT => "GRAPH_CONNECT",
+        OUTPUT_TAKE => "OUTPUT_TAKE",
         _ => return None,
     })
 }

@@ -57,6 +57,10 @@ pub const IMAGE_BYTES_MAX: u64 = 1 << 30;
 /// Where each of several fat binaries in one image begins: nvcc aligns them so.
 pub const FATBIN_ALIGN: usize = 8;
 
+/// What kernels may print between two calls that wait for them: as much as
+/// CUDA keeps unless told otherwise. More is lost, there as here.
+pub const OUTPUT_BYTES_MAX: usize = 1 << 20;
+
 /// Bytes of kernel parameters: CUDA's own bound since 12.1 for sm_70 and up.
 pub const KERNEL_PARAM_BYTES_MAX: usize = 32_764;
 

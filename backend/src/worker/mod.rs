@@ -13,6 +13,7 @@ mod handles;
 mod internal;
 mod libcuda;
 mod order;
+mod output;
 mod process;
 mod sandbox;
 mod thread;
@@ -33,6 +34,7 @@ use crate::control::{
 };
 use crate::turn::Turns;
 use libcuda::Libcuda;
+use output::Output;
 use process::Process;
 use turn::ProcessTurn;
 
@@ -84,6 +86,7 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
     let turns = Turns::map(&turns, cores).map_err(|error| Failure::System("page of turns", error))?;
     let path = PathBuf::from(std::env::var_os(ENV_LIBCUDA).ok_or(Failure::NoLibrary)?);
     let lib = Libcuda::load(&path).map_err(|error| Failure::Library(path, error))?;
+    let output = Output::begin().map_err(|error| Failure::System("standard output", error))?;
     sandbox::enter().map_err(|error| Failure::System("sandbox", error))?;
     let process = Arc::new(Process::new(
         lib,
@@ -91,6 +94,7 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
         ProcessTurn::new(turns),
         wake,
         Arc::clone(control),
+        output,
     ));
     loop {
         match ToWorker::receive(control.as_fd()) {

@@ -20,6 +20,7 @@ use super::custom::{Callbacks, Links};
 use super::handles::Handles;
 use super::libcuda::{Libcuda, cuda};
 use super::order::RingState;
+use super::output::Output;
 use super::thread::Thread;
 use super::turn::ProcessTurn;
 use crate::account::AccountPage;
@@ -34,6 +35,7 @@ pub(super) struct Process {
     pub(super) turn: ProcessTurn,
     pub(super) callbacks: Arc<Callbacks>,
     pub(super) links: Links,
+    pub(super) output: Output,
     /// Host memory registered with the library: area to registered address.
     pub(super) host_memory: Mutex<HashMap<u16, (Arc<Mapping>, u64)>>,
     rings: RwLock<Vec<Arc<RingState>>>,
@@ -55,6 +57,7 @@ impl Process {
         turn: ProcessTurn,
         wake: OwnedFd,
         control: Arc<OwnedFd>,
+        output: Output,
     ) -> Self {
         Self {
             lib,
@@ -64,6 +67,7 @@ impl Process {
             turn,
             callbacks: Arc::new(Callbacks::new()),
             links: Links::default(),
+            output,
             host_memory: Mutex::new(HashMap::new()),
             rings: RwLock::new(Vec::new()),
             ring_count: AtomicUsize::new(0),
@@ -183,6 +187,13 @@ impl Process {
     fn show_deferred(&self, value: u32) {
         if let Some(header) = self.header.get() {
             header.store_u32(header::DEFERRED, value, Ordering::Release);
+        }
+    }
+
+    /// Tells the guest whether kernels have printed something to take.
+    pub(super) fn show_output(&self, value: u32) {
+        if let Some(header) = self.header.get() {
+            header.store_u32(header::OUTPUT, value, Ordering::Release);
         }
     }
 

@@ -190,6 +190,9 @@ impl Thread {
         };
         self.tally.awaited += 1;
         self.settle_account();
+        if self.process.output.waits_after(opcode) {
+            self.process.show_output(1);
+        }
         let control = &self.ring.control;
         self.ring.reply.write(0, &data[..bytes]);
         control.store_u32(word::REPLY_RESULT, result.0, Ordering::Relaxed);

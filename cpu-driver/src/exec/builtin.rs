@@ -6,7 +6,6 @@ use super::function::{Argument, Builtin, CallSite};
 use super::op::Op;
 use super::sync::each;
 use super::warp::Warp;
-use std::io::Write;
 
 /// Longest string that a kernel's output may name.
 const STRING_MAX: u64 = 4096;
@@ -24,9 +23,7 @@ pub unsafe fn run(w: &mut Warp, at: *const Op, which: Builtin, site: &CallSite) 
                 let (format, arguments) = unsafe { (argument(w, site, 0, lane), argument(w, site, 1, lane)) };
                 print(w, lane as u32, format, arguments, &mut text);
             }
-            // A kernel's output is lost when nobody reads the process's.
-            let _ = std::io::stdout().write_all(&text);
-            let _ = std::io::stdout().flush();
+            write_out(&text);
             // SAFETY: a call is never a function's last operation.
             unsafe { at.add(1) }
         }
@@ -120,6 +117,19 @@ fn read<const N: usize>(w: &Warp, lane: u32, address: u64) -> [u8; N] {
 fn string(w: &Warp, lane: u32, address: u64) -> String {
     let bytes: Vec<u8> = (0..STRING_MAX).map(|i| read::<1>(w, lane, address + i)[0]).take_while(|&b| b != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+unsafe extern "C" {
+    static stdout: *mut libc::FILE;
+}
+
+/// Writes to the process's standard output through C's stream, so that it stays in order with what
+/// the program itself prints. What cannot be written is lost.
+fn write_out(text: &[u8]) {
+    // SAFETY: C's own stream; it is set before any library is loaded.
+    let stream = unsafe { stdout };
+    // SAFETY: so many bytes are readable.
+    unsafe { libc::fwrite(text.as_ptr().cast(), 1, text.len(), stream) };
 }
 
 /// C's printf: each conversion takes its argument from the packed buffer at `arguments`.

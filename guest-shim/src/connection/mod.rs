@@ -138,6 +138,12 @@ impl Connection {
         self.header.load_u32(header::DEFERRED, Ordering::Acquire) != 0
     }
 
+    /// Whether kernels have printed what was not taken yet.
+    #[inline]
+    pub(crate) fn has_output(&self) -> bool {
+        self.header.load_u32(header::OUTPUT, Ordering::Acquire) != 0
+    }
+
     /// Asks the backend whether it lives and waits up to a second for its
     /// answer. One thread asks at a time; the others take its word.
     fn ping(&self) -> Answer {

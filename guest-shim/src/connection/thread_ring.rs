@@ -140,6 +140,31 @@ impl ThreadRing {
         encode: impl FnOnce(&mut Encoder) -> Answer,
         decode: impl FnOnce(&mut Decoder) -> T,
     ) -> Answer<T> {
+        let answer = self.ask(opcode, encode, decode);
+        if self.connection.has_output() {
+            self.take_output();
+        }
+        answer
+    }
+
+    /// Writes what kernels have printed to the program's standard output.
+    #[cold]
+    fn take_output(&mut self) {
+        while self.connection.has_output() {
+            let nothing = |_: &mut Encoder| Ok(());
+            let printed = self.ask(internal::OUTPUT_TAKE, nothing, |from| crate::output::print(from.bytes()));
+            if printed.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn ask<T>(
+        &mut self,
+        opcode: u16,
+        encode: impl FnOnce(&mut Encoder) -> Answer,
+        decode: impl FnOnce(&mut Decoder) -> T,
+    ) -> Answer<T> {
         self.send(opcode, FLAG_AWAITED, encode)?;
         self.awaited = self.awaited.wrapping_add(1);
         let expected = self.awaited;

@@ -71,6 +71,8 @@ impl Nvcc {
         let dirs = std::iter::once(bin).chain(std::env::split_paths(&path));
         command.env("PATH", std::env::join_paths(dirs).context("PATH")?);
         command.args(["-O2", "-std=c++17", "-gencode", "arch=compute_80,code=compute_80"]);
+        // An older runtime's headers with this compiler, which its C++ library would refuse.
+        command.arg("-DCCCL_DISABLE_CTK_COMPATIBILITY_CHECK");
         // Before the compiler's own, which are of its version.
         command.arg("-I").arg(&runtime.include).arg("-L").arg(&runtime.lib);
         Ok(command)

@@ -40,5 +40,8 @@ pub(super) fn piece(command: &mut Command) -> Answer {
     let start = thread.image.len();
     thread.image.resize(start + usize::from_word(bytes), 0);
     mapping.pages().read(usize::from_word(offset), &mut thread.image[start..]);
+    if thread.image.len() as u64 == thread.image_bytes {
+        process.output.note_image(&thread.image);
+    }
     Ok(())
 }

@@ -39,12 +39,16 @@ pub(super) fn dispatch(opcode: u16, command: &mut Command) -> Answer {
         op::GRAPH_NODE_GET => graph::get(command),
         op::GRAPH_LIST => graph::list(command),
         op::GRAPH_CONNECT => graph::connect(command),
+        op::OUTPUT_TAKE => take_output(command),
         _ => {
             command.thread.broke_protocol("unknown opcode");
             Err(CUDA_ERROR_INVALID_VALUE)
         }
     }
 }
+
+/// Bytes of kernels' output in one reply.
+const OUTPUT_PIECE: usize = 2048;
 
 fn set_current(command: &mut Command) -> Answer {
     let id = CUcontext(command.from.word());
@@ -106,5 +110,17 @@ fn callback_done(command: &mut Command) -> Answer {
     let number = command.from.word();
     command.read_all()?;
     command.thread.process().callbacks.done(number);
+    Ok(())
+}
+
+fn take_output(command: &mut Command) -> Answer {
+    command.read_all()?;
+    let process = command.thread.process();
+    let mut bytes = [0; OUTPUT_PIECE];
+    let taken = process.output.take(&mut bytes);
+    if taken < OUTPUT_PIECE {
+        process.show_output(0);
+    }
+    command.to.bytes(bytes.get(..taken).unwrap_or(&bytes));
     Ok(())
 }
