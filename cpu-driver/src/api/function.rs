@@ -1,6 +1,6 @@
 //! What a function says about itself.
 
-use super::device::{SHARED_PER_BLOCK, SHARED_PER_BLOCK_OPTIN};
+use super::device::{COMPUTE_CAPABILITY, SHARED_PER_BLOCK, SHARED_PER_BLOCK_OPTIN};
 use super::library::kernel;
 use super::{Answer, current, give, give_optional};
 use crate::objects::Kernel;
@@ -36,8 +36,9 @@ pub unsafe fn cuFuncGetAttribute(pi: *mut i32, attrib: CUfunction_attribute, hfu
         3 => signed(function.local_size),
         2 => i32::try_from(module.const_size).unwrap_or(i32::MAX),
         4 => signed(function.registers.min(function.max_registers.unwrap_or(REGISTERS_MAX)).min(REGISTERS_MAX)),
-        5 => signed(module.version),
-        6 => signed(module.target),
+        // The virtual architecture that the PTX was made for, and the device's own, which it now is for.
+        5 => signed(module.target),
+        6 => COMPUTE_CAPABILITY.0 * 10 + COMPUTE_CAPABILITY.1,
         MAX_DYNAMIC_SHARED_SIZE_BYTES => signed(dynamic_shared_max(&kernel)),
         PREFERRED_SHARED_MEMORY_CARVEOUT => kernel.shared_carveout.load(Ordering::Relaxed),
         7 | 10..=17 => 0,
