@@ -2,6 +2,9 @@
 
 use crate::context::Context;
 use crate::exec::function::{Function, ParamLayout};
+use crate::memory::Pool;
+use crate::memory::physical::Physical;
+use crate::memory::surface::{Array, Mipmapped};
 use crate::module::Module;
 use crate::registry::Registry;
 use crate::stream::{Stream, event::Event};
@@ -82,6 +85,10 @@ pub static LIBRARY_KERNELS: Registry<LibraryKernel> = Registry::new(5);
 pub static STREAMS: Registry<Stream> = Registry::new(6);
 pub static EVENTS: Registry<Event> = Registry::new(7);
 pub static LINKS: Registry<Link> = Registry::new(40);
+pub static ARRAYS: Registry<Array> = Registry::new(8);
+pub static MIPMAPPED: Registry<Mipmapped> = Registry::new(42);
+pub static PHYSICAL: Registry<Arc<Physical>> = Registry::new(43);
+pub static POOLS: Registry<Arc<Pool>> = Registry::new(41);
 
 /// Ends every handle of a context's objects.
 pub fn remove_context(context: u64) {
@@ -90,5 +97,8 @@ pub fn remove_context(context: u64) {
     let streams = STREAMS.remove_where(|stream| stream.context.handle == context);
     LINKS.remove_where(|link| link.context == context);
     let events = EVENTS.remove_where(|event| event.context.handle == context);
-    drop((kernels, modules, streams, events));
+    let arrays = ARRAYS.remove_where(|array| array.context == context);
+    let mipmapped = MIPMAPPED.remove_where(|array| array.context == context);
+    crate::memory::texture::remove_context(context);
+    drop((kernels, modules, streams, events, arrays, mipmapped));
 }

@@ -19,7 +19,7 @@ pub enum Place {
 /// What `size` bytes at `address` are, judged by the first.
 pub fn place(address: u64) -> Place {
     match arena().find(address) {
-        Some((_, owner)) if owner.host_flags.is_none() => Place::Device,
+        Some((_, owner)) if owner.host_flags().is_none() => Place::Device,
         Some(_) => Place::Pinned,
         None if registered(address).is_some() => Place::Pinned,
         None => Place::Pageable,
@@ -30,19 +30,25 @@ fn pointer(address: u64) -> *mut u8 {
     std::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap_or(0))
 }
 
-/// Copies every row. Overlapping rows are copied as if through a buffer.
+/// Copies every row of every slice. Overlapping rows are copied as if through a buffer.
 pub fn copy(copy: &Copy) {
     let from = match &copy.from {
         Source::Address(address) => pointer(*address).cast_const(),
         Source::Staged(bytes) => bytes.as_ptr(),
     };
+    for n in 0..copy.slices {
+        slice(copy, pointer(copy.to).wrapping_add(n * copy.to_slice), from.wrapping_add(n * copy.from_slice));
+    }
+}
+
+fn slice(copy: &Copy, to: *mut u8, from: *const u8) {
     let (rows, row) = if copy.to_pitch == copy.row && copy.from_pitch == copy.row {
         (1, copy.row * copy.rows)
     } else {
         (copy.rows, copy.row)
     };
     for n in 0..rows {
-        let (from, to) = (from.wrapping_add(n * copy.from_pitch), pointer(copy.to).wrapping_add(n * copy.to_pitch));
+        let (from, to) = (from.wrapping_add(n * copy.from_pitch), to.wrapping_add(n * copy.to_pitch));
         // SAFETY: the call checked both ranges, or they are the program's own, given for this.
         unsafe { std::ptr::copy(from, to, row) }
     }

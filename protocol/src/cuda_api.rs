@@ -207,6 +207,112 @@ macro_rules! cuda_api {
             0x0648 local fn cuCtxPushCurrent(ctx: In<CUcontext>);
             0x0649 local fn cuEventDestroy(hEvent: In<CUevent>);
             0x064a local fn cuStreamDestroy(hStream: In<CUstream>);
+            // Stream-ordered memory and its pools.
+            0x0700 wrap fn cuMemAllocAsync(dptr: Out<CUdeviceptr>, bytesize: In<usize>, hStream: On<CUstream>) + cuMemAllocAsync_ptsz;
+            0x0701 custom fn cuMemFreeAsync(dptr: In<CUdeviceptr>, hStream: On<CUstream>) + cuMemFreeAsync_ptsz;
+            0x0702 wrap fn cuMemAllocFromPoolAsync(dptr: Out<CUdeviceptr>, bytesize: In<usize>, pool: In<CUmemoryPool>, hStream: On<CUstream>) + cuMemAllocFromPoolAsync_ptsz;
+            0x0703 call fn cuMemPoolCreate(pool: New<CUmemoryPool>, poolProps: InSlice<CUmemPoolProps>[1]);
+            0x0704 wrap fn cuMemPoolDestroy(pool: Del<CUmemoryPool>);
+            0x0705 call fn cuMemPoolTrimTo(pool: In<CUmemoryPool>, minBytesToKeep: In<usize>);
+            0x0706 wrap fn cuMemPoolGetAttribute(pool: In<CUmemoryPool>, attr: In<CUmemPool_attribute>, value: Out<AttributeValue>);
+            0x0707 wrap fn cuMemPoolSetAttribute(pool: In<CUmemoryPool>, attr: In<CUmemPool_attribute>, value: InSlice<AttributeValue>[1]);
+            0x0708 call fn cuMemPoolGetAccess(flags: Out<CUmemAccess_flags>, memPool: In<CUmemoryPool>, location: InSlice<CUmemLocation>[1]);
+            0x0709 call fn cuMemPoolSetAccess(pool: In<CUmemoryPool>, map: InSlice<CUmemAccessDesc>[count], count: In<usize>);
+            0x070a custom fn cuDeviceGetDefaultMemPool(pool_out: Out<CUmemoryPool>, dev: In<CUdevice>);
+            0x070b local fn cuDeviceGetMemPool(pool: Out<CUmemoryPool>, dev: In<CUdevice>);
+            0x070c wrap fn cuDeviceSetMemPool(dev: In<CUdevice>, pool: In<CUmemoryPool>);
+            0x070d local fn cuMemGetDefaultMemPool(pool_out: Out<CUmemoryPool>, location: InSlice<CUmemLocation>[1], kind: In<CUmemAllocationType>);
+            0x070e local fn cuMemGetMemPool(pool: Out<CUmemoryPool>, location: InSlice<CUmemLocation>[1], kind: In<CUmemAllocationType>);
+            0x070f local fn cuMemSetMemPool(location: InSlice<CUmemLocation>[1], kind: In<CUmemAllocationType>, pool: In<CUmemoryPool>);
+            // Copies in three dimensions, batches, copies between contexts.
+            0x0710 local fn cuMemcpy3D_v2(pCopy: InSlice<CUDA_MEMCPY3D>[1]) + cuMemcpy3D_v2_ptds;
+            0x0711 local fn cuMemcpy3DAsync_v2(pCopy: InSlice<CUDA_MEMCPY3D>[1], hStream: On<CUstream>) + cuMemcpy3DAsync_v2_ptsz;
+            0x0712 local fn cuMemcpy3DPeer(pCopy: InSlice<CUDA_MEMCPY3D>[1]) + cuMemcpy3DPeer_ptds;
+            0x0713 local fn cuMemcpy3DPeerAsync(pCopy: InSlice<CUDA_MEMCPY3D>[1], hStream: On<CUstream>) + cuMemcpy3DPeerAsync_ptsz;
+            0x0714 local fn cuMemcpyPeer(dstDevice: In<CUdeviceptr>, dstContext: In<CUcontext>, srcDevice: In<CUdeviceptr>, srcContext: In<CUcontext>, ByteCount: In<usize>) + cuMemcpyPeer_ptds;
+            0x0715 local fn cuMemcpyPeerAsync(dstDevice: In<CUdeviceptr>, dstContext: In<CUcontext>, srcDevice: In<CUdeviceptr>, srcContext: In<CUcontext>, ByteCount: In<usize>, hStream: On<CUstream>) + cuMemcpyPeerAsync_ptsz;
+            0x0716 local fn cuMemcpyBatchAsync(dsts: In<*mut CUdeviceptr>, srcs: In<*mut CUdeviceptr>, sizes: In<*mut usize>, count: In<usize>, attrs: In<*mut CUmemcpyAttributes>, attrsIdxs: In<*mut usize>, numAttrs: In<usize>, failIdx: OutOpt<usize>, hStream: On<CUstream>) + cuMemcpyBatchAsync_ptsz;
+            0x0717 local fn cuMemcpyBatchAsync_v2(dsts: In<*mut CUdeviceptr>, srcs: In<*mut CUdeviceptr>, sizes: In<*mut usize>, count: In<usize>, attrs: In<*mut CUmemcpyAttributes>, attrsIdxs: In<*mut usize>, numAttrs: In<usize>, hStream: On<CUstream>) + cuMemcpyBatchAsync_v2_ptsz;
+            0x0718 local fn cuMemcpy3DBatchAsync(numOps: In<usize>, opList: In<*mut CUDA_MEMCPY3D_BATCH_OP>, failIdx: OutOpt<usize>, flags: In<u64>, hStream: On<CUstream>) + cuMemcpy3DBatchAsync_ptsz;
+            0x0719 local fn cuMemcpy3DBatchAsync_v2(numOps: In<usize>, opList: In<*mut CUDA_MEMCPY3D_BATCH_OP>, flags: In<u64>, hStream: On<CUstream>) + cuMemcpy3DBatchAsync_v2_ptsz;
+            0x071a local fn cuMemcpyWithAttributesAsync(dst: In<CUdeviceptr>, src: In<CUdeviceptr>, size: In<usize>, attr: In<*mut CUmemcpyAttributes>, hStream: On<CUstream>) + cuMemcpyWithAttributesAsync_ptsz;
+            0x071b local fn cuMemcpy3DWithAttributesAsync(op: In<*mut CUDA_MEMCPY3D_BATCH_OP>, flags: In<u64>, hStream: On<CUstream>) + cuMemcpy3DWithAttributesAsync_ptsz;
+            // Pointers and peers.
+            0x0720 local fn cuPointerGetAttribute(data: In<Pointer>, attribute: In<CUpointer_attribute>, ptr: In<CUdeviceptr>);
+            0x0721 local fn cuPointerGetAttributes(numAttributes: In<u32>, attributes: In<*mut CUpointer_attribute>, data: In<Pointers>, ptr: In<CUdeviceptr>);
+            0x0722 local fn cuPointerSetAttribute(value: In<Pointer>, attribute: In<CUpointer_attribute>, ptr: In<CUdeviceptr>);
+            0x0723 call fn cuDeviceCanAccessPeer(canAccessPeer: Out<i32>, dev: In<CUdevice>, peerDev: In<CUdevice>);
+            0x0724 call fn cuDeviceGetP2PAttribute(value: Out<i32>, attrib: In<CUdevice_P2PAttribute>, srcDevice: In<CUdevice>, dstDevice: In<CUdevice>);
+            0x0725 call fn cuCtxEnablePeerAccess(peerContext: In<CUcontext>, Flags: In<u32>);
+            0x0726 call fn cuCtxDisablePeerAccess(peerContext: In<CUcontext>);
+            // Arrays.
+            0x0740 wrap fn cuArrayCreate_v2(pHandle: New<CUarray>, pAllocateArray: InSlice<CUDA_ARRAY_DESCRIPTOR>[1]);
+            0x0741 wrap fn cuArray3DCreate_v2(pHandle: New<CUarray>, pAllocateArray: InSlice<CUDA_ARRAY3D_DESCRIPTOR>[1]);
+            0x0742 local fn cuArrayGetDescriptor_v2(pArrayDescriptor: OutSlice<CUDA_ARRAY_DESCRIPTOR>[1], hArray: In<CUarray>);
+            0x0743 wrap fn cuArray3DGetDescriptor_v2(pArrayDescriptor: OutSlice<CUDA_ARRAY3D_DESCRIPTOR>[1], hArray: In<CUarray>);
+            0x0744 wrap fn cuArrayDestroy(hArray: Del<CUarray>);
+            0x0745 call fn cuArrayGetMemoryRequirements(memoryRequirements: OutSlice<CUDA_ARRAY_MEMORY_REQUIREMENTS>[1], array: In<CUarray>, device: In<CUdevice>);
+            0x0746 call fn cuArrayGetSparseProperties(sparseProperties: OutSlice<CUDA_ARRAY_SPARSE_PROPERTIES>[1], array: In<CUarray>);
+            0x0747 call fn cuArrayGetPlane(pPlaneArray: New<CUarray>, hArray: In<CUarray>, planeIdx: In<u32>);
+            0x0748 wrap fn cuMipmappedArrayCreate(pHandle: New<CUmipmappedArray>, pMipmappedArrayDesc: InSlice<CUDA_ARRAY3D_DESCRIPTOR>[1], numMipmapLevels: In<u32>);
+            0x0749 custom fn cuMipmappedArrayGetLevel(pLevelArray: Out<CUarray>, hMipmappedArray: In<CUmipmappedArray>, level: In<u32>);
+            0x074a wrap fn cuMipmappedArrayDestroy(hMipmappedArray: Del<CUmipmappedArray>);
+            0x074b call fn cuMipmappedArrayGetMemoryRequirements(memoryRequirements: OutSlice<CUDA_ARRAY_MEMORY_REQUIREMENTS>[1], mipmap: In<CUmipmappedArray>, device: In<CUdevice>);
+            0x074c call fn cuMipmappedArrayGetSparseProperties(sparseProperties: OutSlice<CUDA_ARRAY_SPARSE_PROPERTIES>[1], mipmap: In<CUmipmappedArray>);
+            0x0750 local fn cuMemcpyAtoD_v2(dstDevice: In<CUdeviceptr>, srcArray: In<CUarray>, srcOffset: In<usize>, ByteCount: In<usize>) + cuMemcpyAtoD_v2_ptds;
+            0x0751 local fn cuMemcpyDtoA_v2(dstArray: In<CUarray>, dstOffset: In<usize>, srcDevice: In<CUdeviceptr>, ByteCount: In<usize>) + cuMemcpyDtoA_v2_ptds;
+            0x0752 local fn cuMemcpyHtoA_v2(dstArray: In<CUarray>, dstOffset: In<usize>, srcHost: In<Pointer>, ByteCount: In<usize>) + cuMemcpyHtoA_v2_ptds;
+            0x0753 local fn cuMemcpyAtoH_v2(dstHost: In<Pointer>, srcArray: In<CUarray>, srcOffset: In<usize>, ByteCount: In<usize>) + cuMemcpyAtoH_v2_ptds;
+            0x0754 local fn cuMemcpyAtoA_v2(dstArray: In<CUarray>, dstOffset: In<usize>, srcArray: In<CUarray>, srcOffset: In<usize>, ByteCount: In<usize>) + cuMemcpyAtoA_v2_ptds;
+            0x0755 local fn cuMemcpyHtoAAsync_v2(dstArray: In<CUarray>, dstOffset: In<usize>, srcHost: In<Pointer>, ByteCount: In<usize>, hStream: On<CUstream>) + cuMemcpyHtoAAsync_v2_ptsz;
+            0x0756 local fn cuMemcpyAtoHAsync_v2(dstHost: In<Pointer>, srcArray: In<CUarray>, srcOffset: In<usize>, ByteCount: In<usize>, hStream: On<CUstream>) + cuMemcpyAtoHAsync_v2_ptsz;
+            // Textures and surfaces.
+            0x0760 custom fn cuTexObjectCreate(pTexObject: Out<CUtexObject>, pResDesc: In<*const CUDA_RESOURCE_DESC>, pTexDesc: In<*const CUDA_TEXTURE_DESC>, pResViewDesc: In<*const CUDA_RESOURCE_VIEW_DESC>);
+            0x0761 custom fn cuTexObjectDestroy(texObject: In<CUtexObject>);
+            0x0762 local fn cuTexObjectGetResourceDesc(pResDesc: OutSlice<CUDA_RESOURCE_DESC>[1], texObject: In<CUtexObject>);
+            0x0763 local fn cuTexObjectGetTextureDesc(pTexDesc: OutSlice<CUDA_TEXTURE_DESC>[1], texObject: In<CUtexObject>);
+            0x0764 local fn cuTexObjectGetResourceViewDesc(pResViewDesc: OutSlice<CUDA_RESOURCE_VIEW_DESC>[1], texObject: In<CUtexObject>);
+            0x0765 custom fn cuSurfObjectCreate(pSurfObject: Out<CUsurfObject>, pResDesc: In<*const CUDA_RESOURCE_DESC>);
+            0x0766 custom fn cuSurfObjectDestroy(surfObject: In<CUsurfObject>);
+            0x0767 local fn cuSurfObjectGetResourceDesc(pResDesc: OutSlice<CUDA_RESOURCE_DESC>[1], surfObject: In<CUsurfObject>);
+            // Virtual memory.
+            0x0780 call fn cuMemGetAllocationGranularity(granularity: Out<usize>, prop: InSlice<CUmemAllocationProp>[1], option: In<CUmemAllocationGranularity_flags>);
+            0x0781 call fn cuMemCreate(handle: New<CUmemGenericAllocationHandle>, size: In<usize>, prop: InSlice<CUmemAllocationProp>[1], flags: In<u64>);
+            0x0782 call fn cuMemRelease(handle: Del<CUmemGenericAllocationHandle>);
+            0x0783 call fn cuMemAddressReserve(ptr: Out<CUdeviceptr>, size: In<usize>, alignment: In<usize>, addr: In<CUdeviceptr>, flags: In<u64>);
+            0x0784 call fn cuMemAddressFree(ptr: In<CUdeviceptr>, size: In<usize>);
+            0x0785 wrap fn cuMemMap(ptr: In<CUdeviceptr>, size: In<usize>, offset: In<usize>, handle: In<CUmemGenericAllocationHandle>, flags: In<u64>);
+            0x0786 wrap fn cuMemUnmap(ptr: In<CUdeviceptr>, size: In<usize>);
+            0x0787 call fn cuMemSetAccess(ptr: In<CUdeviceptr>, size: In<usize>, desc: InSlice<CUmemAccessDesc>[count], count: In<usize>);
+            0x0788 call fn cuMemGetAccess(flags: Out<u64>, location: InSlice<CUmemLocation>[1], ptr: In<CUdeviceptr>);
+            0x0789 call fn cuMemGetAllocationPropertiesFromHandle(prop: OutSlice<CUmemAllocationProp>[1], handle: In<CUmemGenericAllocationHandle>);
+            0x078a custom fn cuMemRetainAllocationHandle(handle: Out<CUmemGenericAllocationHandle>, addr: In<Pointer>);
+            // Managed memory.
+            0x07a0 local fn cuMemAllocManaged(dptr: Out<CUdeviceptr>, bytesize: In<usize>, flags: In<u32>);
+            0x07a1 local fn cuStreamAttachMemAsync(hStream: On<CUstream>, dptr: In<CUdeviceptr>, length: In<usize>, flags: In<u32>) + cuStreamAttachMemAsync_ptsz;
+            0x07a2 local fn cuMemPrefetchAsync(devPtr: In<CUdeviceptr>, count: In<usize>, dstDevice: In<CUdevice>, hStream: On<CUstream>) + cuMemPrefetchAsync_ptsz;
+            0x07a3 local fn cuMemPrefetchAsync_v2(devPtr: In<CUdeviceptr>, count: In<usize>, location: In<CUmemLocation>, flags: In<u32>, hStream: On<CUstream>) + cuMemPrefetchAsync_v2_ptsz;
+            0x07a4 local fn cuMemAdvise(devPtr: In<CUdeviceptr>, count: In<usize>, advice: In<CUmem_advise>, device: In<CUdevice>);
+            0x07a5 local fn cuMemAdvise_v2(devPtr: In<CUdeviceptr>, count: In<usize>, advice: In<CUmem_advise>, location: In<CUmemLocation>);
+            0x07a6 local fn cuMemRangeGetAttribute(data: In<Pointer>, dataSize: In<usize>, attribute: In<CUmem_range_attribute>, devPtr: In<CUdeviceptr>, count: In<usize>);
+            0x07a7 local fn cuMemRangeGetAttributes(data: In<Pointers>, dataSizes: In<*mut usize>, attributes: In<*mut CUmem_range_attribute>, numAttributes: In<usize>, devPtr: In<CUdeviceptr>, count: In<usize>);
+            0x07a8 local fn cuMemPrefetchBatchAsync(dptrs: In<*mut CUdeviceptr>, sizes: In<*mut usize>, count: In<usize>, prefetchLocs: In<*mut CUmemLocation>, prefetchLocIdxs: In<*mut usize>, numPrefetchLocs: In<usize>, flags: In<u64>, hStream: On<CUstream>) + cuMemPrefetchBatchAsync_ptsz;
+            0x07a9 local fn cuMemDiscardBatchAsync(dptrs: In<*mut CUdeviceptr>, sizes: In<*mut usize>, count: In<usize>, flags: In<u64>, hStream: On<CUstream>) + cuMemDiscardBatchAsync_ptsz;
+            0x07aa local fn cuMemDiscardAndPrefetchBatchAsync(dptrs: In<*mut CUdeviceptr>, sizes: In<*mut usize>, count: In<usize>, prefetchLocs: In<*mut CUmemLocation>, prefetchLocIdxs: In<*mut usize>, numPrefetchLocs: In<usize>, flags: In<u64>, hStream: On<CUstream>) + cuMemDiscardAndPrefetchBatchAsync_ptsz;
+            // Several devices, tensor maps.
+            0x07c0 call fn cuFlushGPUDirectRDMAWrites(target: In<CUflushGPUDirectRDMAWritesTarget>, scope: In<CUflushGPUDirectRDMAWritesScope>);
+            0x07c1 call fn cuDeviceGetTexture1DLinearMaxWidth(maxWidthInElements: Out<usize>, format: In<CUarray_format>, numChannels: In<u32>, dev: In<CUdevice>);
+            0x07c2 call fn cuMulticastCreate(mcHandle: New<CUmemGenericAllocationHandle>, prop: InSlice<CUmulticastObjectProp>[1]);
+            0x07c3 call fn cuMulticastAddDevice(mcHandle: In<CUmemGenericAllocationHandle>, dev: In<CUdevice>);
+            0x07c4 call fn cuMulticastBindMem(mcHandle: In<CUmemGenericAllocationHandle>, mcOffset: In<usize>, memHandle: In<CUmemGenericAllocationHandle>, memOffset: In<usize>, size: In<usize>, flags: In<u64>);
+            0x07c5 call fn cuMulticastBindMem_v2(mcHandle: In<CUmemGenericAllocationHandle>, dev: In<CUdevice>, mcOffset: In<usize>, memHandle: In<CUmemGenericAllocationHandle>, memOffset: In<usize>, size: In<usize>, flags: In<u64>);
+            0x07c6 call fn cuMulticastBindAddr(mcHandle: In<CUmemGenericAllocationHandle>, mcOffset: In<usize>, memptr: In<CUdeviceptr>, size: In<usize>, flags: In<u64>);
+            0x07c7 call fn cuMulticastBindAddr_v2(mcHandle: In<CUmemGenericAllocationHandle>, dev: In<CUdevice>, mcOffset: In<usize>, memptr: In<CUdeviceptr>, size: In<usize>, flags: In<u64>);
+            0x07c8 call fn cuMulticastUnbind(mcHandle: In<CUmemGenericAllocationHandle>, dev: In<CUdevice>, mcOffset: In<usize>, size: In<usize>);
+            0x07c9 call fn cuMulticastGetGranularity(granularity: Out<usize>, prop: InSlice<CUmulticastObjectProp>[1], option: In<CUmulticastGranularity_flags>);
+            0x07ca call fn cuTensorMapEncodeTiled(tensorMap: OutSlice<CUtensorMap>[1], tensorDataType: In<CUtensorMapDataType>, tensorRank: In<u32>, globalAddress: In<DeviceAddress>, globalDim: InSlice<u64>[tensorRank as usize], globalStrides: InSlice<u64>[(tensorRank as usize).saturating_sub(1)], boxDim: InSlice<u32>[tensorRank as usize], elementStrides: InSlice<u32>[tensorRank as usize], interleave: In<CUtensorMapInterleave>, swizzle: In<CUtensorMapSwizzle>, l2Promotion: In<CUtensorMapL2promotion>, oobFill: In<CUtensorMapFloatOOBfill>);
+            0x07cb call fn cuTensorMapEncodeIm2col(tensorMap: OutSlice<CUtensorMap>[1], tensorDataType: In<CUtensorMapDataType>, tensorRank: In<u32>, globalAddress: In<DeviceAddress>, globalDim: InSlice<u64>[tensorRank as usize], globalStrides: InSlice<u64>[(tensorRank as usize).saturating_sub(1)], pixelBoxLowerCorner: InSlice<i32>[(tensorRank as usize).saturating_sub(2)], pixelBoxUpperCorner: InSlice<i32>[(tensorRank as usize).saturating_sub(2)], channelsPerPixel: In<u32>, pixelsPerColumn: In<u32>, elementStrides: InSlice<u32>[tensorRank as usize], interleave: In<CUtensorMapInterleave>, swizzle: In<CUtensorMapSwizzle>, l2Promotion: In<CUtensorMapL2promotion>, oobFill: In<CUtensorMapFloatOOBfill>);
+            0x07cc call fn cuTensorMapEncodeIm2colWide(tensorMap: OutSlice<CUtensorMap>[1], tensorDataType: In<CUtensorMapDataType>, tensorRank: In<u32>, globalAddress: In<DeviceAddress>, globalDim: InSlice<u64>[tensorRank as usize], globalStrides: InSlice<u64>[(tensorRank as usize).saturating_sub(1)], pixelBoxLowerCornerWidth: In<i32>, pixelBoxUpperCornerWidth: In<i32>, channelsPerPixel: In<u32>, pixelsPerColumn: In<u32>, elementStrides: InSlice<u32>[tensorRank as usize], interleave: In<CUtensorMapInterleave>, mode: In<CUtensorMapIm2ColWideMode>, swizzle: In<CUtensorMapSwizzle>, l2Promotion: In<CUtensorMapL2promotion>, oobFill: In<CUtensorMapFloatOOBfill>);
             // Streams: more questions, attributes, waits between contexts.
             0x0900 local fn cuStreamGetDevice(hStream: In<CUstream>, device: Out<CUdevice>) + cuStreamGetDevice_ptsz;
             0x0901 call fn cuStreamGetAttribute(hStream: Of<CUstream>, attr: In<CUlaunchAttributeID>, value_out: OutSlice<CUlaunchAttributeValue>[1]) + cuStreamGetAttribute_ptsz;
@@ -358,22 +464,9 @@ macro_rules! cuda_api_absent {
         $callback! {
             // array.
             cuArray3DCreate;
-            cuArray3DCreate_v2;
             cuArray3DGetDescriptor;
-            cuArray3DGetDescriptor_v2;
             cuArrayCreate;
-            cuArrayCreate_v2;
-            cuArrayDestroy;
             cuArrayGetDescriptor;
-            cuArrayGetDescriptor_v2;
-            cuArrayGetMemoryRequirements;
-            cuArrayGetPlane;
-            cuArrayGetSparseProperties;
-            cuMipmappedArrayCreate;
-            cuMipmappedArrayDestroy;
-            cuMipmappedArrayGetLevel;
-            cuMipmappedArrayGetMemoryRequirements;
-            cuMipmappedArrayGetSparseProperties;
             // checkpoint.
             cuCheckpointOperationComplete;
             cuCheckpointProcessCheckpoint;
@@ -397,11 +490,7 @@ macro_rules! cuda_api_absent {
             cuCtxGetExecAffinity;
             cuCtxResetPersistingL2Cache;
             // peer.
-            cuCtxDisablePeerAccess;
-            cuCtxEnablePeerAccess;
-            cuDeviceCanAccessPeer;
             cuDeviceGetP2PAtomicCapabilities;
-            cuDeviceGetP2PAttribute;
             // green-context.
             cuCtxFromGreenCtx;
             cuCtxGetDevResource;
@@ -449,39 +538,18 @@ macro_rules! cuda_api_absent {
             cuLogicalEndpointQuery;
             cuLogicalEndpointUnbind;
             // mempool.
-            cuDeviceGetDefaultMemPool;
-            cuDeviceGetMemPool;
-            cuDeviceSetMemPool;
-            cuMemAllocAsync;
-            cuMemAllocAsync_ptsz;
-            cuMemAllocFromPoolAsync;
-            cuMemAllocFromPoolAsync_ptsz;
-            cuMemFreeAsync;
-            cuMemFreeAsync_ptsz;
-            cuMemGetDefaultMemPool;
-            cuMemGetMemPool;
-            cuMemPoolCreate;
-            cuMemPoolDestroy;
             cuMemPoolExportPointer;
             cuMemPoolExportToShareableHandle;
-            cuMemPoolGetAccess;
-            cuMemPoolGetAttribute;
             cuMemPoolImportFromShareableHandle;
             cuMemPoolImportPointer;
-            cuMemPoolSetAccess;
-            cuMemPoolSetAttribute;
-            cuMemPoolTrimTo;
-            cuMemSetMemPool;
             // device.
             cuDeviceGetExecAffinitySupport;
             cuDeviceGetHostAtomicCapabilities;
             cuDeviceGetLuid;
             cuDeviceGetNvSciSyncAttributes;
             cuDeviceGetProperties;
-            cuDeviceGetTexture1DLinearMaxWidth;
             cuDeviceRegisterAsyncNotification;
             cuDeviceUnregisterAsyncNotification;
-            // primary-context.
             // egl-interop.
             cuEGLStreamConsumerAcquireFrame;
             cuEGLStreamConsumerConnect;
@@ -495,9 +563,7 @@ macro_rules! cuda_api_absent {
             cuEventCreateFromEGLSync;
             cuGraphicsEGLRegisterImage;
             cuGraphicsResourceGetMappedEglFrame;
-            // event.
             // memory.
-            cuFlushGPUDirectRDMAWrites;
             cuMemAlloc;
             cuMemAllocHost;
             cuMemAllocPitch;
@@ -510,7 +576,6 @@ macro_rules! cuda_api_absent {
             cuMemGetLocationInfo;
             cuMemHostGetDevicePointer;
             cuMemHostRegister;
-            // function.
             // gl-interop.
             cuGLCtxCreate;
             cuGLCtxCreate_v2;
@@ -578,96 +643,29 @@ macro_rules! cuda_api_absent {
             cuLogsRegisterCallback;
             cuLogsUnregisterCallback;
             // vmm.
-            cuMemAddressFree;
-            cuMemAddressReserve;
-            cuMemCreate;
             cuMemExportToShareableHandle;
-            cuMemGetAccess;
-            cuMemGetAllocationGranularity;
-            cuMemGetAllocationPropertiesFromHandle;
             cuMemImportFromShareableHandle;
-            cuMemMap;
             cuMemMapArrayAsync;
             cuMemMapArrayAsync_ptsz;
-            cuMemRelease;
-            cuMemRetainAllocationHandle;
-            cuMemSetAccess;
-            cuMemUnmap;
-            // managed-memory.
-            cuMemAdvise;
-            cuMemAdvise_v2;
-            cuMemAllocManaged;
-            cuMemDiscardAndPrefetchBatchAsync;
-            cuMemDiscardAndPrefetchBatchAsync_ptsz;
-            cuMemDiscardBatchAsync;
-            cuMemDiscardBatchAsync_ptsz;
-            cuMemPrefetchAsync;
-            cuMemPrefetchAsync_ptsz;
-            cuMemPrefetchAsync_v2;
-            cuMemPrefetchAsync_v2_ptsz;
-            cuMemPrefetchBatchAsync;
-            cuMemPrefetchBatchAsync_ptsz;
-            cuMemRangeGetAttribute;
-            cuMemRangeGetAttributes;
-            cuStreamAttachMemAsync;
-            cuStreamAttachMemAsync_ptsz;
             // memcpy.
             cuMemcpy2D;
             cuMemcpy2DAsync;
             cuMemcpy2DUnaligned;
             cuMemcpy3D;
             cuMemcpy3DAsync;
-            cuMemcpy3DAsync_v2;
-            cuMemcpy3DAsync_v2_ptsz;
-            cuMemcpy3DBatchAsync;
-            cuMemcpy3DBatchAsync_ptsz;
-            cuMemcpy3DBatchAsync_v2;
-            cuMemcpy3DBatchAsync_v2_ptsz;
-            cuMemcpy3DPeer;
-            cuMemcpy3DPeerAsync;
-            cuMemcpy3DPeerAsync_ptsz;
-            cuMemcpy3DPeer_ptds;
-            cuMemcpy3DWithAttributesAsync;
-            cuMemcpy3DWithAttributesAsync_ptsz;
-            cuMemcpy3D_v2;
-            cuMemcpy3D_v2_ptds;
             cuMemcpyAtoA;
-            cuMemcpyAtoA_v2;
-            cuMemcpyAtoA_v2_ptds;
             cuMemcpyAtoD;
-            cuMemcpyAtoD_v2;
-            cuMemcpyAtoD_v2_ptds;
             cuMemcpyAtoH;
             cuMemcpyAtoHAsync;
-            cuMemcpyAtoHAsync_v2;
-            cuMemcpyAtoHAsync_v2_ptsz;
-            cuMemcpyAtoH_v2;
-            cuMemcpyAtoH_v2_ptds;
-            cuMemcpyBatchAsync;
-            cuMemcpyBatchAsync_ptsz;
-            cuMemcpyBatchAsync_v2;
-            cuMemcpyBatchAsync_v2_ptsz;
             cuMemcpyDtoA;
-            cuMemcpyDtoA_v2;
-            cuMemcpyDtoA_v2_ptds;
             cuMemcpyDtoD;
             cuMemcpyDtoDAsync;
             cuMemcpyDtoH;
             cuMemcpyDtoHAsync;
             cuMemcpyHtoA;
             cuMemcpyHtoAAsync;
-            cuMemcpyHtoAAsync_v2;
-            cuMemcpyHtoAAsync_v2_ptsz;
-            cuMemcpyHtoA_v2;
-            cuMemcpyHtoA_v2_ptds;
             cuMemcpyHtoD;
             cuMemcpyHtoDAsync;
-            cuMemcpyPeer;
-            cuMemcpyPeerAsync;
-            cuMemcpyPeerAsync_ptsz;
-            cuMemcpyPeer_ptds;
-            cuMemcpyWithAttributesAsync;
-            cuMemcpyWithAttributesAsync_ptsz;
             // memset.
             cuMemsetD16;
             cuMemsetD2D16;
@@ -712,20 +710,6 @@ macro_rules! cuda_api_absent {
             cuTexRefSetMipmapLevelBias;
             cuTexRefSetMipmapLevelClamp;
             cuTexRefSetMipmappedArray;
-            // multicast.
-            cuMulticastAddDevice;
-            cuMulticastBindAddr;
-            cuMulticastBindAddr_v2;
-            cuMulticastBindMem;
-            cuMulticastBindMem_v2;
-            cuMulticastCreate;
-            cuMulticastGetGranularity;
-            cuMulticastUnbind;
-            // occupancy.
-            // pointer-attr.
-            cuPointerGetAttribute;
-            cuPointerGetAttributes;
-            cuPointerSetAttribute;
             // profiler.
             cuProfilerInitialize;
             // stream-capture.
@@ -738,19 +722,7 @@ macro_rules! cuda_api_absent {
             // stream.
             cuStreamGetCtx_v2;
             cuStreamGetCtx_v2_ptsz;
-            // texture-surface-object.
-            cuSurfObjectCreate;
-            cuSurfObjectDestroy;
-            cuSurfObjectGetResourceDesc;
-            cuTexObjectCreate;
-            cuTexObjectDestroy;
-            cuTexObjectGetResourceDesc;
-            cuTexObjectGetResourceViewDesc;
-            cuTexObjectGetTextureDesc;
             // tensor-map.
-            cuTensorMapEncodeIm2col;
-            cuTensorMapEncodeIm2colWide;
-            cuTensorMapEncodeTiled;
             cuTensorMapReplaceAddress;
             cuTensorMapSetAllocationClass;
         }

@@ -6,6 +6,8 @@ use core::ffi::{c_char, c_void};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 pub use crate::cuda_result::*;
+pub use crate::array_types::*;
+pub use crate::memory_types::*;
 
 /// A scalar that travels as one `u64` word.
 pub trait Word: Copy {
@@ -76,6 +78,8 @@ macro_rules! numbers {
     )*};
 }
 
+pub(crate) use numbers;
+
 numbers! {
     /// Ordinal of a device.
     CUdevice(i32) {}
@@ -99,8 +103,6 @@ numbers! {
     }
     /// Which property of a function.
     CUfunction_attribute(u32) {}
-    /// Which property of a pointer.
-    CUpointer_attribute(u32) {}
     /// Which limit of a context.
     CUlimit(u32) {}
     /// Width of shared memory's banks.
@@ -199,6 +201,8 @@ macro_rules! handles {
         }
     )*};
 }
+
+pub(crate) use handles;
 
 handles! {
     /// A context.

@@ -52,6 +52,13 @@ pub const COPY_INLINE: u16 = 0xf022;
 /// stream.
 pub const COPY_REPLY: u16 = 0xf023;
 
+/// A copy in three dimensions or with arrays. In: destination, source, width
+/// in bytes, rows, slices, stream, flags. An end is seven words: kind and
+/// address as an operand's ([`OPERAND_ARRAY`] with an array's id too); bytes,
+/// rows and slices to skip, for arrays only; bytes from row to row; rows from
+/// slice to slice.
+pub const COPY_3D: u16 = 0xf024;
+
 /// An image starts: the worker allocates. In: bytes.
 pub const IMAGE_BEGIN: u16 = 0xf030;
 
@@ -122,6 +129,8 @@ pub const GRAPH_LIST_AFTER: u64 = 4;
 pub const OPERAND_DEVICE: u64 = 0;
 /// Operand: the area's index is in the low 16 bits, its offset follows.
 pub const OPERAND_AREA: u64 = 1 << 16;
+/// Operand of [`COPY_3D`]: an array's id follows.
+pub const OPERAND_ARRAY: u64 = 1 << 17;
 /// The copy is enqueued on its stream and not waited for.
 pub const COPY_ASYNC: u64 = 1;
 
@@ -140,6 +149,7 @@ pub fn name(opcode: u16) -> Option<&'static str> {
         COPY_2D => "COPY_2D",
         COPY_INLINE => "COPY_INLINE",
         COPY_REPLY => "COPY_REPLY",
+        COPY_3D => "COPY_3D",
         IMAGE_BEGIN => "IMAGE_BEGIN",
         IMAGE_PIECE => "IMAGE_PIECE",
         LINK_PIECE => "LINK_PIECE",

@@ -6,6 +6,7 @@
 #![allow(non_camel_case_types, reason = "CUDA's names")]
 
 pub mod arg;
+mod array_types;
 pub mod channel;
 pub mod codec;
 pub mod cuda_api;
@@ -15,6 +16,8 @@ pub mod frame;
 mod graph_nodes;
 pub mod internal;
 pub mod limits;
+pub mod managed;
+mod memory_types;
 pub mod opcode;
 pub mod patience;
 pub mod ring;

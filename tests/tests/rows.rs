@@ -17,12 +17,16 @@ mod rows {
     pub(crate) mod graph;
     pub(crate) mod launch;
     pub(crate) mod link;
+    pub(crate) mod managed;
     pub(crate) mod memory;
     pub(crate) mod memset;
     pub(crate) mod module;
     pub(crate) mod old;
+    pub(crate) mod pool;
     pub(crate) mod stream;
     pub(crate) mod stream_state;
+    pub(crate) mod texture;
+    pub(crate) mod volume;
 }
 
 use std::path::PathBuf;
@@ -48,6 +52,15 @@ fn every_row(cuda: &Cuda) {
     rows::copy::linear(cuda);
     rows::copy::planes(cuda);
     rows::memset::all(cuda);
+    rows::pool::all(cuda);
+    rows::managed::managed(cuda);
+    rows::managed::mapped(cuda);
+    rows::managed::absent_hardware(cuda);
+    rows::volume::volumes(cuda);
+    rows::volume::batches(cuda);
+    rows::volume::pointers(cuda);
+    rows::texture::arrays(cuda);
+    rows::texture::objects(cuda);
     let module = rows::module::modules(cuda);
     rows::export_table::tables(cuda, context, module);
     rows::module::libraries(cuda);

@@ -41,6 +41,10 @@ macro_rules! plain {
 plain!(u8 u16 u32 u64 usize i32 f32 CUdevice CUdeviceptr CUlimit CUsharedconfig CUfunc_cache);
 plain!(CUfunction_attribute CUfunctionLoadingState);
 plain!(CUlaunchAttributeID CUstreamCaptureMode CUstreamCaptureStatus CUgraphNodeType);
+plain!(CUmemAllocationGranularity_flags CUarray_format CUmulticastGranularity_flags DeviceAddress);
+plain!(CUflushGPUDirectRDMAWritesTarget CUflushGPUDirectRDMAWritesScope CUtensorMapDataType CUtensorMapInterleave);
+plain!(CUtensorMapSwizzle CUtensorMapL2promotion CUtensorMapFloatOOBfill CUtensorMapIm2ColWideMode);
+plain!(AttributeValue CUmemPool_attribute CUmemAccess_flags CUmemLocation CUdevice_P2PAttribute);
 
 macro_rules! handles {
     ($($type:ty)*) => {$(
@@ -57,6 +61,7 @@ macro_rules! handles {
 }
 handles!(CUcontext CUmodule CUfunction CUlibrary CUkernel CUstream CUevent);
 handles!(CUgraph CUgraphNode CUgraphExec CUuserObject);
+handles!(CUmemoryPool CUarray CUmipmappedArray CUmemGenericAllocationHandle);
 
 /// A direction as the worker handles it.
 pub(super) trait HostArg: Arg {
@@ -125,6 +130,43 @@ pub(super) trait Element: FromBytes + IntoBytes + Immutable + Copy {
 }
 impl Element for CUlaunchAttributeValue {}
 impl Element for CUstreamBatchMemOpParams {}
+impl Element for u32 {}
+impl Element for u64 {}
+impl Element for i32 {}
+impl Element for CUtensorMap {}
+impl Element for CUmulticastObjectProp {}
+impl Element for CUmemAllocationProp {
+    fn resolve(self, _: &Handles) -> Answer<Self> {
+        Ok(Self { win32HandleMetaData: 0, ..self })
+    }
+}
+impl Element for AttributeValue {}
+impl Element for CUmemLocation {}
+impl Element for CUmemAccessDesc {}
+impl Element for CUDA_ARRAY_DESCRIPTOR {}
+impl Element for CUDA_ARRAY3D_DESCRIPTOR {}
+impl Element for CUDA_ARRAY_MEMORY_REQUIREMENTS {}
+impl Element for CUDA_ARRAY_SPARSE_PROPERTIES {}
+impl Element for CUDA_TEXTURE_DESC {}
+impl Element for CUDA_RESOURCE_DESC {
+    fn resolve(self, handles: &Handles) -> Answer<Self> {
+        let mut words = self.words;
+        match self.resType {
+            CU_RESOURCE_TYPE_ARRAY => words[0] = handles.resolve(CUarray(words[0]))?.0,
+            CU_RESOURCE_TYPE_MIPMAPPED_ARRAY => {
+                words[0] = handles.resolve(CUmipmappedArray(words[0]))?.0;
+            }
+            CU_RESOURCE_TYPE_LINEAR | CU_RESOURCE_TYPE_PITCH2D => {}
+            _ => return Err(CUDA_ERROR_INVALID_VALUE),
+        }
+        Ok(Self { words, ..self })
+    }
+}
+impl Element for CUmemPoolProps {
+    fn resolve(self, _: &Handles) -> Answer<Self> {
+        Ok(Self { win32SecurityAttributes: 0, ..self })
+    }
+}
 
 impl<T: Element> HostArg for InSlice<T> {
     type Slot = Vec<T>;
@@ -211,6 +253,11 @@ impl HostArg for InStr {
     }
 }
 
+/// Whether objects of a type belong to a device and not to a context.
+fn outlives_context<H: Handle>() -> bool {
+    matches!(H::TYPE, CUmemoryPool::TYPE | CUmemGenericAllocationHandle::TYPE)
+}
+
 impl<H: Handle + Word> HostArg for New<H> {
     type Slot = (H, H);
     fn take(from: &mut Decoder, scope: &Scope) -> Answer<(H, H)> {
@@ -222,7 +269,8 @@ impl<H: Handle + Word> HostArg for New<H> {
         native
     }
     fn finish((id, native): (H, H), scope: &Scope, _: &mut Encoder) -> Answer {
-        scope.handles.insert(id, native, Belongs { context: scope.context, parent: 0 })
+        let context = if outlives_context::<H>() { 0 } else { scope.context };
+        scope.handles.insert(id, native, Belongs { context, parent: 0 })
     }
 }
 

@@ -16,7 +16,7 @@ use paravane_protocol::limits::{RING_AREAS_MAX, RINGS_PER_AREA};
 use paravane_protocol::shared::{Shared, SharedPages};
 
 use super::area::{Areas, Mapping};
-use super::custom::{Callbacks, Links};
+use super::custom::{Callbacks, Links, Textures};
 use super::handles::Handles;
 use super::libcuda::{Libcuda, cuda};
 use super::order::RingState;
@@ -36,6 +36,7 @@ pub(super) struct Process {
     pub(super) callbacks: Arc<Callbacks>,
     pub(super) links: Links,
     pub(super) output: Output,
+    pub(super) textures: Textures,
     /// Host memory registered with the library: area to registered address.
     pub(super) host_memory: Mutex<HashMap<u16, (Arc<Mapping>, u64)>>,
     rings: RwLock<Vec<Arc<RingState>>>,
@@ -68,6 +69,7 @@ impl Process {
             callbacks: Arc::new(Callbacks::new()),
             links: Links::default(),
             output,
+            textures: Textures::default(),
             host_memory: Mutex::new(HashMap::new()),
             rings: RwLock::new(Vec::new()),
             ring_count: AtomicUsize::new(0),

@@ -1,6 +1,7 @@
 //! Copies. A copy with nothing to wait for is done in the call when it is small, or when CUDA lets
 //! the program reuse its memory once the call returns; other copies are tasks of their stream.
 
+use super::copy_3d::{Side, between};
 use super::{Answer, stream, work_stream};
 use crate::capture;
 use crate::graph::params::{CopyNode, Params};
@@ -9,8 +10,8 @@ use crate::stream::Stream;
 use crate::stream::task::{Copy, Source, Work};
 use crate::transfer::{self, Place, place};
 use paravane_protocol::cuda_types::{
-    CU_MEMORYTYPE_ARRAY, CU_MEMORYTYPE_DEVICE, CU_MEMORYTYPE_HOST, CU_MEMORYTYPE_UNIFIED, CUDA_ERROR_INVALID_VALUE,
-    CUDA_ERROR_NOT_SUPPORTED, CUDA_MEMCPY_NODE_PARAMS, CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUdeviceptr, CUmemorytype, CUstream,
+    CU_MEMORYTYPE_DEVICE, CU_MEMORYTYPE_HOST, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+    CUDA_MEMCPY_NODE_PARAMS, CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUdeviceptr, CUstream,
 };
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -20,23 +21,28 @@ const INLINE_MAX: usize = 64 << 10;
 
 /// What a call says about one end of its copy.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     Host,
     Device,
     /// Told by the address.
     Unified,
+    /// Inside of an array, as was checked against its extent.
+    Array,
 }
 
-fn address(pointer: *const c_void) -> u64 {
+pub(super) fn address(pointer: *const c_void) -> u64 {
     u64::try_from(pointer.expose_provenance()).unwrap_or(0)
 }
 
-/// Checks one end over all its rows.
-fn check(at: u64, end: End, row: usize, rows: usize, pitch: usize) -> Answer {
-    let extent = pitch.checked_mul(rows - 1).and_then(|before| before.checked_add(row)).ok_or(CUDA_ERROR_INVALID_VALUE)?;
-    let extent = u64::try_from(extent).map_err(|_| CUDA_ERROR_INVALID_VALUE)?;
+/// Checks one end over all its rows and slices.
+fn check(at: u64, end: End, copy: &Copy, pitch: usize, slice: usize) -> Answer {
+    let rows = pitch.checked_mul(copy.rows - 1).and_then(|before| before.checked_add(copy.row));
+    let before = slice.checked_mul(copy.slices - 1);
+    let extent = before.zip(rows).and_then(|(before, rows)| before.checked_add(rows));
+    let extent = extent.and_then(|n| u64::try_from(n).ok()).ok_or(CUDA_ERROR_INVALID_VALUE)?;
     let in_arena = at.wrapping_sub(arena().base()) < arena().size();
     let is_fine = match end {
+        End::Array => true,
         // Pinned host memory is the device's to address too.
         _ if in_arena => arena().holds(at, extent),
         End::Device => place(at) == Place::Pinned,
@@ -45,35 +51,39 @@ fn check(at: u64, end: End, row: usize, rows: usize, pitch: usize) -> Answer {
     if is_fine { Ok(()) } else { Err(CUDA_ERROR_INVALID_VALUE) }
 }
 
-/// One copy of `rows` rows, checked and carried out or put on its stream.
-struct Request {
-    copy: Copy,
-    from: u64,
-    ends: (End, End),
-    is_async: bool,
+/// One copy, checked and carried out or put on its stream.
+pub(super) struct Request {
+    pub(super) copy: Copy,
+    pub(super) from: u64,
+    pub(super) ends: (End, End),
+    pub(super) is_async: bool,
 }
 
 impl Request {
     fn flat(to: (u64, End), from: (u64, End), row: usize, is_async: bool) -> Self {
-        let copy = Copy { to: to.0, from: Source::Address(from.0), row, rows: 1, to_pitch: row, from_pitch: row };
+        let copy = Copy::flat(to.0, Source::Address(from.0), row);
         Self { copy, from: from.0, ends: (to.1, from.1), is_async }
     }
 
-    fn carry_out(mut self, handle: CUstream) -> Answer {
+    pub(super) fn carry_out(mut self, handle: CUstream) -> Answer {
         if !self.is_async {
             capture::refuse_unsafe()?;
         }
         let stream = if self.is_async { work_stream(handle)? } else { stream(handle)? };
         let copy = &self.copy;
-        if copy.row == 0 || copy.rows == 0 {
+        if copy.row == 0 || copy.rows == 0 || copy.slices == 0 {
             return Ok(());
         }
-        check(copy.to, self.ends.0, copy.row, copy.rows, copy.to_pitch)?;
-        check(self.from, self.ends.1, copy.row, copy.rows, copy.from_pitch)?;
+        check(copy.to, self.ends.0, copy, copy.to_pitch, copy.to_slice)?;
+        check(self.from, self.ends.1, copy, copy.from_pitch, copy.from_slice)?;
         if stream.capture.is_taken() {
+            // A node names addresses, which an array has not.
+            if self.ends.0 == End::Array || self.ends.1 == End::Array {
+                return Err(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+            }
             return capture::add(&stream, Params::Copy(self.node())).map(|_| ());
         }
-        let total = copy.row * copy.rows;
+        let total = copy.row * copy.rows * copy.slices;
         let (to, from) = (place(copy.to), place(self.from));
         if !self.is_async || to == Place::Pageable {
             // The call returns when the copy is done.
@@ -104,13 +114,15 @@ impl Request {
             srcHost: host(self.from, from),
             srcDevice: CUdeviceptr(self.from - host(self.from, from)),
             srcPitch: wide(self.copy.from_pitch),
+            srcHeight: wide(self.copy.from_slice / self.copy.from_pitch.max(1)),
             dstMemoryType: to,
             dstHost: host(self.copy.to, to),
             dstDevice: CUdeviceptr(self.copy.to - host(self.copy.to, to)),
             dstPitch: wide(self.copy.to_pitch),
+            dstHeight: wide(self.copy.to_slice / self.copy.to_pitch.max(1)),
             WidthInBytes: wide(self.copy.row),
             Height: wide(self.copy.rows),
-            Depth: 1,
+            Depth: wide(self.copy.slices),
             ..CUDA_MEMCPY3D::default()
         };
         let asked = CUDA_MEMCPY_NODE_PARAMS { copyParams, ..CUDA_MEMCPY_NODE_PARAMS::default() };
@@ -128,11 +140,13 @@ impl Request {
     /// Takes the source's bytes now, because the program may change them once the call returns.
     fn stage(&mut self) {
         let copy = &mut self.copy;
-        let mut bytes = vec![0u8; copy.row * copy.rows];
+        let slice = copy.row * copy.rows;
+        let mut bytes = vec![0u8; slice * copy.slices];
         let target = u64::try_from(bytes.as_mut_ptr().expose_provenance()).unwrap_or(0);
-        transfer::copy(&Copy { to: target, to_pitch: copy.row, ..copy.clone() });
+        transfer::copy(&Copy { to: target, to_pitch: copy.row, to_slice: slice, ..copy.clone() });
         copy.from = Source::Staged(bytes.into());
         copy.from_pitch = copy.row;
+        copy.from_slice = slice;
     }
 }
 
@@ -184,54 +198,26 @@ pub unsafe fn cuMemcpyDtoDAsync_v2(
     Request::flat((dstDevice.0, End::Device), (srcDevice.0, End::Device), ByteCount, true).carry_out(hStream)
 }
 
-/// One end of a 2D copy: its first byte, what it is, and its pitch.
-struct Side {
-    kind: CUmemorytype,
-    host: u64,
-    device: CUdeviceptr,
-    x: u64,
-    y: u64,
-    pitch: u64,
-}
-
-impl Side {
-    fn resolve(&self, width: u64, height: u64) -> Answer<(u64, End, usize)> {
-        let (base, end) = match self.kind {
-            CU_MEMORYTYPE_HOST => (self.host, End::Host),
-            CU_MEMORYTYPE_DEVICE => (self.device.0, End::Device),
-            CU_MEMORYTYPE_UNIFIED => (self.device.0, End::Unified),
-            CU_MEMORYTYPE_ARRAY => return Err(CUDA_ERROR_NOT_SUPPORTED),
-            _ => return Err(CUDA_ERROR_INVALID_VALUE),
-        };
-        // A pitch of 0 means rows without a gap.
-        let pitch = if self.pitch == 0 { width } else { self.pitch };
-        let row_end = self.x.checked_add(width).ok_or(CUDA_ERROR_INVALID_VALUE)?;
-        if pitch < row_end && height > 1 {
-            return Err(CUDA_ERROR_INVALID_VALUE);
-        }
-        let skipped = self.y.checked_mul(pitch).and_then(|rows| rows.checked_add(self.x));
-        let start = skipped.and_then(|skipped| base.checked_add(skipped)).ok_or(CUDA_ERROR_INVALID_VALUE)?;
-        Ok((start, end, usize::try_from(pitch).map_err(|_| CUDA_ERROR_INVALID_VALUE)?))
-    }
-}
-
 fn rectangle(pCopy: *const CUDA_MEMCPY2D, is_async: bool, handle: CUstream) -> Answer {
     if pCopy.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
     // SAFETY: the caller passes a pointer to the structure.
     let c = unsafe { *pCopy };
-    let from =
-        Side { kind: c.srcMemoryType, host: c.srcHost, device: c.srcDevice, x: c.srcXInBytes, y: c.srcY, pitch: c.srcPitch };
-    let to =
-        Side { kind: c.dstMemoryType, host: c.dstHost, device: c.dstDevice, x: c.dstXInBytes, y: c.dstY, pitch: c.dstPitch };
-    let (to, to_end, to_pitch) = to.resolve(c.WidthInBytes, c.Height)?;
-    let (from, from_end, from_pitch) = from.resolve(c.WidthInBytes, c.Height)?;
-    let count = |n: u64| usize::try_from(n).map_err(|_| CUDA_ERROR_INVALID_VALUE);
-    let (row, rows) = (count(c.WidthInBytes)?, count(c.Height)?);
-    row.checked_mul(rows).ok_or(CUDA_ERROR_INVALID_VALUE)?;
-    let copy = Copy { to, from: Source::Address(from), row, rows, to_pitch, from_pitch };
-    Request { copy, from, ends: (to_end, from_end), is_async }.carry_out(handle)
+    let at = |kind, host, device: CUdeviceptr| if kind == CU_MEMORYTYPE_HOST { host } else { device.0 };
+    let to = Side {
+        array: c.dstArray,
+        skip: [c.dstXInBytes, c.dstY, 0],
+        pitch: c.dstPitch,
+        ..Side::new(c.dstMemoryType, at(c.dstMemoryType, c.dstHost, c.dstDevice))
+    };
+    let from = Side {
+        array: c.srcArray,
+        skip: [c.srcXInBytes, c.srcY, 0],
+        pitch: c.srcPitch,
+        ..Side::new(c.srcMemoryType, at(c.srcMemoryType, c.srcHost, c.srcDevice))
+    };
+    between(&to, &from, [c.WidthInBytes, c.Height, 1], is_async, handle)
 }
 
 pub unsafe fn cuMemcpy2D_v2(pCopy: *const CUDA_MEMCPY2D) -> Answer {

@@ -30,7 +30,7 @@ pub fn multiprocessors() -> i32 {
     *COUNT
 }
 
-/// Attributes of a device by cuda.h's numbers; textures, surfaces and pools are not there, so theirs
+/// Attributes of a device by cuda.h's numbers; textures and surfaces are not there, so theirs
 /// are 0, which is what numbers in the known range answer that are not listed.
 fn attribute(number: u32) -> Option<i32> {
     const KNOWN_MAX: u32 = 160;
@@ -48,7 +48,7 @@ fn attribute(number: u32) -> Option<i32> {
         // Clock in kHz, a nominal one.
         13 | 36 => 1_000_000,
         14 | 30 => 512,
-        15 | 19 | 31 | 41 | 78..=80 | 90..=95 | 99 | 122 | 123 => 1,
+        15 | 19 | 31 | 41 | 78..=80 | 90..=95 | 83 | 89 | 99 | 102 | 103 | 115 | 122 | 123 => 1,
         16 => multiprocessors(),
         37 => 64,
         38 => 1 << 20,

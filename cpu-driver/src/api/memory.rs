@@ -2,7 +2,7 @@
 
 use super::{Answer, current, give, give_optional};
 use crate::context::Context;
-use crate::memory::{GRANULE, Owner, Range, arena, register, registered, unregister};
+use crate::memory::{GRANULE, Owner, Pool, Range, Sort, arena, register, registered, unregister};
 use paravane_protocol::cuda_types::{
     CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED, CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED, CUDA_ERROR_INVALID_VALUE,
     CUDA_ERROR_NOT_FOUND, CUDA_ERROR_OUT_OF_MEMORY, CUdeviceptr,
@@ -25,8 +25,9 @@ fn address(pointer: *mut c_void) -> u64 {
     bytes(pointer.expose_provenance())
 }
 
-fn allocate(context: &Arc<Context>, size: u64, host_flags: Option<u32>) -> Answer<u64> {
-    let owner = Owner { context: context.handle, host_flags, managed: false, size };
+/// Every allocation of a context's own memory passes here.
+fn allocate(context: &Arc<Context>, size: u64, sort: Sort) -> Answer<u64> {
+    let owner = Owner { context: context.handle, sort, size, number: 0 };
     arena().allocate(owner).ok_or(CUDA_ERROR_OUT_OF_MEMORY)
 }
 
@@ -42,7 +43,7 @@ pub unsafe fn cuMemAlloc_v2(dptr: *mut CUdeviceptr, bytesize: usize) -> Answer {
     if bytesize == 0 || dptr.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    give(dptr, CUdeviceptr(allocate(&context, bytes(bytesize), None)?))
+    give(dptr, CUdeviceptr(allocate(&context, bytes(bytesize), Sort::Device)?))
 }
 
 pub unsafe fn cuMemAllocPitch_v2(
@@ -60,7 +61,7 @@ pub unsafe fn cuMemAllocPitch_v2(
     let pitch = bytes(WidthInBytes).checked_next_multiple_of(GRANULE).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
     let total = pitch.checked_mul(bytes(Height)).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
     give(pPitch, size(pitch))?;
-    give(dptr, CUdeviceptr(allocate(&context, total, None)?))
+    give(dptr, CUdeviceptr(allocate(&context, total, Sort::Device)?))
 }
 
 /// Waits for all work first, as CUDA does: a kernel may still use the memory.
@@ -80,17 +81,25 @@ pub unsafe fn cuMemFree_v2(dptr: CUdeviceptr) -> Answer {
     if let Some(answer) = freed_to_graph(&context, dptr.0) {
         return answer;
     }
-    match arena().find(dptr.0) {
-        Some((start, owner)) if start == dptr.0 && owner.host_flags.is_none() => {}
+    let pool = match arena().find(dptr.0) {
+        Some((start, owner)) if start == dptr.0 => match owner.sort {
+            Sort::Device | Sort::Managed => None,
+            Sort::Pool => Some(Pool::of(dptr.0).ok_or(CUDA_ERROR_INVALID_VALUE)?),
+            Sort::Host(_) | Sort::Heap | Sort::Graph | Sort::Array | Sort::Mapped | Sort::Attached => return Err(CUDA_ERROR_INVALID_VALUE),
+        },
         _ => return Err(CUDA_ERROR_INVALID_VALUE),
-    }
+    };
     context.synchronize();
+    if let Some(pool) = pool {
+        return if pool.give_back(dptr.0) { Ok(()) } else { Err(CUDA_ERROR_INVALID_VALUE) };
+    }
     arena().release(dptr.0).map(|_| ()).ok_or(CUDA_ERROR_INVALID_VALUE)
 }
 
 pub unsafe fn cuMemGetAddressRange_v2(pbase: *mut CUdeviceptr, psize: *mut usize, dptr: CUdeviceptr) -> Answer {
     current()?;
-    let (start, owner) = arena().find(dptr.0).ok_or(CUDA_ERROR_NOT_FOUND)?;
+    let found = arena().find(dptr.0).filter(|(_, owner)| owner.sort != Sort::Array);
+    let (start, owner) = found.ok_or(CUDA_ERROR_NOT_FOUND)?;
     give_optional(pbase, CUdeviceptr(start));
     give_optional(psize, size(owner.size));
     Ok(())
@@ -102,7 +111,7 @@ pub unsafe fn cuMemHostAlloc(pp: *mut *mut c_void, bytesize: usize, Flags: u32) 
     if bytesize == 0 || Flags & !HOST_ALLOC_FLAGS_MASK != 0 || pp.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    let at = allocate(&context, bytes(bytesize), Some(Flags))?;
+    let at = allocate(&context, bytes(bytesize), Sort::Host(Flags))?;
     give(pp, std::ptr::with_exposed_provenance_mut(size(at)))
 }
 
@@ -115,7 +124,7 @@ pub unsafe fn cuMemFreeHost(p: *mut c_void) -> Answer {
     let context = current()?;
     crate::capture::refuse_unsafe()?;
     match arena().find(address(p)) {
-        Some((start, owner)) if start == address(p) && owner.host_flags.is_some() => {}
+        Some((start, owner)) if start == address(p) && owner.host_flags().is_some() => {}
         _ => return Err(CUDA_ERROR_INVALID_VALUE),
     }
     context.synchronize();
@@ -125,7 +134,7 @@ pub unsafe fn cuMemFreeHost(p: *mut c_void) -> Answer {
 /// Flags of pinned memory; None for what is not pinned.
 fn pinned_flags(at: u64) -> Option<u32> {
     match arena().find(at) {
-        Some((_, owner)) => owner.host_flags,
+        Some((_, owner)) => owner.host_flags(),
         None => registered(at).map(|range| range.flags),
     }
 }

@@ -379,6 +379,7 @@ impl<'a> Decoder<'_, 'a> {
             "atom" | "red" => self.atomic(i),
             "call" => self.call(i),
             "shfl" | "vote" | "match" | "redux" | "activemask" | "elect" => self.warp(i),
+            "tex" | "tld4" | "txq" | "suq" | "suld" | "sust" | "sured" => self.texture(i),
             _ => self.control(i),
         }
     }

@@ -22,6 +22,7 @@ mod parts;
 mod slots;
 mod small_float;
 mod symbols;
+mod texture;
 mod warp;
 
 pub use function::{functions, params};

@@ -3,6 +3,8 @@
 
 use super::matrix::{Product, TileMove};
 use super::op::Op;
+use super::surface::Access;
+use super::texture::Fetch;
 
 /// A value that a warp's lanes know about themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,6 +114,9 @@ pub struct Function {
     pub texts: Box<[String]>,
     /// Targets of `brx.idx`, as operation indices.
     pub branch_tables: Box<[Box<[u32]>]>,
+    /// What `tex` and its like, `suld` and its like work on.
+    pub fetches: Vec<Fetch>,
+    pub accesses: Vec<Access>,
     /// Bytes of a register frame.
     pub frame_size: u32,
     pub constants: Vec<Constant>,

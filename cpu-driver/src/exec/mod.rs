@@ -29,5 +29,7 @@ pub mod lanes;
 pub mod matrix;
 pub mod mbarrier;
 pub mod op;
+pub mod surface;
 pub mod sync;
+pub mod texture;
 pub mod warp;

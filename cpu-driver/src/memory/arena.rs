@@ -2,7 +2,8 @@
 //! the kernel as they are touched, so an idle process holds none; the budget is counted here.
 
 use super::heap::Heap;
-use std::collections::HashMap;
+use super::physical::GRANULARITY;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -12,29 +13,65 @@ pub const GRANULE: u64 = 512;
 /// device pointer means nothing else in the process that holds it.
 const WINDOWS: [u64; 3] = [0x0300_0000_0000, 0x0500_0000_0000, 0x0700_0000_0000];
 const DEFAULT_SIZE: u64 = 8 << 30;
+/// Addresses for mappings: frameworks reserve more than a device has, more than once.
+const MAPPED_SIZE: u64 = 256 << 30;
 /// Freed ranges of at least this size are given back to the system at once.
 const RETURN_SIZE: u64 = 1 << 20;
+
+/// What sort an allocation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// Device memory that was allocated at once.
+    Device,
+    /// Host memory, with cuMemHostAlloc's flags.
+    Host(u32),
+    /// Device memory that a pool holds.
+    Pool,
+    /// The device's own: what kernels allocate and work with.
+    Heap,
+    /// A graph's allocation node's.
+    Graph,
+    /// An array's, which no pointer reaches.
+    Array,
+    /// Memory that the program reaches too.
+    Managed,
+    /// Physical memory that a program has mapped.
+    Mapped,
+    /// Memory of another process.
+    Attached,
+}
 
 /// Who owns an allocation and what sort it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     /// Number of the context; 0 for none.
     pub context: u64,
-    /// cuMemHostAlloc's flags when it is host memory.
-    pub host_flags: Option<u32>,
-    pub managed: bool,
+    pub sort: Sort,
     /// The size that was asked for.
     pub size: u64,
+    /// A number that no other allocation of the process ever has; the arena gives it.
+    pub number: u64,
+}
+
+impl Owner {
+    /// cuMemHostAlloc's flags when it is host memory.
+    pub fn host_flags(&self) -> Option<u32> {
+        if let Sort::Host(flags) = self.sort { Some(flags) } else { None }
+    }
 }
 
 struct State {
     heap: Heap,
     owners: HashMap<u64, Owner>,
+    /// Addresses for mappings, behind those of allocations.
+    addresses: Heap,
+    mapped: BTreeMap<u64, Owner>,
 }
 
 pub struct Arena {
     base: u64,
-    /// Device and host memory together: half each, so that pinned memory never takes the device's.
+    /// Device and host memory together: half each, so that pinned memory never takes the device's;
+    /// then addresses that physical memory is mapped at.
     size: u64,
     device_size: u64,
     granules: *const AtomicU8,
@@ -90,10 +127,15 @@ fn reserve(hint: u64, size: u64) -> Option<u64> {
     (at != libc::MAP_FAILED).then(|| at.expose_provenance() as u64)
 }
 
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 impl Arena {
     fn new() -> Self {
         let device_size = configured_size();
-        let size = device_size * 2;
+        let size = device_size * 2 + MAPPED_SIZE;
         let base = WINDOWS.iter().find_map(|&hint| reserve(hint, size)).or_else(|| reserve(0, size));
         let granules = reserve(0, size / GRANULE);
         let (Some(base), Some(granules)) = (base, granules) else {
@@ -104,7 +146,11 @@ impl Arena {
     }
 
     fn with(base: u64, size: u64, device_size: u64, granules: *const AtomicU8) -> Self {
-        let state = State { heap: Heap::new(size), owners: HashMap::new() };
+        let allocated = device_size * 2;
+        let first = (base + allocated).next_multiple_of(GRANULARITY);
+        let addresses = Heap::at(first, (base + size).saturating_sub(first) / GRANULARITY * GRANULARITY);
+        let heap = Heap::new(allocated);
+        let state = State { heap, owners: HashMap::new(), addresses, mapped: BTreeMap::new() };
         Self { base, size, device_size, granules, device_used: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
@@ -138,12 +184,17 @@ impl Arena {
         unsafe { first.add(start).write_bytes(value, count) }
     }
 
+    /// Lets kernels and copies touch a range of an allocation, or forbids it.
+    pub fn set_reachable(&self, address: u64, size: u64, reachable: bool) {
+        self.mark(address.wrapping_sub(self.base), size.next_multiple_of(GRANULE), u8::from(reachable));
+    }
+
     /// Allocates for `owner`; None when the memory is spent. Device memory counts against the
     /// device's size, host memory against the arena's other half.
     pub fn allocate(&self, owner: Owner) -> Option<u64> {
         let size = owner.size.max(1).checked_next_multiple_of(GRANULE)?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_device = owner.host_flags.is_none();
+        let is_device = owner.host_flags().is_none();
         let used = self.device_used.load(Ordering::Relaxed);
         if is_device && size > self.device_size - used {
             return None;
@@ -154,8 +205,45 @@ impl Arena {
             self.device_used.store(used + size, Ordering::Relaxed);
         }
         self.mark(offset, size, 1);
-        state.owners.insert(offset, owner);
+        state.owners.insert(offset, Owner { number: next_number(), ..owner });
         Some(self.base + offset)
+    }
+
+    /// Takes addresses for `size` bytes, at a multiple of `align`.
+    pub(super) fn reserve(&self, size: u64, align: u64) -> Option<u64> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).addresses.allocate(size, align)
+    }
+
+    /// Gives addresses back that were taken.
+    pub(super) fn unreserve(&self, address: u64) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).addresses.release(address);
+    }
+
+    /// Something is mapped at addresses that were taken.
+    pub(super) fn add_mapping(&self, address: u64, owner: Owner) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.mapped.insert(address, Owner { number: next_number(), ..owner });
+    }
+
+    pub(super) fn remove_mapping(&self, address: u64) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).mapped.remove(&address);
+    }
+
+    /// Takes device memory that has no place in the arena; false when it is spent.
+    pub(super) fn charge(&self, size: u64) -> bool {
+        let _state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = self.device_used.load(Ordering::Relaxed);
+        if size > self.device_size - used {
+            return false;
+        }
+        self.device_used.store(used + size, Ordering::Relaxed);
+        true
+    }
+
+    /// Gives back what [`Arena::charge`] took.
+    pub(super) fn uncharge(&self, size: u64) {
+        let _state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.device_used.fetch_sub(size, Ordering::Relaxed);
     }
 
     /// Frees what starts at `address`; None when nothing does. No launch may still use it.
@@ -165,7 +253,7 @@ impl Arena {
         let owner = state.owners.remove(&offset)?;
         let size = state.heap.release(offset)?;
         self.mark(offset, size, 0);
-        if owner.host_flags.is_none() {
+        if owner.host_flags().is_none() {
             self.device_used.fetch_sub(size, Ordering::Relaxed);
         }
         if size >= RETURN_SIZE {
@@ -202,7 +290,10 @@ impl Arena {
             return None;
         }
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (start, _) = state.heap.find(offset)?;
+        let Some((start, _)) = state.heap.find(offset) else {
+            let (start, owner) = state.mapped.range(..=address).next_back()?;
+            return (address - start < owner.size).then_some((*start, *owner));
+        };
         state.owners.get(&start).map(|owner| (self.base + start, *owner))
     }
 

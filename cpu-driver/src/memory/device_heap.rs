@@ -1,7 +1,7 @@
 //! The heap from which kernels of a context allocate with `malloc`: blocks of device memory, up to
 //! the limit that the context sets.
 
-use super::arena::{Owner, arena};
+use super::arena::{Owner, Sort, arena};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -31,7 +31,7 @@ impl DeviceHeap {
         if size > limit.saturating_sub(blocks.used) {
             return 0;
         }
-        let owner = Owner { context: self.context, host_flags: None, managed: false, size };
+        let owner = Owner { context: self.context, sort: Sort::Heap, size, number: 0 };
         let Some(address) = arena().allocate(owner) else { return 0 };
         blocks.sizes.insert(address, size);
         blocks.used += size;

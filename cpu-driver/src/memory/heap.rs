@@ -20,6 +20,13 @@ impl Heap {
         heap
     }
 
+    /// A heap over `size` units from `start`.
+    pub(super) fn at(start: u64, size: u64) -> Self {
+        let mut heap = Self::new(0);
+        heap.add_free(start, size);
+        heap
+    }
+
     fn add_free(&mut self, offset: u64, size: u64) {
         if size > 0 {
             self.free.insert(offset, size);

@@ -1,6 +1,7 @@
 //! Device memory: one stretch of host address space that is reserved, not committed; a device
 //! pointer is a host address inside it. `arena` maps it and marks what is allocated, `heap` hands
-//! out ranges, `registered` knows host ranges that kernels may touch too.
+//! out ranges, `registered` knows host ranges that kernels may touch too, `pool` keeps memory for stream-ordered
+//! allocations, `surface` and `texture` say what arrays, textures and surfaces are.
 #![allow(unsafe_code, reason = "maps memory and copies to and from device pointers")]
 #![allow(clippy::multiple_unsafe_ops_per_block, reason = "a pointer is derived and read in one step")]
 #![allow(clippy::cast_possible_truncation, reason = "hosts are 64-bit")]
@@ -8,10 +9,15 @@
 mod arena;
 mod device_heap;
 mod heap;
+pub mod physical;
+mod pool;
 mod registered;
+pub mod surface;
+pub mod texture;
 
 pub use device_heap::DeviceHeap;
-pub use arena::{Arena, GRANULE, Owner, arena};
+pub use arena::{Arena, GRANULE, Owner, Sort, arena};
+pub use pool::{Freed, Pool};
 pub use registered::{Range, Ranges, register, registered, snapshot, unregister};
 
 use std::sync::Arc;
@@ -33,7 +39,7 @@ impl Workspace {
 
     /// A workspace of the context with that number; None when memory is spent.
     pub fn new(context: u64) -> Option<Self> {
-        let owner = Owner { context, host_flags: None, managed: false, size: u64::from(Self::SIZE) };
+        let owner = Owner { context, sort: Sort::Heap, size: u64::from(Self::SIZE), number: 0 };
         let address = arena().allocate(owner)?;
         write(address, &u64::from(Self::SIZE).to_le_bytes());
         Some(Self(address))

@@ -6,7 +6,7 @@ pub mod object;
 use crate::decode;
 use crate::decode::link::{Export, Exports, first_functions};
 use crate::exec::function::{Builtin, Function};
-use crate::memory::{FUNCTION_BASE, Owner, arena};
+use crate::memory::{FUNCTION_BASE, Owner, Sort, arena};
 use crate::ptx::ast::{self, Init, Linkage, Variable};
 use crate::ptx::types::Space;
 use crate::ptx::{self, SyntaxError};
@@ -97,7 +97,7 @@ impl Module {
                 if !is_placed(exports, variable, place, index) {
                     continue;
                 }
-                let owner = Owner { context, host_flags: None, managed: false, size: variable.size };
+                let owner = Owner { context, sort: Sort::Device, size: variable.size, number: 0 };
                 let address = arena().allocate(owner).ok_or(ImageError::OutOfMemory)?;
                 self.placed.push(address);
                 self.const_size += if variable.space == Space::Const { variable.size } else { 0 };

@@ -108,8 +108,12 @@ fn ready(task: &Arc<Task>) {
 /// Whether a ready task is over without anybody running it.
 fn is_settled(task: &Task) -> bool {
     let settled = task.is_trivial() || task.stream.context.failure().is_some() && !matches!(task.work, Work::Host(_));
-    if settled && let Work::Record(record) = &task.work {
-        let _ = record.time.set(std::time::Instant::now());
+    match &task.work {
+        Work::Record(record) if settled => {
+            let _ = record.time.set(std::time::Instant::now());
+        }
+        Work::Free(freed) if settled => freed.settle(),
+        _ => {}
     }
     settled
 }
@@ -262,7 +266,9 @@ fn perform(executor: &'static Executor, task: &Arc<Task>, enough: impl Fn() -> b
             transfer::set(set);
             Left::Complete
         }
-        Work::Nothing | Work::Record(_) | Work::Host(_) | Work::Memory(_) | Work::Keep(_) => Left::Complete,
+        Work::Nothing | Work::Record(_) | Work::Host(_) | Work::Memory(_) | Work::Keep(_) | Work::Free(_) => {
+            Left::Complete
+        }
     }
 }
 

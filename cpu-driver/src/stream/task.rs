@@ -5,6 +5,7 @@ use super::event::Record;
 use super::host::Callback;
 use super::kernel::Launch;
 use super::memop::Batch;
+use crate::memory::Freed;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Mutex;
@@ -23,9 +24,11 @@ pub enum Work {
     Memory(Batch),
     /// As `Nothing`, and holds something until its turn.
     Keep(Arc<dyn std::any::Any + Send + Sync>),
+    /// Gives stream-ordered memory back.
+    Free(Freed),
 }
 
-/// Bytes from one address to another, in rows.
+/// Bytes from one address to another, in rows and slices.
 #[derive(Debug, Clone)]
 pub struct Copy {
     pub to: u64,
@@ -34,6 +37,18 @@ pub struct Copy {
     pub rows: usize,
     pub to_pitch: usize,
     pub from_pitch: usize,
+    pub slices: usize,
+    /// Bytes from slice to slice.
+    pub to_slice: usize,
+    pub from_slice: usize,
+}
+
+impl Copy {
+    /// A single row.
+    pub fn flat(to: u64, from: Source, row: usize) -> Self {
+        let (rows, slices) = (1, 1);
+        Self { to, from, row, rows, to_pitch: row, from_pitch: row, slices, to_slice: row, from_slice: row }
+    }
 }
 
 /// Where a copy's bytes come from.
@@ -95,6 +110,6 @@ impl Task {
 
     /// Whether the work is so small that whoever finds it ready does it.
     pub(super) fn is_trivial(&self) -> bool {
-        matches!(self.work, Work::Nothing | Work::Record(_) | Work::Keep(_))
+        matches!(self.work, Work::Nothing | Work::Record(_) | Work::Keep(_) | Work::Free(_))
     }
 }

@@ -7,7 +7,7 @@ use paravane_protocol::opcode;
 
 use crate::boundary::Answer;
 use crate::connection::with_ring;
-use crate::state::{current, devices, objects, stream};
+use crate::state::{current, devices, objects, ranges, stream};
 use crate::{handles, pointer};
 
 /// The primary context's id is the same however often it is retained.
@@ -86,6 +86,7 @@ pub(crate) fn cuCtxDestroy_v2(ctx: CUcontext) -> Answer {
     })?;
     devices::forget_context(ctx);
     objects::forget_context(ctx);
+    ranges::forget_context(ctx.0);
     if current::number() == ctx.0 {
         current::pop()?;
     }

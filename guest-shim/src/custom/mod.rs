@@ -10,6 +10,9 @@ mod graph;
 mod image;
 mod launch;
 mod link;
+mod pool;
+mod texture;
+mod virtual_memory;
 
 pub(crate) use callback::*;
 pub(crate) use capture::*;
@@ -20,3 +23,6 @@ pub(crate) use graph::*;
 pub(crate) use image::*;
 pub(crate) use launch::*;
 pub(crate) use link::*;
+pub(crate) use pool::*;
+pub(crate) use texture::*;
+pub(crate) use virtual_memory::*;

@@ -5,6 +5,7 @@
 use paravane_protocol::cuda_types::*;
 use paravane_protocol::internal::COPY_2D;
 
+use super::copy_3d;
 use super::copy::{self, Order, Place, advance, send, tell_failures};
 use crate::boundary::Answer;
 use crate::connection::with_ring;
@@ -24,9 +25,12 @@ struct Extent {
     height: usize,
 }
 
-/// Does what a CUDA_MEMCPY2D says. Arrays are CUDA_ERROR_NOT_SUPPORTED.
+/// Does what a CUDA_MEMCPY2D says; with an array it is a 3D copy of one slice.
 pub(super) fn copy(what: &CUDA_MEMCPY2D, order: Order) -> Answer {
     state::current::context()?;
+    if what.dstMemoryType == CU_MEMORYTYPE_ARRAY || what.srcMemoryType == CU_MEMORYTYPE_ARRAY {
+        return copy_3d::plane(what, order);
+    }
     let extent = Extent { width: size(what.WidthInBytes)?, height: size(what.Height)? };
     if extent.width == 0 || extent.height == 0 {
         return Ok(());
@@ -111,7 +115,6 @@ fn plane(
         }
         CU_MEMORYTYPE_DEVICE => advance(Place::Device(device.0), skipped),
         CU_MEMORYTYPE_UNIFIED => Place::unified(CUdeviceptr(device.0 + skipped as u64), span)?,
-        CU_MEMORYTYPE_ARRAY => return Err(CUDA_ERROR_NOT_SUPPORTED),
         _ => return Err(CUDA_ERROR_INVALID_VALUE),
     };
     Ok(Plane { place, pitch })

@@ -22,6 +22,7 @@ macro_rules! sending {
     (custom $name:ident $arguments:tt) => {};
     (wrap $name:ident $arguments:tt) => { sending! { call $name $arguments } };
     (call $name:ident ($($arg:ident: $kind:ty $([$len:expr])?),*)) => {
+        #[allow(clippy::too_many_arguments, reason = "CUDA's prototypes")]
         pub(crate) fn $name($($arg: <$kind as Arg>::C),*) -> Answer {
             let answer = with_ring(|ring| {
                 ring.call(

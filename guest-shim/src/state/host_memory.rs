@@ -12,6 +12,7 @@ use paravane_protocol::internal;
 use crate::boundary::Answer;
 use crate::connection::{self, Area, with_ring};
 use crate::memory;
+use crate::state::{current, ranges};
 
 const PAGE: usize = 4096;
 
@@ -29,6 +30,20 @@ struct HostMemory {
     registered: bool,
     /// The program has not asked for it.
     unasked: bool,
+    /// The context in which it was made.
+    context: u64,
+    /// A number that no other memory of the process ever has.
+    buffer: u64,
+    sync_memops: bool,
+    is_managed: bool,
+}
+
+impl HostMemory {
+    fn new(bytes: usize, area: Area, offset: usize, device: u64, flags: u32, registered: bool) -> Self {
+        let (context, buffer) = (current::number(), ranges::next_buffer());
+        let (unasked, sync_memops, is_managed) = (false, false, false);
+        Self { bytes, area, offset, device, flags, registered, unasked, context, buffer, sync_memops, is_managed }
+    }
 }
 
 /// By the address that the program knows.
@@ -57,9 +72,32 @@ fn allocate_with(bytes: usize, flags: u32, also: u64) -> Answer<usize> {
             return Err(error);
         }
     };
-    let unasked = also != 0;
-    insert(address, HostMemory { bytes, area, offset: 0, device, flags, registered: false, unasked });
+    insert(address, HostMemory { unasked: also != 0, ..HostMemory::new(bytes, area, 0, device, flags, false) });
     Ok(address)
+}
+
+/// Allocates memory that has one address for the program and the device. Where
+/// the worker cannot map it at the program's address, or the device sees it at
+/// another one, there is none: CUDA_ERROR_NOT_SUPPORTED.
+pub(crate) fn allocate_managed(bytes: usize) -> Answer<usize> {
+    let address = allocate(bytes, 0)?;
+    let mut host = HOST.write().unwrap_or_else(PoisonError::into_inner);
+    if let Some(memory) = host.get_mut(&address)
+        && memory.device == address as u64
+    {
+        memory.is_managed = true;
+        return Ok(address);
+    }
+    drop(host);
+    log::warn!("managed memory: the device does not see host memory at the program's address");
+    free(address)?;
+    Err(CUDA_ERROR_NOT_SUPPORTED)
+}
+
+/// Bytes of the managed memory that starts at an address.
+pub(crate) fn managed_bytes(address: usize) -> Option<usize> {
+    let host = HOST.read().unwrap_or_else(PoisonError::into_inner);
+    host.get(&address).filter(|memory| memory.is_managed).map(|memory| memory.bytes)
 }
 
 /// Frees what [`allocate`] returned.
@@ -102,7 +140,7 @@ pub(crate) fn register(address: usize, bytes: usize, flags: u32) -> Answer {
             return Err(error);
         }
     };
-    insert(address, HostMemory { bytes, area, offset, device, flags, registered: true, unasked: false });
+    insert(address, HostMemory::new(bytes, area, offset, device, flags, true));
     Ok(())
 }
 
@@ -141,6 +179,43 @@ pub(crate) fn device_address(address: usize) -> Option<u64> {
 /// The flags of host memory.
 pub(crate) fn flags(address: usize) -> Option<u32> {
     lookup(address).map(|(_, memory)| memory.flags)
+}
+
+/// Where host memory is that the program or the device knows under an address.
+fn start_of(address: usize) -> Option<usize> {
+    if let Some((start, _)) = lookup(address) {
+        return Some(start);
+    }
+    let host = HOST.read().unwrap_or_else(PoisonError::into_inner);
+    let seen = |memory: &HostMemory| (address as u64).wrapping_sub(memory.device) < memory.bytes as u64;
+    host.iter().find(|(_, memory)| seen(memory)).map(|(start, _)| *start)
+}
+
+/// What is known of a pointer to host memory.
+pub(crate) fn facts(address: usize) -> Option<PointerFacts> {
+    let start = start_of(address)?;
+    let memory = *HOST.read().unwrap_or_else(PoisonError::into_inner).get(&start)?;
+    let within = match address.wrapping_sub(start) {
+        within if within < memory.bytes => within as u64,
+        _ => (address as u64).wrapping_sub(memory.device),
+    };
+    Some(PointerFacts {
+        context: memory.context,
+        host: Some(start as u64 + within),
+        device: memory.device + within,
+        range: (start as u64, memory.bytes as u64),
+        number: memory.buffer,
+        sync_memops: memory.sync_memops,
+        is_managed: memory.is_managed,
+        ..PointerFacts::default()
+    })
+}
+
+/// Makes copies with host memory synchronous, or not; false where none is.
+pub(crate) fn set_sync_memops(address: usize, on: bool) -> bool {
+    let Some(start) = start_of(address) else { return false };
+    let mut host = HOST.write().unwrap_or_else(PoisonError::into_inner);
+    host.get_mut(&start).map(|memory| memory.sync_memops = on).is_some()
 }
 
 fn lookup(address: usize) -> Option<(usize, HostMemory)> {

@@ -6,7 +6,7 @@ use std::ffi::c_char;
 use paravane_protocol::cuda_types::*;
 
 use crate::boundary::Answer;
-use crate::pointer;
+use crate::{local, pointer};
 use crate::remote::table;
 use crate::state::ranges;
 
@@ -35,7 +35,9 @@ pub(crate) fn cuMemFree_v2(dptr: CUdeviceptr) -> Answer {
     if dptr.0 == 0 {
         return crate::state::current::context().map(|_| ());
     }
-    ranges::remove(dptr.0);
+    if ranges::remove(dptr.0).is_none() && local::free_managed(dptr)? {
+        return Ok(());
+    }
     table::cuMemFree_v2(dptr)
 }
 

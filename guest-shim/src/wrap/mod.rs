@@ -2,17 +2,23 @@
 //! after: memory is remembered, work marked, a synchronise spared.
 
 mod capture;
+mod array;
 mod context;
 mod function;
 mod graph;
 mod memory;
 mod memset;
+mod pool;
 mod stream;
+mod virtual_memory;
 
 pub(crate) use capture::*;
+pub(crate) use array::*;
 pub(crate) use context::*;
 pub(crate) use function::*;
 pub(crate) use graph::*;
 pub(crate) use memory::*;
 pub(crate) use memset::*;
+pub(crate) use pool::*;
 pub(crate) use stream::*;
+pub(crate) use virtual_memory::*;

@@ -9,6 +9,9 @@ mod graph;
 mod image;
 mod launch;
 mod link;
+mod pool;
+mod texture;
+mod virtual_memory;
 
 pub(super) use callback::*;
 pub(super) use capture::*;
@@ -19,3 +22,6 @@ pub(super) use graph::*;
 pub(super) use image::*;
 pub(super) use launch::*;
 pub(super) use link::*;
+pub(super) use pool::*;
+pub(super) use texture::*;
+pub(super) use virtual_memory::*;

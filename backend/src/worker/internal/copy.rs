@@ -15,7 +15,7 @@ use crate::worker::libcuda::{Answer, Libcuda, cuda};
 use crate::worker::process::Process;
 
 /// One end of a copy.
-enum Operand {
+pub(super) enum Operand {
     Device(CUdeviceptr),
     /// An address in an area, which stays mapped as long as this is held.
     Host(Pointer, #[allow(dead_code, reason = "keeps the area mapped")] Arc<Mapping>),
@@ -23,7 +23,7 @@ enum Operand {
 
 impl Operand {
     /// Checks that an operand of an area has `bytes`.
-    fn find(process: &Process, [kind, at]: [u64; 2], bytes: u64) -> Answer<Self> {
+    pub(super) fn find(process: &Process, [kind, at]: [u64; 2], bytes: u64) -> Answer<Self> {
         if kind == OPERAND_DEVICE {
             return Ok(Self::Device(CUdeviceptr(at)));
         }
@@ -36,24 +36,24 @@ impl Operand {
 }
 
 /// When a copy has to be over.
-struct Order {
-    stream: CUstream,
+pub(super) struct Order {
+    pub(super) stream: CUstream,
     asynchronous: bool,
 }
 
 impl Order {
-    fn resolve(process: &Process, stream: u64, flags: u64) -> Answer<Self> {
+    pub(super) fn resolve(process: &Process, stream: u64, flags: u64) -> Answer<Self> {
         let stream = process.handles.resolve(CUstream(stream))?;
         Ok(Self { stream, asynchronous: flags & COPY_ASYNC != 0 })
     }
 
     /// Whether libcuda's synchronous call does it.
-    fn is_plain(&self) -> bool {
+    pub(super) fn is_plain(&self) -> bool {
         !self.asynchronous && self.stream == CUstream(0)
     }
 
     /// After an asynchronous call: waits if it must be over.
-    fn settle(&self, lib: &Libcuda) -> Answer {
+    pub(super) fn settle(&self, lib: &Libcuda) -> Answer {
         if self.asynchronous { Ok(()) } else { cuda!(lib.cuStreamSynchronize(self.stream)) }
     }
 }
@@ -90,14 +90,12 @@ fn run(lib: &Libcuda, to: &Operand, from: &Operand, bytes: usize, order: &Order)
     }
 }
 
-fn count(command: &Command, to: &Operand, from: &Operand, bytes: u64) {
-    match (to, from) {
-        (Operand::Device(_), Operand::Host(..)) => {
-            command.thread.count_bytes(Counter::BytesToDevice, bytes);
-        }
-        (Operand::Host(..), Operand::Device(_)) => {
-            command.thread.count_bytes(Counter::BytesFromDevice, bytes);
-        }
+/// Counts a copy in the account. An array, `None` here, is the device's.
+pub(super) fn count(command: &Command, to: Option<&Operand>, from: Option<&Operand>, bytes: u64) {
+    let is_host = |end: Option<&Operand>| matches!(end, Some(Operand::Host(..)));
+    match (is_host(to), is_host(from)) {
+        (false, true) => command.thread.count_bytes(Counter::BytesToDevice, bytes),
+        (true, false) => command.thread.count_bytes(Counter::BytesFromDevice, bytes),
         _ => {}
     }
 }
@@ -116,7 +114,7 @@ pub(super) fn linear(command: &mut Command) -> Answer {
     let from = Operand::find(&process, [from_kind, from_at], bytes)?;
     let order = Order::resolve(&process, stream, flags)?;
     run(&process.lib, &to, &from, size(bytes)?, &order)?;
-    count(command, &to, &from, bytes);
+    count(command, Some(&to), Some(&from), bytes);
     Ok(())
 }
 
@@ -165,11 +163,11 @@ pub(super) fn plane(command: &mut Command) -> Answer {
         cuda!(lib.cuMemcpy2DAsync_v2(&raw const copy, order.stream))?;
         order.settle(lib)?;
     }
-    count(command, &to, &from, width.saturating_mul(height));
+    count(command, Some(&to), Some(&from), width.saturating_mul(height));
     Ok(())
 }
 
-fn parts(operand: &Operand) -> (CUmemorytype, u64, CUdeviceptr) {
+pub(super) fn parts(operand: &Operand) -> (CUmemorytype, u64, CUdeviceptr) {
     match operand {
         Operand::Device(address) => (CU_MEMORYTYPE_DEVICE, 0, *address),
         Operand::Host(address, _) => (CU_MEMORYTYPE_HOST, *address as u64, CUdeviceptr(0)),

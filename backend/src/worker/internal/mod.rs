@@ -7,6 +7,7 @@ mod graph_node;
 mod hello;
 mod host_memory;
 mod image;
+mod volume;
 
 use paravane_protocol::cuda_types::*;
 use paravane_protocol::internal as op;
@@ -27,6 +28,7 @@ pub(super) fn dispatch(opcode: u16, command: &mut Command) -> Answer {
         op::STAGING_ADD => host_memory::add_staging(command),
         op::COPY => copy::linear(command),
         op::COPY_2D => copy::plane(command),
+        op::COPY_3D => volume::volume(command),
         op::COPY_INLINE => copy::from_frame(command),
         op::COPY_REPLY => copy::into_reply(command),
         op::IMAGE_BEGIN => image::begin(command),

@@ -8,7 +8,7 @@ use crate::graph::params::{
     AllocNode, Arguments, ConditionalNode, CopyNode, KernelNode, MemoryNode, Params, SetNode,
 };
 use crate::graph::{Condition, Graph, memory as graph_memory};
-use crate::memory::{Owner, arena};
+use crate::memory::{Owner, Sort, arena};
 use crate::objects::EVENTS;
 use crate::stream::task::{Copy, Set, Source};
 use crate::transfer::{Place, place};
@@ -162,6 +162,9 @@ pub(super) fn planes(copy: &CUDA_MEMCPY3D) -> Answer<Arc<[Copy]>> {
         rows,
         to_pitch,
         from_pitch,
+        slices: 1,
+        to_slice: 0,
+        from_slice: 0,
     };
     Ok((0..copy.Depth).map(plane).collect())
 }
@@ -216,7 +219,7 @@ fn alloc_node(asked: CUDA_MEM_ALLOC_NODE_PARAMS) -> Answer<AllocNode> {
     let count = usize::try_from(asked.accessDescCount).unwrap_or(0);
     let access = list(pointer::<u8>(asked.accessDescs).cast_const(), count * ACCESS_BYTES)?.into();
     // No context's: it ends with its graph.
-    let owner = Owner { context: 0, host_flags: None, managed: false, size: asked.bytesize };
+    let owner = Owner { context: 0, sort: Sort::Graph, size: asked.bytesize, number: 0 };
     let at = arena().allocate(owner).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
     let allocation = graph_memory::file(at, asked.bytesize);
     Ok(AllocNode { asked: CUDA_MEM_ALLOC_NODE_PARAMS { dptr: CUdeviceptr(at), ..asked }, access, allocation })

@@ -1,0 +1,283 @@
+//! Stream-ordered allocation, and the pools it allocates from.
+
+use super::{Answer, device, give, work_stream};
+use crate::memory::{Pool, Sort, arena};
+use crate::objects::POOLS;
+use crate::stream::task::Work;
+use paravane_protocol::cuda_types::*;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+/// The default pool with its handle, and the current pool's handle; 0 for the default one.
+static DEFAULT: LazyLock<(u64, Arc<Pool>)> = LazyLock::new(|| {
+    let pool = Pool::new(0, 0, true);
+    (file(&pool), pool)
+});
+static CURRENT: Mutex<u64> = Mutex::new(0);
+
+/// Gives a pool its handle.
+fn file(pool: &Arc<Pool>) -> u64 {
+    let (handle, _) = POOLS.insert_with(|_| Arc::clone(pool));
+    pool.handle.store(handle, Ordering::Relaxed);
+    handle
+}
+
+fn bytes(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+fn pool(handle: CUmemoryPool) -> Answer<Arc<Pool>> {
+    POOLS.with(handle.0, |pool| Arc::clone(&**pool)).ok_or(CUDA_ERROR_INVALID_VALUE)
+}
+
+/// The handle of a pool; 0 once it has ended.
+pub(super) fn handle_of(pool: &Arc<Pool>) -> u64 {
+    pool.handle.load(Ordering::Relaxed)
+}
+
+fn current_pool() -> Arc<Pool> {
+    let handle = *CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+    POOLS.with(handle, |pool| Arc::clone(&**pool)).unwrap_or_else(|| Arc::clone(&DEFAULT.1))
+}
+
+/// Every stream-ordered allocation passes here.
+fn allocate(dptr: *mut CUdeviceptr, bytesize: usize, pool: &Arc<Pool>, hStream: CUstream) -> Answer {
+    let stream = work_stream(hStream)?;
+    if stream.capture.is_taken() {
+        return Err(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+    }
+    if dptr.is_null() || bytesize == 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let wanted = bytes(bytesize);
+    let found = pool.allocate(wanted, stream.id).or_else(|| {
+        // Memory that is about to be free is worth waiting for.
+        if !pool.has_pending() {
+            return None;
+        }
+        stream.context.synchronize();
+        pool.allocate(wanted, stream.id)
+    });
+    give(dptr, CUdeviceptr(found.ok_or(CUDA_ERROR_OUT_OF_MEMORY)?))
+}
+
+pub unsafe fn cuMemAllocAsync(dptr: *mut CUdeviceptr, bytesize: usize, hStream: CUstream) -> Answer {
+    allocate(dptr, bytesize, &current_pool(), hStream)
+}
+
+pub unsafe fn cuMemAllocFromPoolAsync(
+    dptr: *mut CUdeviceptr,
+    bytesize: usize,
+    memory: CUmemoryPool,
+    hStream: CUstream,
+) -> Answer {
+    allocate(dptr, bytesize, &pool(memory)?, hStream)
+}
+
+/// Memory that was allocated at once may be freed like this too; then the call waits for its stream.
+pub unsafe fn cuMemFreeAsync(dptr: CUdeviceptr, hStream: CUstream) -> Answer {
+    let stream = work_stream(hStream)?;
+    if stream.capture.is_taken() {
+        return Err(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+    }
+    if let Some(allocation) = crate::graph::memory::find(dptr.0) {
+        stream.synchronize();
+        return if allocation.give_back() { Ok(()) } else { Err(CUDA_ERROR_INVALID_VALUE) };
+    }
+    match arena().find(dptr.0) {
+        Some((start, owner)) if start == dptr.0 && owner.sort == Sort::Device => {
+            stream.context.synchronize();
+            arena().release(dptr.0).map(|_| ()).ok_or(CUDA_ERROR_INVALID_VALUE)
+        }
+        Some((start, owner)) if start == dptr.0 && owner.sort == Sort::Pool => {
+            let pool = Pool::of(dptr.0).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+            let freed = pool.free(dptr.0, stream.id).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+            if stream.is_idle() {
+                freed.settle();
+            } else {
+                stream.enqueue(Work::Free(freed), None);
+            }
+            Ok(())
+        }
+        _ => Err(CUDA_ERROR_INVALID_VALUE),
+    }
+}
+
+pub unsafe fn cuMemPoolCreate(out: *mut CUmemoryPool, poolProps: *const CUmemPoolProps) -> Answer {
+    super::initialised()?;
+    if out.is_null() || poolProps.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    // SAFETY: the caller passes a pointer to the structure.
+    let props = unsafe { poolProps.read_unaligned() };
+    if props.allocType != CU_MEM_ALLOCATION_TYPE_PINNED || props.handleTypes != CU_MEM_HANDLE_TYPE_NONE {
+        // Managed pools, and memory for other processes.
+        return Err(CUDA_ERROR_NOT_SUPPORTED);
+    }
+    match props.location {
+        CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id } => device(CUdevice(id))?,
+        CUmemLocation { kind: CUmemLocationType(2..=4), .. } => return Err(CUDA_ERROR_NOT_SUPPORTED),
+        _ => return Err(CUDA_ERROR_INVALID_VALUE),
+    }
+    give(out, CUmemoryPool(file(&Pool::new(props.maxSize, props.handleTypes.0, false))))
+}
+
+/// Memory of the pool stays good until it is freed.
+pub unsafe fn cuMemPoolDestroy(memory: CUmemoryPool) -> Answer {
+    let pool = pool(memory)?;
+    if pool.is_default {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    POOLS.remove(memory.0);
+    pool.handle.store(0, Ordering::Relaxed);
+    pool.close();
+    Ok(())
+}
+
+pub unsafe fn cuMemPoolTrimTo(memory: CUmemoryPool, minBytesToKeep: usize) -> Answer {
+    pool(memory)?.trim(bytes(minBytesToKeep));
+    Ok(())
+}
+
+pub unsafe fn cuMemPoolGetAttribute(
+    memory: CUmemoryPool,
+    attr: CUmemPool_attribute,
+    value: *mut AttributeValue,
+) -> Answer {
+    let pool = pool(memory)?;
+    let figures = pool.figures();
+    let word = match attr {
+        CUmemPool_attribute(number @ 1..=3) => u64::from(figures.reuse[number as usize - 1]),
+        CU_MEMPOOL_ATTR_RELEASE_THRESHOLD => figures.release_threshold,
+        CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT => figures.reserved,
+        CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH => figures.reserved_high,
+        CU_MEMPOOL_ATTR_USED_MEM_CURRENT => figures.used,
+        CU_MEMPOOL_ATTR_USED_MEM_HIGH => figures.used_high,
+        CU_MEMPOOL_ATTR_ALLOCATION_TYPE => CU_MEM_ALLOCATION_TYPE_PINNED.to_word(),
+        CU_MEMPOOL_ATTR_EXPORT_HANDLE_TYPES => u64::from(pool.handle_types),
+        CU_MEMPOOL_ATTR_LOCATION_ID | CU_MEMPOOL_ATTR_HW_DECOMPRESS_ENABLED => 0,
+        CU_MEMPOOL_ATTR_LOCATION_TYPE => CU_MEM_LOCATION_TYPE_DEVICE.to_word(),
+        CU_MEMPOOL_ATTR_MAX_POOL_SIZE => pool.max_size,
+        _ => return Err(CUDA_ERROR_INVALID_VALUE),
+    };
+    if attr.bytes() == 8 { give(value.cast::<u64>(), word) } else { give(value.cast(), u32::from_word(word)) }
+}
+
+pub unsafe fn cuMemPoolSetAttribute(
+    memory: CUmemoryPool,
+    attr: CUmemPool_attribute,
+    value: *const AttributeValue,
+) -> Answer {
+    let pool = pool(memory)?;
+    if value.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    // SAFETY: the caller gives what the attribute takes; each value begins with an int.
+    let small = unsafe { value.cast::<u32>().read_unaligned() };
+    // SAFETY: as above, for the attributes of eight bytes.
+    let word = if attr.bytes() == 8 { unsafe { value.cast::<u64>().read_unaligned() } } else { 0 };
+    match attr {
+        CUmemPool_attribute(number @ 1..=3) => pool.change(|figures| figures.reuse[number as usize - 1] = small),
+        CU_MEMPOOL_ATTR_RELEASE_THRESHOLD => pool.change(|figures| figures.release_threshold = word),
+        // The high marks can be set back, to nothing but what is now.
+        CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH if word == 0 => {
+            pool.change(|figures| figures.reserved_high = figures.reserved);
+        }
+        CU_MEMPOOL_ATTR_USED_MEM_HIGH if word == 0 => pool.change(|figures| figures.used_high = figures.used),
+        _ => return Err(CUDA_ERROR_INVALID_VALUE),
+    }
+    Ok(())
+}
+
+/// The device itself reads and writes; nobody else reaches a pool's memory.
+pub unsafe fn cuMemPoolGetAccess(
+    flags: *mut CUmemAccess_flags,
+    memPool: CUmemoryPool,
+    location: *const CUmemLocation,
+) -> Answer {
+    pool(memPool)?;
+    if location.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    // SAFETY: the caller passes a pointer to the structure.
+    match unsafe { location.read_unaligned() } {
+        CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id: 0 } => give(flags, CU_MEM_ACCESS_FLAGS_PROT_READWRITE),
+        CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, .. } => Err(CUDA_ERROR_INVALID_DEVICE),
+        _ => Err(CUDA_ERROR_INVALID_VALUE),
+    }
+}
+
+/// There is no other device to allow anything, and the device's own access cannot be taken away.
+pub unsafe fn cuMemPoolSetAccess(memory: CUmemoryPool, map: *const CUmemAccessDesc, count: usize) -> Answer {
+    pool(memory)?;
+    if map.is_null() && count > 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    for at in 0..count {
+        // SAFETY: the caller passes `count` structures.
+        let asked = unsafe { map.add(at).read_unaligned() };
+        match (asked.location, asked.flags) {
+            (CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id: 0 }, CU_MEM_ACCESS_FLAGS_PROT_READWRITE) => {}
+            (CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id: 1.. }, _) => return Err(CUDA_ERROR_INVALID_DEVICE),
+            _ => return Err(CUDA_ERROR_INVALID_VALUE),
+        }
+    }
+    Ok(())
+}
+
+pub unsafe fn cuDeviceGetDefaultMemPool(pool_out: *mut CUmemoryPool, dev: CUdevice) -> Answer {
+    device(dev)?;
+    give(pool_out, CUmemoryPool(DEFAULT.0))
+}
+
+pub unsafe fn cuDeviceGetMemPool(out: *mut CUmemoryPool, dev: CUdevice) -> Answer {
+    device(dev)?;
+    let handle = *CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+    // A pool that has ended is current no more.
+    let handle = if POOLS.with(handle, |_| ()).is_some() { handle } else { DEFAULT.0 };
+    give(out, CUmemoryPool(handle))
+}
+
+pub unsafe fn cuDeviceSetMemPool(dev: CUdevice, memory: CUmemoryPool) -> Answer {
+    device(dev)?;
+    pool(memory)?;
+    *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) = memory.0;
+    Ok(())
+}
+
+/// The device of a location that pools are supported for: the device's own memory.
+fn device_of(location: *const CUmemLocation, kind: CUmemAllocationType) -> Answer<CUdevice> {
+    if location.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    // SAFETY: the caller passes a pointer to the structure.
+    let location = unsafe { location.read_unaligned() };
+    match (location.kind, kind) {
+        (CU_MEM_LOCATION_TYPE_DEVICE, CU_MEM_ALLOCATION_TYPE_PINNED) => Ok(CUdevice(location.id)),
+        (CUmemLocationType(1..=4), CUmemAllocationType(1..=2)) => Err(CUDA_ERROR_NOT_SUPPORTED),
+        _ => Err(CUDA_ERROR_INVALID_VALUE),
+    }
+}
+
+pub unsafe fn cuMemGetDefaultMemPool(
+    pool_out: *mut CUmemoryPool,
+    location: *const CUmemLocation,
+    kind: CUmemAllocationType,
+) -> Answer {
+    // SAFETY: the same contract.
+    unsafe { cuDeviceGetDefaultMemPool(pool_out, device_of(location, kind)?) }
+}
+
+pub unsafe fn cuMemGetMemPool(
+    out: *mut CUmemoryPool,
+    location: *const CUmemLocation,
+    kind: CUmemAllocationType,
+) -> Answer {
+    // SAFETY: the same contract.
+    unsafe { cuDeviceGetMemPool(out, device_of(location, kind)?) }
+}
+
+pub unsafe fn cuMemSetMemPool(location: *const CUmemLocation, kind: CUmemAllocationType, memory: CUmemoryPool) -> Answer {
+    // SAFETY: the same contract.
+    unsafe { cuDeviceSetMemPool(device_of(location, kind)?, memory) }
+}

@@ -1,0 +1,27 @@
+//! Mappings of physical memory: remembered, so that unified copies know that
+//! the device's memory lies there.
+
+use paravane_protocol::cuda_types::*;
+
+use crate::boundary::Answer;
+use crate::remote::table;
+use crate::state::ranges::{self, Sort};
+
+pub(crate) fn cuMemMap(
+    ptr: CUdeviceptr,
+    size: usize,
+    offset: usize,
+    handle: CUmemGenericAllocationHandle,
+    flags: u64,
+) -> Answer {
+    table::cuMemMap(ptr, size, offset, handle, flags)?;
+    ranges::insert_sort(ptr.0, size as u64, Sort::Mapped);
+    Ok(())
+}
+
+/// Forgets the ranges first: once the host has unmapped them, another thread
+/// may map something else there.
+pub(crate) fn cuMemUnmap(ptr: CUdeviceptr, size: usize) -> Answer {
+    let forgotten = ranges::take_mapped(ptr.0, size as u64);
+    table::cuMemUnmap(ptr, size).inspect_err(|_| ranges::restore(forgotten))
+}

@@ -1,0 +1,221 @@
+//! Managed memory, and virtual memory that is mapped by hand.
+
+use paravane_protocol::cuda_types::*;
+use paravane_tests::cuda::Cuda;
+use paravane_tests::{must, result_of, value_of};
+use zerocopy::FromZeros;
+
+const NULL: CUdeviceptr = CUdeviceptr(0);
+const STREAM: CUstream = CUstream(0);
+static DEVICE: CUmemLocation = CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id: 0 };
+static HOST: CUmemLocation = CUmemLocation { kind: CU_MEM_LOCATION_TYPE_HOST, id: 0 };
+const GLOBAL: u32 = 1;
+const BYTES: usize = 100_000;
+
+/// The program's view of managed memory.
+#[allow(unsafe_code, reason = "managed memory is the program's too")]
+fn host_view(memory: CUdeviceptr) -> &'static mut [u8] {
+    // SAFETY: managed memory of that size, freed after the last use.
+    unsafe { std::slice::from_raw_parts_mut(memory.0 as *mut u8, BYTES) }
+}
+
+pub(crate) fn managed(cuda: &Cuda) {
+    let memory = value_of!(cuda.cuMemAllocManaged(NULL, BYTES, GLOBAL));
+    host_view(memory).fill(3);
+    let copy = value_of!(cuda.cuMemAlloc_v2(NULL, BYTES));
+    must!(cuda.cuMemcpyDtoD_v2(copy, memory, BYTES));
+    must!(cuda.cuMemsetD8_v2(memory, 9, BYTES / 2));
+    must!(cuda.cuCtxSynchronize());
+    let mut back = vec![0_u8; BYTES];
+    must!(cuda.cuMemcpyDtoH_v2(back.as_mut_ptr().cast(), copy, BYTES));
+    assert!(back.iter().all(|byte| *byte == 3), "the device has not read what the host wrote");
+    let half = BYTES / 2;
+    assert!(host_view(memory)[..half].iter().all(|byte| *byte == 9), "nor the host what the device wrote");
+    assert!(host_view(memory)[half..].iter().all(|byte| *byte == 3));
+    let mut is_managed = 0_u32;
+    let into = (&raw mut is_managed).cast();
+    must!(cuda.cuPointerGetAttribute(into, CU_POINTER_ATTRIBUTE_IS_MANAGED, memory));
+    assert_eq!(is_managed, 1);
+    must!(cuda.cuStreamAttachMemAsync(STREAM, memory, 0, GLOBAL));
+    must!(cuda.cuStreamAttachMemAsync_ptsz(STREAM, memory, BYTES, 4));
+    let nobody = result_of!(cuda.cuStreamAttachMemAsync(STREAM, memory, 0, 4));
+    assert_eq!(nobody, CUDA_ERROR_INVALID_VALUE);
+    let plain = result_of!(cuda.cuStreamAttachMemAsync(STREAM, copy, 0, GLOBAL));
+    assert_eq!(plain, CUDA_ERROR_INVALID_VALUE);
+    advice(cuda, memory);
+    batches(cuda, memory);
+    let plain = result_of!(cuda.cuMemPrefetchAsync(copy, 10, CUdevice(0), STREAM));
+    assert_eq!(plain, CUDA_ERROR_INVALID_VALUE);
+    must!(cuda.cuMemFree_v2(memory));
+    must!(cuda.cuMemFree_v2(copy));
+    let mut none = NULL;
+    for (bytes, flags) in [(0, GLOBAL), (10, 0), (10, 4)] {
+        let bad = result_of!(cuda.cuMemAllocManaged(&raw mut none, bytes, flags));
+        assert_eq!(bad, CUDA_ERROR_INVALID_VALUE);
+    }
+}
+
+fn figure(cuda: &Cuda, which: CUmem_range_attribute, memory: CUdeviceptr, bytes: usize) -> i32 {
+    let mut value = -9;
+    let into = (&raw mut value).cast();
+    must!(cuda.cuMemRangeGetAttribute(into, 4, which, memory, bytes));
+    value
+}
+
+fn advice(cuda: &Cuda, memory: CUdeviceptr) {
+    must!(cuda.cuMemAdvise(memory, 4096, CU_MEM_ADVISE_SET_READ_MOSTLY, CUdevice(0)));
+    assert_eq!(figure(cuda, CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, memory, 4096), 1);
+    assert_eq!(figure(cuda, CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, memory, BYTES), 0);
+    must!(cuda.cuMemAdvise_v2(memory, BYTES, CU_MEM_ADVISE_SET_PREFERRED_LOCATION, HOST));
+    assert_eq!(figure(cuda, CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION, memory, BYTES), -1);
+    must!(cuda.cuMemPrefetchAsync(memory, BYTES, CUdevice(0), STREAM));
+    let last = CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION;
+    assert_eq!(figure(cuda, last, memory, BYTES), 0);
+    must!(cuda.cuMemPrefetchAsync_v2(memory, BYTES, HOST, 0, STREAM));
+    assert_eq!(figure(cuda, last, memory, BYTES), -1);
+    must!(cuda.cuMemPrefetchAsync_ptsz(memory, BYTES, CUdevice(0), STREAM));
+    must!(cuda.cuMemPrefetchAsync_v2_ptsz(memory, BYTES, DEVICE, 0, STREAM));
+    let nowhere = result_of!(cuda.cuMemPrefetchAsync(memory, BYTES, CUdevice(7), STREAM));
+    assert_eq!(nowhere, CUDA_ERROR_INVALID_DEVICE);
+    let beyond = result_of!(cuda.cuMemAdvise(memory, BYTES * 2, CU_MEM_ADVISE_SET_READ_MOSTLY, CUdevice(0)));
+    assert_eq!(beyond, CUDA_ERROR_INVALID_VALUE);
+    let (mut first, mut second) = (-9, -9);
+    let mut data: [Pointer; 2] = [(&raw mut first).cast(), (&raw mut second).cast()];
+    let mut sizes = [4, 4];
+    let mut which = [last, CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION];
+    let (data, sizes) = (data.as_mut_ptr(), sizes.as_mut_ptr());
+    must!(cuda.cuMemRangeGetAttributes(data, sizes, which.as_mut_ptr(), 2, memory, BYTES));
+    assert_eq!((first, second), (0, -1));
+}
+
+fn batches(cuda: &Cuda, memory: CUdeviceptr) {
+    let mut ranges = [memory, CUdeviceptr(memory.0 + 8192)];
+    let mut sizes = [4096, 4096];
+    let mut locations = [DEVICE, HOST];
+    let mut starts = [0, 1];
+    let (ranges, sizes) = (ranges.as_mut_ptr(), sizes.as_mut_ptr());
+    let (at, idx) = (locations.as_mut_ptr(), starts.as_mut_ptr());
+    must!(cuda.cuMemPrefetchBatchAsync(ranges, sizes, 2, at, idx, 2, 0, STREAM));
+    let last = CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION;
+    assert_eq!(figure(cuda, last, memory, 4096), 0);
+    assert_eq!(figure(cuda, last, CUdeviceptr(memory.0 + 8192), 4096), -1);
+    must!(cuda.cuMemPrefetchBatchAsync_ptsz(ranges, sizes, 2, at, idx, 1, 0, STREAM));
+    assert_eq!(figure(cuda, last, CUdeviceptr(memory.0 + 8192), 4096), 0);
+    must!(cuda.cuMemDiscardAndPrefetchBatchAsync(ranges, sizes, 2, at, idx, 2, 0, STREAM));
+    must!(cuda.cuMemDiscardAndPrefetchBatchAsync_ptsz(ranges, sizes, 2, at, idx, 2, 0, STREAM));
+    must!(cuda.cuMemDiscardBatchAsync(ranges, sizes, 2, 0, STREAM));
+    must!(cuda.cuMemDiscardBatchAsync_ptsz(ranges, sizes, 2, 0, STREAM));
+    let flagged = result_of!(cuda.cuMemDiscardBatchAsync(ranges, sizes, 2, 1, STREAM));
+    assert_eq!(flagged, CUDA_ERROR_INVALID_VALUE);
+}
+
+const NO_HANDLE: CUmemGenericAllocationHandle = CUmemGenericAllocationHandle(0);
+
+/// Two pieces of memory at neighbouring addresses, one of them a second time
+/// elsewhere.
+pub(crate) fn mapped(cuda: &Cuda) {
+    let prop = CUmemAllocationProp {
+        kind: CU_MEM_ALLOCATION_TYPE_PINNED,
+        location: DEVICE,
+        ..CUmemAllocationProp::new_zeroed()
+    };
+    let prop = &raw const prop;
+    let whole = value_of!(cuda.cuMemGetAllocationGranularity(0, prop, CUmemAllocationGranularity_flags(0)));
+    assert!(whole > 0 && whole.is_power_of_two());
+    let first = value_of!(cuda.cuMemCreate(NO_HANDLE, whole, prop, 0));
+    let second = value_of!(cuda.cuMemCreate(NO_HANDLE, whole, prop, 0));
+    let at = value_of!(cuda.cuMemAddressReserve(NULL, 3 * whole, 0, NULL, 0));
+    let off = |pieces: usize| CUdeviceptr(at.0 + (pieces * whole) as u64);
+    must!(cuda.cuMemMap(at, whole, 0, first, 0));
+    must!(cuda.cuMemMap(off(1), whole, 0, second, 0));
+    must!(cuda.cuMemMap(off(2), whole, 0, first, 0));
+    let again = result_of!(cuda.cuMemMap(off(1), whole, 0, first, 0));
+    assert_eq!(again, CUDA_ERROR_INVALID_VALUE);
+    let closed = result_of!(cuda.cuMemsetD8_v2(at, 1, whole));
+    assert_ne!(closed, CUDA_SUCCESS, "nobody may reach it yet");
+    let access = CUmemAccessDesc { location: DEVICE, flags: CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
+    must!(cuda.cuMemSetAccess(at, 3 * whole, &raw const access, 1));
+    let mut flags = 0;
+    must!(cuda.cuMemGetAccess(&raw mut flags, &raw const DEVICE, off(1)));
+    assert_eq!(flags, 3);
+    // Across the border of both pieces; what is written at one address is read at the other.
+    must!(cuda.cuMemsetD8_v2(at, 7, 2 * whole));
+    let mut back = vec![0_u8; whole];
+    must!(cuda.cuMemcpyDtoH_v2(back.as_mut_ptr().cast(), off(2), whole));
+    assert!(back.iter().all(|byte| *byte == 7));
+    let (mut base, mut bytes) = (NULL, 0);
+    must!(cuda.cuMemGetAddressRange_v2(&raw mut base, &raw mut bytes, CUdeviceptr(off(1).0 + 5)));
+    assert_eq!((base, bytes), (off(1), whole));
+    let mut told = CUmemAllocationProp::new_zeroed();
+    must!(cuda.cuMemGetAllocationPropertiesFromHandle(&raw mut told, second));
+    assert_eq!((told.kind, told.location), (CU_MEM_ALLOCATION_TYPE_PINNED, DEVICE));
+    let retained = value_of!(cuda.cuMemRetainAllocationHandle(NO_HANDLE, off(2).0 as Pointer));
+    must!(cuda.cuMemRelease(retained));
+    must!(cuda.cuMemRelease(first));
+    must!(cuda.cuMemRelease(second));
+    must!(cuda.cuMemcpyDtoH_v2(back.as_mut_ptr().cast(), at, whole));
+    let early = result_of!(cuda.cuMemAddressFree(at, 3 * whole));
+    assert_eq!(early, CUDA_ERROR_INVALID_VALUE);
+    must!(cuda.cuMemUnmap(at, whole));
+    let gone = result_of!(cuda.cuMemcpyDtoH_v2(back.as_mut_ptr().cast(), at, whole));
+    assert_eq!(gone, CUDA_ERROR_INVALID_VALUE);
+    must!(cuda.cuMemUnmap(off(1), 2 * whole));
+    must!(cuda.cuMemAddressFree(at, 3 * whole));
+    let mut none = NO_HANDLE;
+    let odd = result_of!(cuda.cuMemCreate(&raw mut none, whole + 1, prop, 0));
+    assert_eq!(odd, CUDA_ERROR_INVALID_VALUE);
+    let absurd = result_of!(cuda.cuMemCreate(&raw mut none, 1 << 50, prop, 0));
+    assert_eq!(absurd, CUDA_ERROR_OUT_OF_MEMORY);
+}
+
+/// What this device has not got is an error, and never a false success.
+pub(crate) fn absent_hardware(cuda: &Cuda) {
+    let prop = CUmulticastObjectProp { numDevices: 1, size: 2 << 20, ..CUmulticastObjectProp::new_zeroed() };
+    let prop = &raw const prop;
+    let (mut handle, mut bytes) = (NO_HANDLE, 0);
+    let none = NO_HANDLE;
+    let device = CUdevice(0);
+    let all = [
+        result_of!(cuda.cuFlushGPUDirectRDMAWrites(
+            CUflushGPUDirectRDMAWritesTarget(0),
+            CUflushGPUDirectRDMAWritesScope(100)
+        )),
+        result_of!(cuda.cuMulticastCreate(&raw mut handle, prop)),
+        result_of!(cuda.cuMulticastAddDevice(none, device)),
+        result_of!(cuda.cuMulticastBindMem(none, 0, none, 0, 0, 0)),
+        result_of!(cuda.cuMulticastBindMem_v2(none, device, 0, none, 0, 0, 0)),
+        result_of!(cuda.cuMulticastBindAddr(none, 0, NULL, 0, 0)),
+        result_of!(cuda.cuMulticastBindAddr_v2(none, device, 0, NULL, 0, 0)),
+        result_of!(cuda.cuMulticastUnbind(none, device, 0, 0)),
+        result_of!(cuda.cuMulticastGetGranularity(&raw mut bytes, prop, CUmulticastGranularity_flags(0))),
+    ];
+    for result in all {
+        assert!(matches!(result, CUDA_ERROR_NOT_SUPPORTED | CUDA_ERROR_INVALID_HANDLE), "{result}");
+    }
+    let format = CU_AD_FORMAT_FLOAT;
+    assert!(value_of!(cuda.cuDeviceGetTexture1DLinearMaxWidth(0, format, 1, device)) > 0);
+    tensor_maps(cuda);
+}
+
+fn tensor_maps(cuda: &Cuda) {
+    let mut map = CUtensorMap { opaque: [0; 16] };
+    let (dims, strides, boxes, steps, corner) = ([64_u64; 3], [256_u64; 2], [8_u32; 3], [1_u32; 3], [0_i32; 1]);
+    let (dims, strides, boxes, steps) = (dims.as_ptr(), strides.as_ptr(), boxes.as_ptr(), steps.as_ptr());
+    let (kind, at, corner) = (CUtensorMapDataType(7), DeviceAddress(1 << 40), corner.as_ptr());
+    let (interleave, swizzle) = (CUtensorMapInterleave(0), CUtensorMapSwizzle(0));
+    let (promotion, fill) = (CUtensorMapL2promotion(0), CUtensorMapFloatOOBfill(0));
+    let into = &raw mut map;
+    let all = [
+        result_of!(cuda.cuTensorMapEncodeTiled(
+            into, kind, 3, at, dims, strides, boxes, steps, interleave, swizzle, promotion, fill
+        )),
+        result_of!(cuda.cuTensorMapEncodeIm2col(
+            into, kind, 3, at, dims, strides, corner, corner, 8, 8, steps, interleave, swizzle, promotion, fill
+        )),
+        result_of!(cuda.cuTensorMapEncodeIm2colWide(
+            into, kind, 3, at, dims, strides, 0, 0, 8, 8, steps, interleave, CUtensorMapIm2ColWideMode(0), swizzle,
+            promotion, fill
+        )),
+    ];
+    assert_eq!(all, [CUDA_ERROR_NOT_SUPPORTED; 3]);
+}
