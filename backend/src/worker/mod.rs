@@ -11,6 +11,7 @@ mod custom;
 mod dispatch;
 mod handles;
 mod internal;
+mod layout;
 mod libcuda;
 mod order;
 mod output;

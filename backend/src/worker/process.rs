@@ -18,6 +18,7 @@ use paravane_protocol::shared::{Shared, SharedPages};
 use super::area::{Areas, Mapping};
 use super::custom::{Callbacks, Links, Textures};
 use super::handles::Handles;
+use super::layout::Images;
 use super::libcuda::{Libcuda, cuda};
 use super::order::RingState;
 use super::output::Output;
@@ -33,6 +34,8 @@ pub(super) struct Process {
     pub(super) handles: Handles,
     pub(super) account: AccountPage,
     pub(super) turn: ProcessTurn,
+    /// Filled where the library cannot tell kernels' parameters.
+    pub(super) images: Images,
     pub(super) callbacks: Arc<Callbacks>,
     pub(super) links: Links,
     pub(super) output: Output,
@@ -66,6 +69,7 @@ impl Process {
             handles: Handles::new(),
             account,
             turn,
+            images: Images::default(),
             callbacks: Arc::new(Callbacks::new()),
             links: Links::default(),
             output,

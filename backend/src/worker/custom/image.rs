@@ -130,7 +130,11 @@ impl<H: Handle> Load<H> {
         command.to.bytes(&self.log[..written]);
         if result.is_ok() {
             let belongs = Belongs { context, parent: 0 };
-            command.thread.process().handles.insert(self.id, native, belongs)?;
+            let process = command.thread.process();
+            process.handles.insert(self.id, native, belongs)?;
+            if process.lib.cuFuncGetParamInfo.is_none() {
+                process.images.loaded(self.id.number(), &self.image, &process.handles);
+            }
         }
         Ok(())
     }
