@@ -443,6 +443,11 @@ macro_rules! cuda_api {
             0x09c7 local fn cuStreamGetCaptureInfo_v3(hStream: Of<CUstream>, captureStatus_out: Out<CUstreamCaptureStatus>, id_out: OutOpt<u64>, graph_out: OutOpt<CUgraph>, dependencies_out: OutOpt<*const CUgraphNode>, edgeData_out: OutOpt<*const CUgraphEdgeData>, numDependencies_out: OutOpt<usize>) + cuStreamGetCaptureInfo_v3_ptsz;
             0x09c8 local fn cuStreamUpdateCaptureDependencies(hStream: Of<CUstream>, dependencies: In<*mut CUgraphNode>, numDependencies: In<usize>, flags: In<u32>) + cuStreamUpdateCaptureDependencies_ptsz;
             0x09c9 custom fn cuStreamUpdateCaptureDependencies_v2(hStream: Of<CUstream>, dependencies: In<*mut CUgraphNode>, dependencyData: In<*const CUgraphEdgeData>, numDependencies: In<usize>, flags: In<u32>) + cuStreamUpdateCaptureDependencies_v2_ptsz;
+            // Contexts and launches on hardware that can be told apart.
+            0x0a00 call fn cuCtxResetPersistingL2Cache();
+            0x0a01 call fn cuDeviceGetExecAffinitySupport(pi: Out<i32>, kind: In<CUexecAffinityType>, dev: In<CUdevice>);
+            0x0a02 call fn cuCtxGetExecAffinity(pExecAffinity: OutSlice<CUexecAffinityParam>[1], kind: In<CUexecAffinityType>);
+            0x0a03 local fn cuLaunchCooperativeKernelMultiDevice(launchParamsList: In<*mut CUDA_LAUNCH_PARAMS>, numDevices: In<u32>, flags: In<u32>);
             // Linking.
             0x0c01 custom fn cuLinkCreate_v2(numOptions: In<u32>, options: In<*mut CUjit_option>, optionValues: In<Pointers>, stateOut: Out<CUlinkState>);
             0x0c02 local fn cuLinkCreate(numOptions: In<u32>, options: In<*mut CUjit_option>, optionValues: In<Pointers>, stateOut: Out<CUlinkState>);
@@ -487,8 +492,6 @@ macro_rules! cuda_api_absent {
             // context.
             cuCtxAttach;
             cuCtxDetach;
-            cuCtxGetExecAffinity;
-            cuCtxResetPersistingL2Cache;
             // peer.
             cuDeviceGetP2PAtomicCapabilities;
             // green-context.
@@ -543,7 +546,6 @@ macro_rules! cuda_api_absent {
             cuMemPoolImportFromShareableHandle;
             cuMemPoolImportPointer;
             // device.
-            cuDeviceGetExecAffinitySupport;
             cuDeviceGetHostAtomicCapabilities;
             cuDeviceGetLuid;
             cuDeviceGetNvSciSyncAttributes;
@@ -633,7 +635,6 @@ macro_rules! cuda_api_absent {
             cuLibraryGetManaged;
             cuLibraryGetUnifiedFunction;
             // launch.
-            cuLaunchCooperativeKernelMultiDevice;
             // module-link.
             cuModuleGetGlobal;
             // error-log.

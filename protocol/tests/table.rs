@@ -36,7 +36,7 @@ kinds! {
     "e32": CUresult CUdevice_attribute CUfunction_attribute CUlimit CUsharedconfig CUfunc_cache CUjit_option CUlibraryOption CUjitInputType
         CUmoduleLoadingMode CUdriverProcAddressQueryResult CUfunctionLoadingState
         CUstreamCaptureMode CUstreamCaptureStatus CUlaunchAttributeID CUgraphNodeType CUgraphMem_attribute
-        CUgraphExecUpdateResult;
+        CUgraphExecUpdateResult CUexecAffinityType;
     "h": CUgraph CUgraphNode CUgraphExec CUuserObject CUcontext CUmodule CUfunction CUlibrary CUkernel CUstream CUevent
         CUlinkState;
     "e32": CUmemPool_attribute CUmemAccess_flags CUmemAllocationType CUpointer_attribute
@@ -60,7 +60,7 @@ macro_rules! struct_kinds {
 struct_kinds!(CUgraphEdgeData CUDA_KERNEL_NODE_PARAMS_v1 CUDA_KERNEL_NODE_PARAMS CUDA_MEMCPY3D);
 struct_kinds!(CUDA_MEMSET_NODE_PARAMS CUDA_HOST_NODE_PARAMS CUDA_BATCH_MEM_OP_NODE_PARAMS);
 struct_kinds!(CUDA_MEM_ALLOC_NODE_PARAMS CUgraphNodeParams CUDA_GRAPH_INSTANTIATE_PARAMS);
-struct_kinds!(CUgraphExecUpdateResultInfo);
+struct_kinds!(CUgraphExecUpdateResultInfo CUexecAffinityParam CUDA_LAUNCH_PARAMS);
 struct_kinds!(CUuuid CUDA_MEMCPY2D CUlaunchConfig CUlaunchAttributeValue CUstreamBatchMemOpParams);
 struct_kinds!(CUmemAllocationProp CUmulticastObjectProp CUtensorMap);
 struct_kinds!(CUmemLocation CUmemAccessDesc CUmemPoolProps CUmemcpyAttributes CUDA_MEMCPY3D_BATCH_OP);

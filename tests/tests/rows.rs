@@ -9,6 +9,7 @@
 #![allow(non_snake_case, reason = "CUDA's names")]
 
 mod rows {
+    pub(crate) mod affinity;
     pub(crate) mod capture;
     pub(crate) mod context;
     pub(crate) mod copy;
@@ -86,6 +87,7 @@ fn every_row(cuda: &Cuda) {
     rows::capture::captured(cuda, module);
     rows::capture::forked(cuda);
     rows::capture::refused(cuda);
+    rows::affinity::affinity(cuda);
     rows::module::unload(cuda, module);
     rows::context::created(cuda, context);
     rows::export_table::destructors(cuda);

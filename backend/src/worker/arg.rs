@@ -122,12 +122,15 @@ impl<T: Native> HostArg for InOut<T> {
     }
 }
 
+plain!(CUexecAffinityType);
+
 /// An element of an array: plain numbers, or a handle that is resolved.
 pub(super) trait Element: FromBytes + IntoBytes + Immutable + Copy {
     fn resolve(self, _: &Handles) -> Answer<Self> {
         Ok(self)
     }
 }
+impl Element for CUexecAffinityParam {}
 impl Element for CUlaunchAttributeValue {}
 impl Element for CUstreamBatchMemOpParams {}
 impl Element for u32 {}

@@ -66,6 +66,11 @@ pub unsafe fn cuEventRecordWithFlags(hEvent: CUevent, hStream: CUstream, flags: 
     unsafe { cuEventRecord(hEvent, hStream) }
 }
 
+/// An event that a launch may record: one that measures no time.
+pub(super) fn check_untimed(handle: CUevent) -> Answer {
+    if event(handle)?.flags & DISABLE_TIMING == 0 { Err(CUDA_ERROR_INVALID_VALUE) } else { Ok(()) }
+}
+
 pub unsafe fn cuEventQuery(hEvent: CUevent) -> Answer {
     let event = event(hEvent)?;
     capture::refuse_marked(&event)?;

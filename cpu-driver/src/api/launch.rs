@@ -4,6 +4,7 @@
 use super::device::THREADS_PER_BLOCK_MAX;
 use super::function::dynamic_shared_max;
 use super::library::kernel;
+use super::stream::GREATEST_PRIORITY;
 use super::{Answer, multiprocessors, work_stream};
 use crate::capture;
 use crate::context::Context;
@@ -14,12 +15,12 @@ use crate::objects::{KERNELS, Kernel};
 use crate::stream::kernel::Launch;
 use crate::stream::task::Work;
 use paravane_protocol::cuda_types::{
-    CU_LAUNCH_ATTRIBUTE_COOPERATIVE, CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, CUDA_ERROR_INVALID_VALUE,
-    CUDA_ERROR_NOT_SUPPORTED, CUDA_ERROR_OUT_OF_MEMORY, CUcontext, CUfunction, CUkernel, CUlaunchAttribute,
-    CUlaunchConfig,
-    CUstream,
+    CU_LAUNCH_ATTRIBUTE_COOPERATIVE, CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE,
+    CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT, CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT,
+    CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_SUPPORTED,
+    CUDA_ERROR_OUT_OF_MEMORY, CUcontext, CUevent, CUfunction, CUkernel, CUlaunchAttribute, CUlaunchAttributeID,
+    CUlaunchAttributeValue, CUlaunchConfig, CUstream, Word,
 };
-use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -32,9 +33,8 @@ const BLOCK_Z_MAX: u32 = 64;
 /// Local memory that a thread has for calls beyond its kernel's own, at least.
 const STACK_MIN: usize = 64 << 10;
 
-/// Attributes of a launch that ask for what is not here, so that ignoring them would be a lie.
-const UNSUPPORTED_ATTRIBUTES: [u32; 2] = [13, 12];
-const CLUSTER_DIMENSION: u32 = 4;
+const CLUSTER_DIMENSION: CUlaunchAttributeID = CUlaunchAttributeID(4);
+const PRIORITY: CUlaunchAttributeID = CUlaunchAttributeID(8);
 
 /// How a kernel is to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +78,7 @@ fn is_complete(f: CUfunction, shape: &Shape, handle: CUstream, has_arguments: bo
 unsafe fn launch(
     f: CUfunction,
     shape: Shape,
+    priority: Option<i32>,
     handle: CUstream,
     kernelParams: *mut *mut c_void,
     extra: *mut *mut c_void,
@@ -99,7 +100,7 @@ unsafe fn launch(
             arguments: Arc::new(Arguments::new(&kernel, params)),
             kernel,
             shape,
-            attributes: BTreeMap::new(),
+            attributes: priority.map(|priority| (PRIORITY.0, priority_value(priority))).into_iter().collect(),
         };
         return capture::add(&stream, Params::Kernel(node)).map(|_| ());
     }
@@ -107,7 +108,9 @@ unsafe fn launch(
     if shape.cooperative && grid.workspace.is_none() {
         return Err(CUDA_ERROR_OUT_OF_MEMORY);
     }
-    stream.enqueue(Work::Kernel(Launch::new(grid, shape.cooperative)), None);
+    let mut launch = Launch::new(grid, shape.cooperative);
+    launch.priority = priority;
+    stream.enqueue(Work::Kernel(launch), None);
     Ok(())
 }
 
@@ -229,7 +232,7 @@ pub unsafe fn cuLaunchKernel(
     let (grid, block) = ([gridDimX, gridDimY, gridDimZ], [blockDimX, blockDimY, blockDimZ]);
     let shape = Shape { grid, block, shared: sharedMemBytes, cooperative: false };
     // SAFETY: the same contract.
-    unsafe { launch(f, shape, hStream, kernelParams, extra) }
+    unsafe { launch(f, shape, None, hStream, kernelParams, extra) }
 }
 
 pub unsafe fn cuLaunchCooperativeKernel(
@@ -247,24 +250,43 @@ pub unsafe fn cuLaunchCooperativeKernel(
     let (grid, block) = ([gridDimX, gridDimY, gridDimZ], [blockDimX, blockDimY, blockDimZ]);
     let shape = Shape { grid, block, shared: sharedMemBytes, cooperative: true };
     // SAFETY: the same contract.
-    unsafe { launch(f, shape, hStream, kernelParams, std::ptr::null_mut()) }
+    unsafe { launch(f, shape, None, hStream, kernelParams, std::ptr::null_mut()) }
 }
 
-/// Whether the attributes ask for a cooperative launch; an error when they ask for what is not here.
-fn is_cooperative(attributes: &[CUlaunchAttribute]) -> Answer<bool> {
-    let mut cooperative = false;
+/// A priority as an attribute's value.
+fn priority_value(priority: i32) -> CUlaunchAttributeValue {
+    CUlaunchAttributeValue { words: [u64::from(priority.cast_unsigned()), 0, 0, 0, 0, 0, 0, 0] }
+}
+
+/// What attributes ask for beyond the shape.
+#[derive(Default)]
+struct Wishes {
+    cooperative: bool,
+    priority: Option<i32>,
+    /// Recorded behind the launch, which is when all its blocks have begun or triggered at the latest.
+    events: Vec<CUevent>,
+}
+
+/// Reads the attributes; an error when they ask for what is not here.
+fn wishes(attributes: &[CUlaunchAttribute]) -> Answer<Wishes> {
+    let mut wishes = Wishes::default();
     for attribute in attributes {
-        let id = attribute.id;
-        let low = attribute.value[0] & 0xffff_ffff;
-        if id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE {
-            cooperative = low != 0;
-        }
-        let is_cluster = id.0 == CLUSTER_DIMENSION && (attribute.value[0] != 1 << 32 | 1 || attribute.value[1] & 0xffff_ffff != 1);
-        if is_cluster || UNSUPPORTED_ATTRIBUTES.contains(&id.0) {
-            return Err(CUDA_ERROR_NOT_SUPPORTED);
+        let [first, second, ..] = attribute.value;
+        match attribute.id {
+            CU_LAUNCH_ATTRIBUTE_COOPERATIVE => wishes.cooperative = u32::from_word(first) != 0,
+            PRIORITY => wishes.priority = Some(i32::from_word(first).clamp(GREATEST_PRIORITY, 0)),
+            CLUSTER_DIMENSION if first != 1 << 32 | 1 || u32::from_word(second) != 1 => {
+                return Err(CUDA_ERROR_NOT_SUPPORTED);
+            }
+            CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT | CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT => {
+                wishes.events.push(CUevent(first));
+            }
+            CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE => return Err(CUDA_ERROR_NOT_SUPPORTED),
+            // Hints, and leave to begin before the launch before has ended.
+            _ => {}
         }
     }
-    Ok(cooperative)
+    Ok(wishes)
 }
 
 pub unsafe fn cuLaunchKernelEx(
@@ -284,12 +306,16 @@ pub unsafe fn cuLaunchKernelEx(
         // SAFETY: the caller passes an array of that length.
         unsafe { std::slice::from_raw_parts(c.attrs, c.numAttrs as usize) }
     };
+    let wishes = wishes(attributes)?;
     let shape = Shape {
         grid: [c.gridDimX, c.gridDimY, c.gridDimZ],
         block: [c.blockDimX, c.blockDimY, c.blockDimZ],
         shared: c.sharedMemBytes,
-        cooperative: is_cooperative(attributes)?,
+        cooperative: wishes.cooperative,
     };
+    wishes.events.iter().try_for_each(|event| super::event::check_untimed(*event))?;
     // SAFETY: the same contract.
-    unsafe { launch(f, shape, c.hStream, kernelParams, extra) }
+    unsafe { launch(f, shape, wishes.priority, c.hStream, kernelParams, extra) }?;
+    // SAFETY: handles alone.
+    wishes.events.iter().try_for_each(|event| unsafe { super::event::cuEventRecord(*event, c.hStream) })
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::missing_safety_doc, reason = "one contract for all: arguments as the CUDA driver API demands them")]
 #![allow(clippy::too_many_arguments, reason = "CUDA's prototypes")]
 
+mod affinity;
 mod capture;
 mod absent_hardware;
 mod array;
@@ -39,6 +40,7 @@ mod stream_attribute;
 mod texture;
 mod virtual_memory;
 
+pub use affinity::*;
 pub use capture::*;
 pub use absent_hardware::*;
 pub use array::*;

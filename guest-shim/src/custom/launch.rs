@@ -140,15 +140,34 @@ pub(crate) fn cuOccupancyMaxActiveClusters(
     ask_clusters(opcode::cuOccupancyMaxActiveClusters, into, function, config)
 }
 
-/// Attributes that carry an event or a pointer into the program are refused;
-/// the others are numbers.
+/// An attribute whose value is a handle for kernels is refused; the others are
+/// numbers and events' ids.
 fn checked(attribute: CUlaunchAttribute) -> Answer<CUlaunchAttribute> {
     match attribute.id {
-        CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT
-        | CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT
-        | CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE => Err(CUDA_ERROR_NOT_SUPPORTED),
+        CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE => Err(CUDA_ERROR_NOT_SUPPORTED),
         _ => Ok(attribute),
     }
+}
+
+/// On one device it is a cooperative launch; what several devices' grids would
+/// wait for together is not forwarded.
+pub(crate) fn cuLaunchCooperativeKernelMultiDevice(list: *mut CUDA_LAUNCH_PARAMS, devices: u32, flags: u32) -> Answer {
+    const FLAGS: u32 = 3;
+    if devices == 0 || flags & !FLAGS != 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    if devices > 1 {
+        return Err(CUDA_ERROR_NOT_SUPPORTED);
+    }
+    let CUDA_LAUNCH_PARAMS { function, hStream, kernelParams, sharedMemBytes, .. } = pointer::get(list.cast_const())?;
+    let of = pointer::get(list.cast_const())?;
+    if hStream.0 <= CU_STREAM_PER_THREAD.0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let (grid, block) = ([of.gridDimX, of.gridDimY, of.gridDimZ], [of.blockDimX, of.blockDimY, of.blockDimZ]);
+    let launch = Launch { function, grid, block, shared_bytes: sharedMemBytes, stream: hStream };
+    let params = Params { kernel_params: kernelParams, extra: std::ptr::null_mut() };
+    launch.post(opcode::cuLaunchCooperativeKernel, &[], params)
 }
 
 impl Launch {

@@ -23,7 +23,7 @@ mod proc_address;
 mod texture;
 
 pub(crate) use crate::custom::{
-    cuLaunchHostFunc_v2, cuStreamGetCaptureInfo_v3, cuStreamUpdateCaptureDependencies,
+    cuLaunchCooperativeKernelMultiDevice, cuLaunchHostFunc_v2, cuStreamGetCaptureInfo_v3, cuStreamUpdateCaptureDependencies,
 };
 pub(crate) use context::*;
 pub(crate) use copy::*;

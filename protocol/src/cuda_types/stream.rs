@@ -11,6 +11,8 @@ numbers! {
         CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1,
         CU_STREAM_CAPTURE_MODE_RELAXED = 2,
     }
+    /// What of a device a context may be bound to.
+    CUexecAffinityType(u32) {}
     /// Whether a stream is captured.
     CUstreamCaptureStatus(u32) {
         CU_STREAM_CAPTURE_STATUS_NONE = 0,
@@ -28,6 +30,35 @@ numbers! {
         CU_STREAM_MEM_OP_ATOMIC_REDUCTION = 8,
     }
 }
+
+/// What of a device a context is bound to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CUexecAffinityParam {
+    /// CU_EXEC_AFFINITY_TYPE_*.
+    pub kind: u32,
+    /// Of the type's own meaning: a number of multiprocessors.
+    pub value: u32,
+}
+const _: () = assert!(size_of::<CUexecAffinityParam>() == 8);
+
+/// One launch of cuLaunchCooperativeKernelMultiDevice.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[allow(non_snake_case, missing_docs, reason = "CUDA's names")]
+pub struct CUDA_LAUNCH_PARAMS {
+    pub function: super::CUfunction,
+    pub gridDimX: u32,
+    pub gridDimY: u32,
+    pub gridDimZ: u32,
+    pub blockDimX: u32,
+    pub blockDimY: u32,
+    pub blockDimZ: u32,
+    pub sharedMemBytes: u32,
+    pub hStream: super::CUstream,
+    pub kernelParams: super::Pointers,
+}
+const _: () = assert!(size_of::<CUDA_LAUNCH_PARAMS>() == 56);
 
 /// The value of a launch, stream or kernel node attribute; its form depends on
 /// the attribute.

@@ -86,9 +86,56 @@ fn with_config(cuda: &Cuda, add: CUfunction, params: Pointers, vectors: &Vectors
     };
     must!(cuda.cuLaunchKernelEx(&raw const config, add, params, ptr::null_mut()));
     vectors.check(cuda);
+    with_events(cuda, add, params, vectors, config);
     let plain = CUlaunchConfig { numAttrs: 0, attrs: ptr::null_mut(), ..config };
     must!(cuda.cuLaunchKernelEx_ptsz(&raw const plain, add, params, ptr::null_mut()));
     vectors.check(cuda);
+}
+
+/// Attributes that order and tell: a priority, an event behind the launch.
+fn with_events(cuda: &Cuda, add: CUfunction, params: Pointers, vectors: &Vectors, config: CUlaunchConfig) {
+    let stream = value_of!(cuda.cuStreamCreate(CUstream(0), 0));
+    let event = value_of!(cuda.cuEventCreate(CUevent(0), 2));
+    let timed = value_of!(cuda.cuEventCreate(CUevent(0), 0));
+    let of = |id, value| CUlaunchAttribute { id, pad: 0, value: [value, 0, 0, 0, 0, 0, 0, 0] };
+    let urgent = u64::from((-1_i32).cast_unsigned());
+    let mut attributes = [
+        of(CUlaunchAttributeID(8), urgent),
+        of(CUlaunchAttributeID(6), 1),
+        of(CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT, event.0),
+    ];
+    let config = CUlaunchConfig { hStream: stream, attrs: attributes.as_mut_ptr(), numAttrs: 3, ..config };
+    must!(cuda.cuLaunchKernelEx(&raw const config, add, params, ptr::null_mut()));
+    must!(cuda.cuEventSynchronize(event));
+    vectors.check(cuda);
+    let mut refused = [of(CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT, timed.0)];
+    let config = CUlaunchConfig { attrs: refused.as_mut_ptr(), numAttrs: 1, ..config };
+    let at_once = result_of!(cuda.cuLaunchKernelEx(&raw const config, add, params, ptr::null_mut()));
+    let told = if at_once == CUDA_SUCCESS { result_of!(cuda.cuCtxSynchronize()) } else { at_once };
+    assert_eq!(told, CUDA_ERROR_INVALID_VALUE, "an event that measures time");
+    [event, timed].into_iter().for_each(|event| must!(cuda.cuEventDestroy_v2(event)));
+    several_devices(cuda, add, params, vectors, stream);
+    must!(cuda.cuStreamDestroy_v2(stream));
+}
+
+fn several_devices(cuda: &Cuda, function: CUfunction, kernelParams: Pointers, vectors: &Vectors, hStream: CUstream) {
+    let mut one = CUDA_LAUNCH_PARAMS {
+        function,
+        gridDimX: 1,
+        gridDimY: 1,
+        gridDimZ: 1,
+        blockDimX: 1000,
+        blockDimY: 1,
+        blockDimZ: 1,
+        sharedMemBytes: 0,
+        hStream,
+        kernelParams,
+    };
+    must!(cuda.cuLaunchCooperativeKernelMultiDevice(&raw mut one, 1, 0));
+    vectors.check(cuda);
+    one.hStream = CUstream(0);
+    let refused = result_of!(cuda.cuLaunchCooperativeKernelMultiDevice(&raw mut one, 1, 0));
+    assert_eq!(refused, CUDA_ERROR_INVALID_VALUE, "the default stream");
 }
 
 /// Parameters in one buffer that the program packed.

@@ -61,6 +61,10 @@ impl<'a> Launch<'a> {
         let process = command.thread.process_ref();
         self.function = process.handles.resolve(self.function)?;
         self.stream = process.handles.resolve(self.stream)?;
+        for attribute in self.attributes.iter_mut().filter(|attribute| carries_event(attribute)) {
+            let event = process.handles.resolve(CUevent(attribute.value[0]))?;
+            attribute.value[0] = event.0;
+        }
         Ok(())
     }
 
@@ -117,14 +121,14 @@ pub(in crate::worker) fn cuOccupancyMaxActiveClusters(command: &mut Command) -> 
     Ok(())
 }
 
-/// Attributes whose value libcuda would take for an address or a handle.
+/// Attributes whose value begins with an event.
+fn carries_event(attribute: &CUlaunchAttribute) -> bool {
+    [CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT, CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT].contains(&attribute.id)
+}
+
+/// Attributes whose value libcuda would answer by a handle for kernels.
 fn carries_pointer(attribute: &CUlaunchAttribute) -> bool {
-    matches!(
-        attribute.id,
-        CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT
-            | CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT
-            | CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE
-    )
+    attribute.id == CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE
 }
 
 fn extra(params: &[u8], size: &mut usize) -> [Pointer; 5] {
