@@ -205,7 +205,10 @@ impl Launch {
                 }
                 write_params(function, params, to)
             };
-            if function.allows(self.function.0, self.threads(), self.shared_bytes) {
+            // How many blocks the device holds at once is the host's to say.
+            let cooperative = opcode == opcode::cuLaunchCooperativeKernel
+                || attributes.iter().any(|attribute| attribute.id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE);
+            if !cooperative && function.allows(self.function.0, self.threads(), self.shared_bytes) {
                 mode::post_or_call(opcode, encode)
             } else {
                 with_ring(|ring| ring.call(opcode, encode, |_| ()))

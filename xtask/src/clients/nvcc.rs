@@ -21,19 +21,19 @@ pub(crate) struct Nvcc {
 /// One version of cudart.
 pub(crate) struct Runtime {
     pub(crate) version: &'static str,
-    include: PathBuf,
+    includes: Vec<PathBuf>,
     pub(crate) lib: PathBuf,
 }
 
 impl Runtime {
     /// The packages lack the name by which the linker asks for the shared library.
-    fn new(version: &'static str, root: &Path, shared: &str) -> Result<Self> {
+    fn new(version: &'static str, root: &Path, shared: &str, cccl: PathBuf) -> Result<Self> {
         let lib = root.join("lib");
         let link = lib.join("libcudart.so");
         if !link.exists() {
             symlink(shared, &link).with_context(|| format!("cannot make {}", link.display()))?;
         }
-        Ok(Runtime { version, include: root.join("include"), lib })
+        Ok(Runtime { version, includes: vec![root.join("include"), cccl], lib })
     }
 }
 
@@ -51,14 +51,19 @@ impl Nvcc {
         apt::ensure(COMPILER)?;
         let newest = Environment::ensure("cuda-nvcc", "180 MB", PACKAGES, &[])?;
         let root = newest.packages()?.join("nvidia/cu13");
-        let first13 = Environment::ensure("cudart-13.0", "3 MB", &["nvidia-cuda-runtime==13.0.96"], &[])?;
+        let first13 = Environment::ensure("cudart-13.0", "6 MB", &["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cccl==13.0.85"], &[])?;
         let first13 = first13.packages()?.join("nvidia/cu13");
-        let last12 = Environment::ensure("cudart-12.9", "4 MB", &["nvidia-cuda-runtime-cu12==12.9.79"], &[])?;
-        let last12 = last12.packages()?.join("nvidia/cuda_runtime");
+        let last12 = Environment::ensure("cudart-12.9", "7 MB", &["nvidia-cuda-runtime-cu12==12.9.79", "nvidia-cuda-cccl-cu12==12.9.27"], &[])?;
+        let last12 = last12.packages()?.join("nvidia");
         let runtimes = vec![
-            Runtime::new("13.5", &root, "libcudart.so.13")?,
-            Runtime::new("13.0", &first13, "libcudart.so.13")?,
-            Runtime::new("12.9", &last12, "libcudart.so.12")?,
+            Runtime::new("13.5", &root, "libcudart.so.13", root.join("include/cccl"))?,
+            Runtime::new("13.0", &first13, "libcudart.so.13", first13.join("include/cccl"))?,
+            Runtime::new(
+                "12.9",
+                &last12.join("cuda_runtime"),
+                "libcudart.so.12",
+                last12.join("cuda_cccl/include"),
+            )?,
         ];
         Ok(Nvcc { root, runtimes })
     }
@@ -74,7 +79,10 @@ impl Nvcc {
         // An older runtime's headers with this compiler, which its C++ library would refuse.
         command.arg("-DCCCL_DISABLE_CTK_COMPATIBILITY_CHECK");
         // Before the compiler's own, which are of its version.
-        command.arg("-I").arg(&runtime.include).arg("-L").arg(&runtime.lib);
+        for include in &runtime.includes {
+            command.arg("-I").arg(include);
+        }
+        command.arg("-L").arg(&runtime.lib);
         Ok(command)
     }
 }
