@@ -16,7 +16,8 @@ use paravane_protocol::ring::word;
 use vm_memory::GuestMemoryMmap;
 
 use crate::backing::Backing;
-use crate::control::{FromWorker, Piece, ToWorker};
+use crate::control::{FromWorker, Piece, Share, ToWorker};
+use crate::exchange;
 use crate::fence::Ticket;
 use crate::usage::ProcessAccount;
 use crate::worker_link::WorkerLink;
@@ -213,12 +214,30 @@ impl Channel {
                 let area = if removed { self.areas.remove(&area) } else { None };
                 area.and_then(|area| area.removing).unwrap_or_default()
             }
+            FromWorker::Share(share) => {
+                let token = share.token;
+                let filed = exchange::put(self.token, share);
+                let share = Share { token, bytes: [0; 64], file: None };
+                self.answer(filed.then_some(share));
+                Vec::new()
+            }
+            FromWorker::Seek { token } => {
+                self.answer(exchange::get(token));
+                Vec::new()
+            }
+        }
+    }
+
+    fn answer(&mut self, share: Option<Share>) {
+        if let Some(link) = &mut self.link {
+            link.send(ToWorker::Answer(share));
         }
     }
 
     /// The worker has ended: tells the guest, unless it has taken its pages
     /// back, and returns who waited for it.
     pub fn die(&mut self, memory: &GuestMemoryMmap) -> Vec<Ticket> {
+        exchange::remove_owner(self.token);
         self.link = None;
         let mut tickets = Vec::new();
         if let State::Closing(ticket) = self.state {
@@ -272,6 +291,12 @@ impl Channel {
             write_status(&self.home, memory, Status::Dead);
         }
         self.home.store_and_wake(memory, header::PONG, self.pongs);
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        exchange::remove_owner(self.token);
     }
 }
 

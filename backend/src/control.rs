@@ -40,6 +40,9 @@ const REMOVE_AREA: u32 = 3;
 const READY: u32 = 16;
 const FAILED: u32 = 17;
 const REMOVED: u32 = 18;
+const SHARE: u32 = 19;
+const SEEK: u32 = 20;
+const ANSWER: u32 = 4;
 
 const FDS_MAX: usize = REGIONS_MAX;
 const PACKET_BYTES_MAX: usize = size_of::<Head>() + REGIONS_MAX * size_of::<RegionRecord>();
@@ -95,6 +98,45 @@ pub struct Region {
     pub bytes: u64,
 }
 
+/// What one worker hands to the VM's others, under a random token.
+#[derive(Debug)]
+pub struct Share {
+    /// Its name.
+    pub token: [u8; 16],
+    /// libcuda's handle, or zeros.
+    pub bytes: [u8; 64],
+    /// What goes by descriptor.
+    pub file: Option<OwnedFd>,
+}
+
+/// A share without its descriptor, as it follows a head.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct ShareRecord {
+    token: [u8; 16],
+    bytes: [u8; 64],
+}
+
+impl Share {
+    fn packet(self, kind: u32) -> Packet {
+        let head = Head { kind: kind.into(), ..Head::default() };
+        let mut bytes = head.as_bytes().to_vec();
+        bytes.extend_from_slice(ShareRecord { token: self.token, bytes: self.bytes }.as_bytes());
+        Packet { bytes, fds: self.file.into_iter().collect() }
+    }
+
+    fn read(record: &[u8], fds: Vec<OwnedFd>) -> Result<Self, ControlError> {
+        let record = ShareRecord::read_from_bytes(record)
+            .map_err(|_| ControlError::Malformed("not the size of a share"))?;
+        let mut fds = fds.into_iter();
+        let file = fds.next();
+        if fds.next().is_some() {
+            return Err(ControlError::Malformed("a share has one descriptor at most"));
+        }
+        Ok(Self { token: record.token, bytes: record.bytes, file })
+    }
+}
+
 /// What the backend says.
 #[derive(Debug)]
 pub enum ToWorker {
@@ -122,10 +164,13 @@ pub enum ToWorker {
         /// The area's index in the channel.
         area: u16,
     },
+    /// To [`FromWorker::Share`] and [`FromWorker::Seek`]: what lies under the
+    /// token now; `None` for nothing.
+    Answer(Option<Share>),
 }
 
 /// What a worker says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum FromWorker {
     /// libcuda is loaded, area 0 is mapped, its rings are served.
     Ready,
@@ -138,6 +183,13 @@ pub enum FromWorker {
     Removed {
         /// The area's index in the channel.
         area: u16,
+    },
+    /// Keep this for the VM's other workers.
+    Share(Share),
+    /// What has another worker filed under this token?
+    Seek {
+        /// The share's name.
+        token: [u8; 16],
     },
 }
 
@@ -243,6 +295,11 @@ impl ToWorker {
                 };
                 Ok(Packet { bytes: head.as_bytes().to_vec(), fds: Vec::new() })
             }
+            Self::Answer(Some(share)) => Ok(share.packet(ANSWER)),
+            Self::Answer(None) => {
+                let head = Head { kind: ANSWER.into(), ..Head::default() };
+                Ok(Packet { bytes: head.as_bytes().to_vec(), fds: Vec::new() })
+            }
         }
     }
 
@@ -251,6 +308,10 @@ impl ToWorker {
         let (bytes, fds) = receive_packet(socket)?;
         let (head, records) = Head::read_from_prefix(&bytes)
             .map_err(|_| ControlError::Malformed("shorter than its head"))?;
+        if head.kind.get() == ANSWER {
+            let share = if records.is_empty() { None } else { Some(Share::read(records, fds)?) };
+            return Ok(Self::Answer(share));
+        }
         let records = <[RegionRecord]>::ref_from_bytes(records)
             .map_err(|_| ControlError::Malformed("a region record is cut off"))?;
         match head.kind.get() {
@@ -294,6 +355,10 @@ impl FromWorker {
                 head.kind = REMOVED.into();
                 head.number = u32::from(area).into();
             }
+            Self::Share(share) => return share.packet(SHARE).send(socket),
+            Self::Seek { token } => {
+                return Share { token, bytes: [0; 64], file: None }.packet(SEEK).send(socket);
+            }
         }
         Packet { bytes: head.as_bytes().to_vec(), fds: Vec::new() }.send(socket)
     }
@@ -301,10 +366,18 @@ impl FromWorker {
     /// Receives one message. For the backend.
     pub fn receive(socket: BorrowedFd<'_>) -> Result<Self, ControlError> {
         let (bytes, fds) = receive_packet(socket)?;
-        let head = Head::read_from_bytes(&bytes)
+        let (head, record) = Head::read_from_prefix(&bytes)
             .map_err(|_| ControlError::Malformed("not the size of a head"))?;
+        match head.kind.get() {
+            SHARE => return Ok(Self::Share(Share::read(record, fds)?)),
+            SEEK => return Ok(Self::Seek { token: Share::read(record, fds)?.token }),
+            _ => {}
+        }
+        if !record.is_empty() {
+            return Err(ControlError::Malformed("not the size of a head"));
+        }
         if !fds.is_empty() {
-            return Err(ControlError::Malformed("a worker sends no descriptors"));
+            return Err(ControlError::Malformed("a worker sends descriptors with shares only"));
         }
         match head.kind.get() {
             READY => Ok(Self::Ready),

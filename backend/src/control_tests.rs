@@ -65,8 +65,9 @@ fn removal_is_asked_for_and_answered() {
         FromWorker::Removed { area: 65_535 },
     ];
     for answer in answers {
+        let said = format!("{answer:?}");
         answer.send(there.as_fd()).unwrap();
-        assert_eq!(FromWorker::receive(here.as_fd()).unwrap(), answer);
+        assert_eq!(format!("{:?}", FromWorker::receive(here.as_fd()).unwrap()), said);
     }
 }
 
@@ -133,4 +134,19 @@ fn a_memfd_shorter_than_its_count_is_refused() {
     packet.fds = vec![file(size_of::<Piece>() as u64 - 1)];
     packet.send(here.as_fd()).unwrap();
     assert!(matches!(ToWorker::receive(there.as_fd()), Err(ControlError::Malformed(_))));
+}
+
+#[test]
+fn a_share_keeps_its_bytes_and_its_descriptor() {
+    let (here, there) = pair().unwrap();
+    let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+    let share = Share { token: [3; 16], bytes: [4; 64], file: Some(file) };
+    FromWorker::Share(share).send(there.as_fd()).unwrap();
+    let Ok(FromWorker::Share(heard)) = FromWorker::receive(here.as_fd()) else { panic!("no share") };
+    assert_eq!((heard.token, heard.bytes, heard.file.is_some()), ([3; 16], [4; 64], true));
+    ToWorker::Answer(Some(heard)).into_packet().unwrap().send(here.as_fd()).unwrap();
+    ToWorker::Answer(None).into_packet().unwrap().send(here.as_fd()).unwrap();
+    let Ok(ToWorker::Answer(Some(told))) = ToWorker::receive(there.as_fd()) else { panic!("no answer") };
+    assert_eq!((told.token, told.file.is_some()), ([3; 16], true));
+    assert!(matches!(ToWorker::receive(there.as_fd()), Ok(ToWorker::Answer(None))));
 }

@@ -15,6 +15,7 @@ pub mod control;
 pub mod device;
 pub mod edid;
 pub mod events;
+pub mod exchange;
 pub mod fault_log;
 pub mod fence;
 pub mod host;

@@ -287,6 +287,14 @@ macro_rules! cuda_api {
             0x0788 call fn cuMemGetAccess(flags: Out<u64>, location: InSlice<CUmemLocation>[1], ptr: In<CUdeviceptr>);
             0x0789 call fn cuMemGetAllocationPropertiesFromHandle(prop: OutSlice<CUmemAllocationProp>[1], handle: In<CUmemGenericAllocationHandle>);
             0x078a custom fn cuMemRetainAllocationHandle(handle: Out<CUmemGenericAllocationHandle>, addr: In<Pointer>);
+            0x078b custom fn cuMemExportToShareableHandle(shareableHandle: In<Pointer>, handle: In<CUmemGenericAllocationHandle>, handleType: In<CUmemAllocationHandleType>, flags: In<u64>);
+            0x078c custom fn cuMemImportFromShareableHandle(handle: Out<CUmemGenericAllocationHandle>, osHandle: In<Pointer>, shHandleType: In<CUmemAllocationHandleType>);
+            // Memory of other processes.
+            0x0790 custom fn cuIpcGetMemHandle(pHandle: OutSlice<CUipcHandle>[1], dptr: In<CUdeviceptr>);
+            0x0791 custom fn cuIpcOpenMemHandle_v2(pdptr: Out<CUdeviceptr>, handle: In<CUipcHandle>, Flags: In<u32>);
+            0x0792 wrap fn cuIpcCloseMemHandle(dptr: In<CUdeviceptr>);
+            0x0793 custom fn cuIpcGetEventHandle(pHandle: OutSlice<CUipcHandle>[1], event: In<CUevent>);
+            0x0794 custom fn cuIpcOpenEventHandle(phEvent: Out<CUevent>, handle: In<CUipcHandle>);
             // Managed memory.
             0x07a0 local fn cuMemAllocManaged(dptr: Out<CUdeviceptr>, bytesize: In<usize>, flags: In<u32>);
             0x07a1 local fn cuStreamAttachMemAsync(hStream: On<CUstream>, dptr: In<CUdeviceptr>, length: In<usize>, flags: In<u32>) + cuStreamAttachMemAsync_ptsz;
@@ -625,12 +633,7 @@ macro_rules! cuda_api_absent {
             cuVDPAUCtxCreate_v2;
             cuVDPAUGetDevice;
             // ipc.
-            cuIpcCloseMemHandle;
-            cuIpcGetEventHandle;
-            cuIpcGetMemHandle;
-            cuIpcOpenEventHandle;
             cuIpcOpenMemHandle;
-            cuIpcOpenMemHandle_v2;
             // library-kernel.
             cuLibraryGetManaged;
             cuLibraryGetUnifiedFunction;
@@ -644,8 +647,6 @@ macro_rules! cuda_api_absent {
             cuLogsRegisterCallback;
             cuLogsUnregisterCallback;
             // vmm.
-            cuMemExportToShareableHandle;
-            cuMemImportFromShareableHandle;
             cuMemMapArrayAsync;
             cuMemMapArrayAsync_ptsz;
             // memcpy.

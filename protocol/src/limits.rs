@@ -123,6 +123,10 @@ pub const WORKERS_MAX: usize = 512;
 /// descriptors are indirect; QEMU's own device has 256 too.
 pub const QUEUE_SIZE_MAX: usize = 1024;
 
+/// Pieces of memory that the processes of one VM share with each other at a
+/// time. A data loader shares some hundred; each costs the backend a descriptor.
+pub const SHARES_MAX: usize = 2048;
+
 /// Faults of guests that go to the log at once; later ones at one per second.
 pub const FAULT_LOGS_MAX: u32 = 32;
 

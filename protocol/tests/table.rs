@@ -40,7 +40,7 @@ kinds! {
     "h": CUgraph CUgraphNode CUgraphExec CUuserObject CUcontext CUmodule CUfunction CUlibrary CUkernel CUstream CUevent
         CUlinkState;
     "e32": CUmemPool_attribute CUmemAccess_flags CUmemAllocationType CUpointer_attribute
-        CUdevice_P2PAttribute CUmemAllocationGranularity_flags CUmem_advise CUmem_range_attribute CUarray_format
+        CUdevice_P2PAttribute CUmemAllocationHandleType CUmemAllocationGranularity_flags CUmem_advise CUmem_range_attribute CUarray_format
         CUmulticastGranularity_flags CUflushGPUDirectRDMAWritesTarget CUflushGPUDirectRDMAWritesScope
         CUtensorMapDataType CUtensorMapInterleave CUtensorMapSwizzle CUtensorMapL2promotion CUtensorMapFloatOOBfill
         CUtensorMapIm2ColWideMode;
@@ -62,7 +62,7 @@ struct_kinds!(CUDA_MEMSET_NODE_PARAMS CUDA_HOST_NODE_PARAMS CUDA_BATCH_MEM_OP_NO
 struct_kinds!(CUDA_MEM_ALLOC_NODE_PARAMS CUgraphNodeParams CUDA_GRAPH_INSTANTIATE_PARAMS);
 struct_kinds!(CUgraphExecUpdateResultInfo CUexecAffinityParam CUDA_LAUNCH_PARAMS);
 struct_kinds!(CUuuid CUDA_MEMCPY2D CUlaunchConfig CUlaunchAttributeValue CUstreamBatchMemOpParams);
-struct_kinds!(CUmemAllocationProp CUmulticastObjectProp CUtensorMap);
+struct_kinds!(CUipcHandle CUmemAllocationProp CUmulticastObjectProp CUtensorMap);
 struct_kinds!(CUmemLocation CUmemAccessDesc CUmemPoolProps CUmemcpyAttributes CUDA_MEMCPY3D_BATCH_OP);
 struct_kinds!(CUDA_ARRAY_DESCRIPTOR CUDA_ARRAY3D_DESCRIPTOR CUDA_ARRAY_MEMORY_REQUIREMENTS CUDA_ARRAY_SPARSE_PROPERTIES);
 struct_kinds!(CUDA_RESOURCE_DESC CUDA_TEXTURE_DESC CUDA_RESOURCE_VIEW_DESC);

@@ -16,6 +16,7 @@ mod rows {
     pub(crate) mod device;
     pub(crate) mod export_table;
     pub(crate) mod graph;
+    pub(crate) mod ipc;
     pub(crate) mod launch;
     pub(crate) mod link;
     pub(crate) mod managed;
@@ -57,11 +58,13 @@ fn every_row(cuda: &Cuda) {
     rows::managed::managed(cuda);
     rows::managed::mapped(cuda);
     rows::managed::absent_hardware(cuda);
+    rows::ipc::handles(cuda);
     rows::volume::volumes(cuda);
     rows::volume::batches(cuda);
     rows::volume::pointers(cuda);
     rows::texture::arrays(cuda);
     rows::texture::objects(cuda);
+    rows::texture::in_a_kernel(cuda);
     let module = rows::module::modules(cuda);
     rows::export_table::tables(cuda, context, module);
     rows::module::libraries(cuda);

@@ -23,6 +23,10 @@ macro_rules! functions {
             /// Nanoseconds that the device has worked, where the library keeps
             /// that clock itself (cpu-driver does).
             pub(super) busy_ns: Option<unsafe extern "C" fn() -> u64>,
+            /// A descriptor of what a handle for other processes names, and the
+            /// way back, where the library needs descriptors carried (cpu-driver).
+            pub(super) ipc_file: Option<unsafe extern "C" fn(*const CUipcHandle) -> i32>,
+            pub(super) ipc_adopt: Option<unsafe extern "C" fn(*const CUipcHandle, i32) -> CUresult>,
             /// Keeps the functions in place.
             _library: Library,
         }
@@ -36,6 +40,8 @@ macro_rules! functions {
                 Ok(Self {
                     $($name: symbol(&library, concat!(stringify!($name), "\0")),)*
                     busy_ns: symbol(&library, "paravane_cpu_busy_ns\0"),
+                    ipc_file: symbol(&library, "paravane_cpu_ipc_file\0"),
+                    ipc_adopt: symbol(&library, "paravane_cpu_ipc_adopt\0"),
                     _library: library,
                 })
             }

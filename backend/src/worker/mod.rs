@@ -9,6 +9,7 @@ mod arg;
 mod area;
 mod custom;
 mod dispatch;
+mod exchange;
 mod handles;
 mod internal;
 mod layout;
@@ -118,6 +119,7 @@ fn obey(process: &Arc<Process>, message: ToWorker) -> Result<(), Failure> {
                 FromWorker::Ready.send(process.control())?;
             }
         }
+        ToWorker::Answer(share) => process.exchange.deliver(share),
         ToWorker::RemoveArea { area } => {
             let removed = process.remove_area(area);
             removed.map_err(|error| Failure::System("taking back an area", error))?;

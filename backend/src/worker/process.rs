@@ -17,6 +17,7 @@ use paravane_protocol::shared::{Shared, SharedPages};
 
 use super::area::{Areas, Mapping};
 use super::custom::{Callbacks, Links, Textures};
+use super::exchange::Exchange;
 use super::handles::Handles;
 use super::layout::Images;
 use super::libcuda::{Libcuda, cuda};
@@ -40,6 +41,7 @@ pub(super) struct Process {
     pub(super) links: Links,
     pub(super) output: Output,
     pub(super) textures: Textures,
+    pub(super) exchange: Exchange,
     /// Host memory registered with the library: area to registered address.
     pub(super) host_memory: Mutex<HashMap<u16, (Arc<Mapping>, u64)>>,
     rings: RwLock<Vec<Arc<RingState>>>,
@@ -74,6 +76,7 @@ impl Process {
             links: Links::default(),
             output,
             textures: Textures::default(),
+            exchange: Exchange::default(),
             host_memory: Mutex::new(HashMap::new()),
             rings: RwLock::new(Vec::new()),
             ring_count: AtomicUsize::new(0),

@@ -4,19 +4,23 @@ use super::context::named_or_current;
 use super::{Answer, current, give, usable, work_stream};
 use crate::capture;
 use crate::graph::params::Params;
+use crate::memory::ipc::{self, Name, Refusal};
+use crate::memory::{Owner, Sort, arena};
 use crate::objects::EVENTS;
 use crate::stream::Stream;
 use crate::stream::event::Event;
 use paravane_protocol::cuda_types::{
     CUDA_EVENT_NODE_PARAMS,
-    CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_READY, CUDA_ERROR_NOT_SUPPORTED, CUcontext,
-    CUevent, CUstream,
+    CUDA_ERROR_INVALID_CONTEXT, CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_READY,
+    CUDA_ERROR_OUT_OF_MEMORY, CUcontext, CUevent, CUipcHandle, CUstream,
 };
 use std::sync::Arc;
 
 const DISABLE_TIMING: u32 = 2;
 const INTERPROCESS: u32 = 4;
 const FLAGS_MASK: u32 = 7;
+/// Bytes of the page that an interprocess event counts in.
+const PAGE: u64 = 4096;
 
 fn event(handle: CUevent) -> Answer<Arc<Event>> {
     EVENTS.get(handle.0).ok_or(CUDA_ERROR_INVALID_HANDLE)
@@ -27,11 +31,19 @@ pub unsafe fn cuEventCreate(phEvent: *mut CUevent, Flags: u32) -> Answer {
     if Flags & !FLAGS_MASK != 0 || phEvent.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    if Flags & INTERPROCESS != 0 {
-        return Err(CUDA_ERROR_NOT_SUPPORTED);
+    if Flags & INTERPROCESS == 0 {
+        return give(phEvent, CUevent(EVENTS.insert_with(|_| Event::new(&context, Flags)).0));
     }
-    let (handle, _) = EVENTS.insert_with(|_| Event::new(&context, Flags));
-    give(phEvent, CUevent(handle))
+    // What several processes record can tell no time.
+    if Flags & DISABLE_TIMING == 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let owner = Owner { context: context.handle, sort: Sort::Device, size: PAGE, number: 0 };
+    let page = arena().allocate(owner).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
+    crate::memory::write(page, &[0; 16]);
+    // Before anybody uses the page: its pages are replaced.
+    ipc::export(page, PAGE).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
+    give(phEvent, CUevent(EVENTS.insert_with(|_| Event::shared(&context, Flags, page)).0))
 }
 
 pub unsafe fn cuEventRecord(hEvent: CUevent, hStream: CUstream) -> Answer {
@@ -75,7 +87,7 @@ pub unsafe fn cuEventQuery(hEvent: CUevent) -> Answer {
     let event = event(hEvent)?;
     capture::refuse_marked(&event)?;
     capture::refuse_unsafe()?;
-    let is_done = event.pending().is_none();
+    let is_done = event.is_done();
     usable(&event.context)?;
     if is_done { Ok(()) } else { Err(CUDA_ERROR_NOT_READY) }
 }
@@ -131,4 +143,27 @@ pub unsafe fn cuCtxWaitEvent(hCtx: CUcontext, hEvent: CUevent) -> Answer {
         context.barrier.add(task);
     }
     Ok(())
+}
+
+pub unsafe fn cuIpcGetEventHandle(pHandle: *mut CUipcHandle, hEvent: CUevent) -> Answer {
+    let page = event(hEvent)?.page().ok_or(CUDA_ERROR_INVALID_HANDLE)?;
+    // Made when the event was; None for an event that another process has made.
+    let name = ipc::name_of(page).ok_or(CUDA_ERROR_INVALID_HANDLE)?;
+    give(pHandle, CUipcHandle { bytes: name.to_bytes() })
+}
+
+/// The page stays until the process ends: work that waits for it may come by later.
+pub unsafe fn cuIpcOpenEventHandle(phEvent: *mut CUevent, handle: CUipcHandle) -> Answer {
+    let context = current()?;
+    let name = Name::from_bytes(&handle.bytes).filter(|name| name.size == PAGE).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    if phEvent.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let page = ipc::open(&name).map_err(|refusal| match refusal {
+        Refusal::Own => CUDA_ERROR_INVALID_CONTEXT,
+        Refusal::Unknown => CUDA_ERROR_INVALID_VALUE,
+        Refusal::NoAddresses => CUDA_ERROR_OUT_OF_MEMORY,
+    })?;
+    let flags = INTERPROCESS | DISABLE_TIMING;
+    give(phEvent, CUevent(EVENTS.insert_with(|_| Event::shared(&context, flags, page)).0))
 }

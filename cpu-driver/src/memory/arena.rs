@@ -21,8 +21,11 @@ const RETURN_SIZE: u64 = 1 << 20;
 /// What sort an allocation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sort {
-    /// Device memory that was allocated at once.
+    /// Device memory that was allocated at once. It has pages of its own, because another process
+    /// may come to share them.
     Device,
+    /// A module's variable.
+    Global,
     /// Host memory, with cuMemHostAlloc's flags.
     Host(u32),
     /// Device memory that a pool holds.
@@ -200,7 +203,9 @@ impl Arena {
             return None;
         }
         // Host memory begins on a page of its own, as programs expect of pinned memory.
-        let offset = state.heap.allocate(size, if is_device { GRANULE } else { 4096 })?;
+        let has_pages = !is_device || owner.sort == Sort::Device;
+        let (taken, align) = if has_pages { (size.checked_next_multiple_of(4096)?, 4096) } else { (size, GRANULE) };
+        let offset = state.heap.allocate(taken, align)?;
         if is_device {
             self.device_used.store(used + size, Ordering::Relaxed);
         }
@@ -248,13 +253,15 @@ impl Arena {
 
     /// Frees what starts at `address`; None when nothing does. No launch may still use it.
     pub fn release(&self, address: u64) -> Option<Owner> {
+        super::ipc::forget(address);
         let offset = address.wrapping_sub(self.base);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let owner = state.owners.remove(&offset)?;
         let size = state.heap.release(offset)?;
         self.mark(offset, size, 0);
+        let charged = owner.size.max(1).next_multiple_of(GRANULE);
         if owner.host_flags().is_none() {
-            self.device_used.fetch_sub(size, Ordering::Relaxed);
+            self.device_used.fetch_sub(charged, Ordering::Relaxed);
         }
         if size >= RETURN_SIZE {
             self.return_pages(address, size);

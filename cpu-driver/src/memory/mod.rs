@@ -9,6 +9,7 @@
 mod arena;
 mod device_heap;
 mod heap;
+pub mod ipc;
 pub mod physical;
 mod pool;
 mod registered;

@@ -56,7 +56,12 @@ impl Drop for Physical {
 
 /// A memory file of `size` zero bytes, which nobody can shorten.
 pub fn memory_file(size: u64) -> Option<OwnedFd> {
-    let name = std::ffi::CString::new(FILE_NAME).ok()?;
+    named_file(FILE_NAME, size)
+}
+
+/// The same with a name that begins with [`FILE_NAME`].
+pub(super) fn named_file(name: &str, size: u64) -> Option<OwnedFd> {
+    let name = std::ffi::CString::new(name).ok()?;
     // SAFETY: a C string; the call makes a descriptor.
     let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
     if fd < 0 {
@@ -206,8 +211,8 @@ pub fn mapping_at(address: u64) -> Option<(bool, Arc<Physical>)> {
     (address - start < mapping.size).then(|| (mapping.is_reachable, Arc::clone(&mapping.physical)))
 }
 
-/// Puts a file's pages, or fresh ones, at addresses of the arena.
-fn place(address: u64, size: u64, file: Option<(BorrowedFd<'_>, u64)>) -> bool {
+/// Puts a file's pages, or fresh ones, at addresses of the arena that are whole pages of one owner.
+pub(super) fn place(address: u64, size: u64, file: Option<(BorrowedFd<'_>, u64)>) -> bool {
     let at = std::ptr::with_exposed_provenance_mut(usize::try_from(address).unwrap_or(0));
     let (flags, fd, offset) = match file {
         Some((file, offset)) => (libc::MAP_SHARED, file.as_raw_fd(), offset),
@@ -215,7 +220,7 @@ fn place(address: u64, size: u64, file: Option<(BorrowedFd<'_>, u64)>) -> bool {
     };
     let (Ok(length), Ok(offset)) = (usize::try_from(size), i64::try_from(offset)) else { return false };
     let protection = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: replaces pages of the arena's own stretch that no allocation holds.
+    // SAFETY: replaces pages of the arena's own stretch, which the caller holds alone.
     let mapped = unsafe { libc::mmap(at, length, protection, flags | libc::MAP_FIXED, fd, offset) };
     mapped != libc::MAP_FAILED
 }
@@ -225,7 +230,7 @@ impl Arena {
     pub fn attach(&self, file: BorrowedFd<'_>, size: u64) -> Option<u64> {
         let whole = size.next_multiple_of(GRANULARITY);
         let address = self.reserve(whole, GRANULARITY)?;
-        if !place(address, size, Some((file, 0))) {
+        if !place(address, size.next_multiple_of(4096), Some((file, 0))) {
             self.unreserve(address);
             return None;
         }
@@ -242,7 +247,7 @@ impl Arena {
         }
         self.set_reachable(address, owner.size, false);
         self.remove_mapping(address);
-        place(address, owner.size, None);
+        place(address, owner.size.next_multiple_of(4096), None);
         self.unreserve(address);
         true
     }

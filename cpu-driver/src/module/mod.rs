@@ -97,7 +97,7 @@ impl Module {
                 if !is_placed(exports, variable, place, index) {
                     continue;
                 }
-                let owner = Owner { context, sort: Sort::Device, size: variable.size, number: 0 };
+                let owner = Owner { context, sort: Sort::Global, size: variable.size, number: 0 };
                 let address = arena().allocate(owner).ok_or(ImageError::OutOfMemory)?;
                 self.placed.push(address);
                 self.const_size += if variable.space == Space::Const { variable.size } else { 0 };

@@ -1,5 +1,6 @@
 //! Events: a mark on a stream, and when the stream came by it.
 
+use super::memop::{self, Batch, MemOp, Until, Update};
 use super::task::{Task, Work};
 use super::{Kind, Stream, executor};
 use crate::capture::Mark;
@@ -20,13 +21,46 @@ pub struct Event {
     pub context: Arc<Context>,
     pub flags: u32,
     latest: Mutex<Option<Latest>>,
+    /// Where an interprocess event counts: recordings, and those whose streams have come by.
+    page: Option<u64>,
     /// Where it was recorded in a capture, if that was last.
     mark: Mutex<Mark>,
 }
 
 impl Event {
     pub fn new(context: &Arc<Context>, flags: u32) -> Self {
-        Self { context: Arc::clone(context), flags, latest: Mutex::new(None), mark: Mutex::new(None) }
+        let (latest, mark) = (Mutex::new(None), Mutex::new(None));
+        Self { context: Arc::clone(context), flags, latest, page: None, mark }
+    }
+
+    /// An event whose state lies in a page that other processes share.
+    pub fn shared(context: &Arc<Context>, flags: u32, page: u64) -> Self {
+        Self { page: Some(page), ..Self::new(context, flags) }
+    }
+
+    pub fn page(&self) -> Option<u64> {
+        self.page
+    }
+
+    /// A recording has begun: what its stream does when it comes by.
+    fn begin(page: u64) -> Work {
+        memop::count(page);
+        let counted = MemOp::Update { at: page + 8, is_wide: true, value: 1, update: Update::Add };
+        Work::Memory(Batch::new(Arc::new([counted])))
+    }
+
+    /// The recordings until now, unless all their streams have come by.
+    fn outstanding(page: u64) -> Option<u64> {
+        let recorded = memop::counted(page);
+        (memop::counted(page + 8) < recorded).then_some(recorded)
+    }
+
+    /// Whether the streams of all recordings have come by.
+    pub fn is_done(&self) -> bool {
+        match self.page {
+            Some(page) => Self::outstanding(page).is_none(),
+            None => self.pending().is_none(),
+        }
     }
 
     pub fn mark(&self) -> Mark {
@@ -40,6 +74,10 @@ impl Event {
     /// Records the event on `stream`: at once when it is idle.
     pub fn record(&self, stream: &Arc<Stream>) {
         self.set_mark(None);
+        if let Some(page) = self.page {
+            stream.enqueue(Self::begin(page), None);
+            return;
+        }
         let record = Arc::new(Record::default());
         let task = if stream.is_idle() {
             let _ = record.time.set(Instant::now());
@@ -61,15 +99,29 @@ impl Event {
         self.set_mark(None);
         let record = Arc::new(Record::default());
         let all: Vec<Arc<Task>> = self.context.last_tasks();
-        // A stream of its own, so that nothing else is held up.
-        let mark = Arc::new(Stream::new(&self.context, Kind::NonBlocking, 0, 0));
-        self.context.add_stream(&mark);
+        let mark = self.own_stream();
+        if let Some(page) = self.page {
+            mark.enqueue_after(Self::begin(page), all);
+            return;
+        }
         let task = mark.enqueue_after(Work::Record(Arc::clone(&record)), all);
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some((record, Some(task)));
     }
 
+    /// A stream for one task, so that nothing else is held up.
+    fn own_stream(&self) -> Arc<Stream> {
+        let stream = Arc::new(Stream::new(&self.context, Kind::NonBlocking, 0, 0));
+        self.context.add_stream(&stream);
+        stream
+    }
+
     /// The task that later work has to wait for, if any.
     pub fn pending(&self) -> Option<Arc<Task>> {
+        if let Some(page) = self.page {
+            let value = Self::outstanding(page)?;
+            let wait = MemOp::Wait { at: page + 8, is_wide: true, value, until: Until::AtLeast };
+            return Some(self.own_stream().enqueue(Work::Memory(Batch::new(Arc::new([wait]))), None));
+        }
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         latest.as_ref().and_then(|(_, task)| task.clone()).filter(|task| !task.is_done())
     }

@@ -131,6 +131,18 @@ fn wide(at: u64) -> Option<&'static AtomicU64> {
     is_word(at, true).then(|| unsafe { AtomicU64::from_ptr(pointer) })
 }
 
+/// Counts one more in a word of 8 bytes.
+pub fn count(at: u64) {
+    if let Some(word) = wide(at) {
+        word.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// What a word of 8 bytes has come to; 0 where none is.
+pub fn counted(at: u64) -> u64 {
+    wide(at).map_or(0, |word| word.load(Ordering::SeqCst))
+}
+
 static WAITING: LazyLock<Mutex<Sender<Arc<Task>>>> = LazyLock::new(|| {
     let (sender, receiver) = channel();
     let spawned = std::thread::Builder::new().name("paravane-wait".into()).spawn(move || watch(&receiver));

@@ -19,7 +19,7 @@ fn ordinal_of(context: u64) -> i32 {
 fn facts(address: u64) -> Option<PointerFacts> {
     if let Some(range) = ranges::find(address) {
         let pool = match range.sort {
-            Sort::Plain | Sort::Mapped => 0,
+            Sort::Plain | Sort::Mapped | Sort::Opened => 0,
             Sort::Pool(0) => local::default_pool(CUdevice(ordinal_of(range.context))).map_or(0, |pool| pool.0),
             Sort::Pool(pool) => pool,
         };

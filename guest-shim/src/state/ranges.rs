@@ -13,6 +13,8 @@ use super::current;
 pub(crate) enum Sort {
     /// Allocated at once, or a module's global.
     Plain,
+    /// Another process's, opened here.
+    Opened,
     /// Physical memory that was mapped there.
     Mapped,
     /// Allocated in stream order, from the pool with this id; 0 where that is

@@ -50,7 +50,7 @@ AGAIN:
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, scenario, libcuda] = arguments.as_slice() else {
-        panic!("usage: guest-program init|order|threads|forever|copying|fork|exit LIBCUDA");
+        panic!("usage: guest-program init|order|threads|forever|copying|fork|ipc-owner|ipc-user|event-owner|event-user|exit LIBCUDA");
     };
     let cuda = Cuda::load(Path::new(libcuda));
     match scenario.as_str() {
@@ -60,6 +60,10 @@ fn main() {
         "forever" => forever(&cuda),
         "copying" => copying(&cuda),
         "fork" => fork(&cuda),
+        "ipc-owner" => ipc_owner(&cuda),
+        "ipc-user" => ipc_user(&cuda),
+        "event-owner" => event_owner(&cuda),
+        "event-user" => event_user(&cuda),
         "exit" => leave_everything(&cuda),
         other => panic!("no scenario {other}"),
     }
@@ -204,4 +208,138 @@ fn leave_everything(cuda: &Cuda) {
     let count = kernel(cuda, c"count");
     (0..1000).for_each(|_| launch(cuda, count, word, stream));
     println!("left");
+}
+
+const SHARED_BYTES: usize = 100_000;
+
+/// A line of standard input.
+fn heard() -> String {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+    line.trim().to_owned()
+}
+
+fn all_are(cuda: &Cuda, memory: CUdeviceptr, byte: u8) -> bool {
+    let mut back = vec![0_u8; SHARED_BYTES];
+    must!(cuda.cuMemcpyDtoH_v2(back.as_mut_ptr().cast(), memory, SHARED_BYTES));
+    back.iter().all(|found| *found == byte)
+}
+
+fn shareable() -> CUmemAllocationProp {
+    CUmemAllocationProp {
+        kind: CU_MEM_ALLOCATION_TYPE_PINNED,
+        requestedHandleTypes: CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+        location: CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id: 0 },
+        win32HandleMetaData: 0,
+        compressionType: 0,
+        gpuDirectRDMACapable: 0,
+        usage: 0,
+        reserved: [0; 4],
+    }
+}
+
+/// Physical memory at an address where the device reaches it.
+fn mapped(cuda: &Cuda, memory: CUmemGenericAllocationHandle, bytes: usize) -> CUdeviceptr {
+    let at = value_of!(cuda.cuMemAddressReserve(NULL, bytes, 0, NULL, 0));
+    must!(cuda.cuMemMap(at, bytes, 0, memory, 0));
+    let location = CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id: 0 };
+    let access = CUmemAccessDesc { location, flags: CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
+    must!(cuda.cuMemSetAccess(at, bytes, &raw const access, 1));
+    at
+}
+
+const MAPPED_BYTES: usize = 2 << 20;
+
+/// Shares memory of both kinds; says how to reach it; at a line of input tells
+/// what has become of it.
+fn ipc_owner(cuda: &Cuda) {
+    start(cuda);
+    let memory = value_of!(cuda.cuMemAlloc_v2(NULL, SHARED_BYTES));
+    must!(cuda.cuMemsetD8_v2(memory, 5, SHARED_BYTES));
+    let mut handle = CUipcHandle { bytes: [0; 64] };
+    must!(cuda.cuIpcGetMemHandle(&raw mut handle, memory));
+    must!(cuda.cuIpcGetMemHandle(&raw mut handle, memory));
+    let prop = shareable();
+    let none = CUmemGenericAllocationHandle(0);
+    let physical = value_of!(cuda.cuMemCreate(none, MAPPED_BYTES, &raw const prop, 0));
+    let at = mapped(cuda, physical, MAPPED_BYTES);
+    must!(cuda.cuMemsetD8_v2(at, 15, MAPPED_BYTES));
+    let mut fd = -1_i32;
+    let kind = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    must!(cuda.cuMemExportToShareableHandle((&raw mut fd).cast(), physical, kind, 0));
+    must!(cuda.cuCtxSynchronize());
+    let hex: String = handle.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    println!("{hex} {} {fd}", std::process::id());
+    heard();
+    println!("{} {}", all_are(cuda, memory, 6), all_are(cuda, at, 16));
+    heard();
+}
+
+/// Opens what the line of input names, finds the owner's bytes and leaves its
+/// own.
+fn ipc_user(cuda: &Cuda) {
+    start(cuda);
+    let line = heard();
+    let words: Vec<&str> = line.split(' ').collect();
+    let [hex, pid, fd] = words.as_slice() else { panic!("no handle: {line}") };
+    let byte = |at: usize| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap();
+    let handle = CUipcHandle { bytes: std::array::from_fn(byte) };
+    let mut memory = NULL;
+    let opened = result_of!(cuda.cuIpcOpenMemHandle_v2(&raw mut memory, handle, 1));
+    let path = format!("/proc/{pid}/fd/{fd}");
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut physical = CUmemGenericAllocationHandle(0);
+    let shared = usize::try_from(std::os::fd::AsRawFd::as_raw_fd(&file)).unwrap() as Pointer;
+    let kind = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    let imported = result_of!(cuda.cuMemImportFromShareableHandle(&raw mut physical, shared, kind));
+    if opened != CUDA_SUCCESS || imported != CUDA_SUCCESS {
+        println!("{opened} {imported}");
+        return;
+    }
+    let at = mapped(cuda, physical, MAPPED_BYTES);
+    let found = (all_are(cuda, memory, 5), all_are(cuda, at, 15));
+    assert_eq!(value_of!(cuda.cuIpcOpenMemHandle_v2(NULL, handle, 1)), memory);
+    must!(cuda.cuIpcCloseMemHandle(memory));
+    must!(cuda.cuMemsetD8_v2(memory, 6, SHARED_BYTES));
+    must!(cuda.cuMemsetD8_v2(at, 16, MAPPED_BYTES));
+    must!(cuda.cuCtxSynchronize());
+    must!(cuda.cuIpcCloseMemHandle(memory));
+    let gone = result_of!(cuda.cuIpcCloseMemHandle(memory));
+    println!("{} {} {gone}", found.0, found.1);
+}
+
+/// Records an event on a stream that is held up until a line of input.
+fn event_owner(cuda: &Cuda) {
+    start(cuda);
+    let stream = value_of!(cuda.cuStreamCreate(CUstream(0), 1));
+    let word = value_of!(cuda.cuMemAlloc_v2(NULL, 4));
+    must!(cuda.cuMemsetD32_v2(word, 0, 1));
+    must!(cuda.cuCtxSynchronize());
+    let event = value_of!(cuda.cuEventCreate(CUevent(0), 6));
+    must!(cuda.cuStreamWaitValue32(stream, word, 1, 0));
+    must!(cuda.cuEventRecord(event, stream));
+    let mut handle = CUipcHandle { bytes: [0; 64] };
+    must!(cuda.cuIpcGetEventHandle(&raw mut handle, event));
+    let hex: String = handle.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    println!("{hex}");
+    heard();
+    must!(cuda.cuMemsetD32_v2(word, 1, 1));
+    must!(cuda.cuStreamSynchronize(stream));
+    println!("over");
+    heard();
+}
+
+/// Opens the event that the line of input names; waits for it after the next.
+fn event_user(cuda: &Cuda) {
+    start(cuda);
+    let hex = heard();
+    let byte = |at: usize| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap();
+    let handle = CUipcHandle { bytes: std::array::from_fn(byte) };
+    let event = value_of!(cuda.cuIpcOpenEventHandle(CUevent(0), handle));
+    let stream = value_of!(cuda.cuStreamCreate(CUstream(0), 1));
+    must!(cuda.cuStreamWaitEvent(stream, event, 0));
+    println!("{} {}", result_of!(cuda.cuEventQuery(event)), result_of!(cuda.cuStreamQuery(stream)));
+    must!(cuda.cuEventSynchronize(event));
+    must!(cuda.cuStreamSynchronize(stream));
+    println!("{}", result_of!(cuda.cuEventQuery(event)));
 }

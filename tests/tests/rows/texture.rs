@@ -198,3 +198,87 @@ pub(crate) fn objects(cuda: &Cuda) {
     assert_eq!(refused, CUDA_ERROR_INVALID_HANDLE);
     must!(cuda.cuArrayDestroy(array));
 }
+
+/// Copies element (x, y) of a texture to a surface's element (y, x), doubled.
+const TURN: &std::ffi::CStr = c"
+.version 7.0
+.target sm_70
+.address_size 64
+.visible .entry turn(.param .u64 texture, .param .u64 surface)
+{
+    .reg .b32 %r<6>;
+    .reg .f32 %f<8>;
+    .reg .b64 %rd<3>;
+    ld.param.u64 %rd1, [texture];
+    ld.param.u64 %rd2, [surface];
+    mov.u32 %r1, %tid.x;
+    mov.u32 %r2, %ctaid.x;
+    cvt.rn.f32.u32 %f1, %r1;
+    cvt.rn.f32.u32 %f2, %r2;
+    add.f32 %f1, %f1, 0f3F000000;
+    add.f32 %f2, %f2, 0f3F000000;
+    tex.2d.v4.f32.f32 {%f3, %f4, %f5, %f6}, [%rd1, {%f1, %f2}];
+    add.f32 %f7, %f3, %f3;
+    mov.b32 %r3, %f7;
+    shl.b32 %r4, %r2, 2;
+    sust.b.2d.b32.trap [%rd2, {%r4, %r1}], {%r3};
+    ret;
+}
+";
+
+/// A kernel is passed a texture's and a surface's number and reaches both.
+pub(crate) fn in_a_kernel(cuda: &Cuda) {
+    const SIDE: usize = 8;
+    let descriptor = CUDA_ARRAY3D_DESCRIPTOR {
+        NumChannels: 1,
+        ..volume(SIDE as u64, SIDE as u64, 0, CUDA_ARRAY3D_SURFACE_LDST)
+    };
+    let from = value_of!(cuda.cuArray3DCreate_v2(NONE, &raw const descriptor));
+    let to = value_of!(cuda.cuArray3DCreate_v2(NONE, &raw const descriptor));
+    let mut values: Vec<f32> = (0_u8..64).map(f32::from).collect();
+    let rows = |array: CUarray, host: u64, up: bool| {
+        let (host_kind, array_kind) = (CU_MEMORYTYPE_HOST, CU_MEMORYTYPE_ARRAY);
+        CUDA_MEMCPY2D {
+            srcMemoryType: if up { host_kind } else { array_kind },
+            srcHost: if up { host } else { 0 },
+            srcArray: if up { NONE } else { array },
+            dstMemoryType: if up { array_kind } else { host_kind },
+            dstHost: if up { 0 } else { host },
+            dstArray: if up { array } else { NONE },
+            WidthInBytes: 4 * SIDE as u64,
+            Height: SIDE as u64,
+            ..CUDA_MEMCPY2D::new_zeroed()
+        }
+    };
+    let up = rows(from, values.as_ptr() as u64, true);
+    must!(cuda.cuMemcpy2D_v2(&raw const up));
+    let resource = |array: CUarray| {
+        let mut resource = CUDA_RESOURCE_DESC::new_zeroed();
+        resource.words[0] = array.0;
+        resource
+    };
+    let (source, target) = (resource(from), resource(to));
+    let how =
+        CUDA_TEXTURE_DESC { addressMode: [CU_TR_ADDRESS_MODE_CLAMP; 3], ..CUDA_TEXTURE_DESC::new_zeroed() };
+    let whole = std::ptr::null();
+    let mut texture =
+        value_of!(cuda.cuTexObjectCreate(CUtexObject(0), &raw const source, &raw const how, whole));
+    let mut surface = value_of!(cuda.cuSurfObjectCreate(CUsurfObject(0), &raw const target));
+    let module = value_of!(cuda.cuModuleLoadData(CUmodule(0), TURN.as_ptr() as Pointer));
+    let turn = value_of!(cuda.cuModuleGetFunction(CUfunction(0), module, c"turn".as_ptr()));
+    let mut params: [Pointer; 2] = [(&raw mut texture).cast(), (&raw mut surface).cast()];
+    let (params, none) = (params.as_mut_ptr(), std::ptr::null_mut());
+    must!(cuda.cuLaunchKernel(turn, 8, 1, 1, 8, 1, 1, 0, STREAM, params, none));
+    must!(cuda.cuStreamSynchronize(STREAM));
+    let down = rows(to, values.as_mut_ptr() as u64, false);
+    must!(cuda.cuMemcpy2D_v2(&raw const down));
+    for (at, value) in (0_u8..64).zip(values) {
+        let expected = f32::from((at % 8 * 8 + at / 8) * 2);
+        assert_eq!(value.to_bits(), expected.to_bits(), "element {at}");
+    }
+    must!(cuda.cuModuleUnload(module));
+    must!(cuda.cuTexObjectDestroy(texture));
+    must!(cuda.cuSurfObjectDestroy(surface));
+    must!(cuda.cuArrayDestroy(from));
+    must!(cuda.cuArrayDestroy(to));
+}
