@@ -72,10 +72,13 @@ pub(crate) fn library_dir(library: &Path) -> Result<PathBuf> {
     let name = library.file_stem().context("a library has a name")?;
     let dir = paths::made("lib")?.join(name);
     fs::create_dir_all(&dir)?;
-    let link = dir.join("libcuda.so.1");
-    if fs::read_link(&link).ok().as_deref() != Some(library) {
-        fs::remove_file(&link).ok();
-        symlink(library, &link).with_context(|| format!("cannot make {}", link.display()))?;
+    // Some programs ask for the name without a version first, which cargo's own folder has too: the shim.
+    for name in ["libcuda.so.1", "libcuda.so"] {
+        let link = dir.join(name);
+        if fs::read_link(&link).ok().as_deref() != Some(library) {
+            fs::remove_file(&link).ok();
+            symlink(library, &link).with_context(|| format!("cannot make {}", link.display()))?;
+        }
     }
     Ok(dir)
 }
