@@ -2,10 +2,11 @@
 //! own result is in the reply beside the compiler's log.
 
 use paravane_protocol::cuda_types::*;
-use paravane_protocol::limits::{FATBIN_ALIGN, REPLY_BYTES_MAX};
+use paravane_protocol::limits::REPLY_BYTES_MAX;
 
 use crate::worker::dispatch::Command;
 use crate::worker::handles::Belongs;
+use crate::worker::layout::fatbin::starts;
 use crate::worker::libcuda::{Answer, cuda};
 
 /// JIT options whose value is a number and which mean something here: register
@@ -41,31 +42,10 @@ struct Wrapper {
 
 const WRAPPER_MAGIC: u32 = 0x4662_43b1;
 const WRAPPER_TO_LINK: u32 = 2;
-const FATBIN_MAGIC: [u8; 4] = 0xba55_ed50_u32.to_le_bytes();
-
-/// Where each of the fat binaries in an image begins; none for other images.
-fn fatbins(image: &[u8]) -> Vec<usize> {
-    let (mut starts, mut at) = (Vec::new(), 0_usize);
-    while let Some(head) = image.get(at..).and_then(|rest| rest.first_chunk::<16>())
-        && head.starts_with(&FATBIN_MAGIC)
-    {
-        let &[_, _, _, _, _, _, h0, h1, ref bytes @ ..] = head;
-        starts.push(at);
-        let header = usize::from(u16::from_le_bytes([h0, h1]));
-        let behind = usize::try_from(u64::from_le_bytes(*bytes)).unwrap_or(usize::MAX);
-        let end = at.checked_add(header).and_then(|at| at.checked_add(behind));
-        match end.and_then(|end| end.checked_next_multiple_of(FATBIN_ALIGN)) {
-            // The next one lies behind this one, so this comes to an end.
-            Some(next) if next > at => at = next,
-            _ => break,
-        }
-    }
-    starts
-}
 
 /// The wrapper of an image of several fat binaries, which must stay where it is.
 fn wrapper(image: &[u8]) -> Option<Box<Wrapper>> {
-    let starts = fatbins(image);
+    let starts = starts(image);
     let (first, further) = starts.split_first().filter(|(_, further)| !further.is_empty())?;
     let at = |start: &usize| image.as_ptr().wrapping_add(*start);
     let list: Vec<*const u8> = further.iter().map(at).chain([std::ptr::null()]).collect();
@@ -177,10 +157,13 @@ pub(in crate::worker) fn cuLibraryLoadData(command: &mut Command) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use paravane_protocol::limits::FATBIN_ALIGN;
+
     use super::*;
+    use crate::worker::layout::fatbin::MAGIC;
 
     fn fatbin(behind: u8) -> Vec<u8> {
-        let mut bytes = FATBIN_MAGIC.to_vec();
+        let mut bytes = MAGIC.to_vec();
         bytes.extend([1, 0, 16, 0, behind, 0, 0, 0, 0, 0, 0, 0]);
         bytes.resize(usize::from(16 + behind).next_multiple_of(FATBIN_ALIGN), 7);
         bytes
@@ -189,7 +172,7 @@ mod tests {
     #[test]
     fn several_fat_binaries_are_found_and_wrapped() {
         let image = [fatbin(3), fatbin(8), vec![0; 16]].concat();
-        assert_eq!(fatbins(&image), [0, 24]);
+        assert_eq!(starts(&image), [0, 24]);
         let wrapper = wrapper(&image).unwrap();
         assert_eq!((wrapper.first, wrapper.list.len()), (image.as_ptr(), 2));
         assert_eq!(wrapper.list[0], image.as_ptr().wrapping_add(24));
@@ -203,8 +186,8 @@ mod tests {
         assert!(wrapper(&[]).is_none());
         let mut endless = fatbin(0);
         endless[6] = 0; // a header of no bytes, and nothing behind it
-        assert_eq!(fatbins(&endless), [0]);
+        assert_eq!(starts(&endless), [0]);
         endless[8..16].fill(0xff);
-        assert_eq!(fatbins(&endless), [0]);
+        assert_eq!(starts(&endless), [0]);
     }
 }

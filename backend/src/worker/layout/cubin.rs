@@ -2,7 +2,9 @@
 //! `.nv.info.<kernel>` hold attributes, one of them for each parameter. The
 //! attributes' form is known from measurement, not from a document.
 
-use super::{Bytes, Layouts, PARAMS_MAX, Param};
+use paravane_protocol::limits::KERNEL_PARAMS_MAX;
+
+use super::{Bytes, Layouts, Param};
 
 pub(super) const MAGIC: [u8; 4] = *b"\x7fELF";
 
@@ -51,8 +53,10 @@ pub(super) fn layouts(elf: &[u8]) -> Option<Layouts> {
     };
     let mut layouts = Layouts::new();
     for section in &sections {
-        if let Some(kernel) = name_of(section).and_then(|name| name.strip_prefix(SECTION_PREFIX)) {
-            layouts.insert(kernel.to_owned(), params(section.bytes)?);
+        let kernel = name_of(section).and_then(|name| name.strip_prefix(SECTION_PREFIX));
+        // A kernel that is not understood is left out, the others are not.
+        if let Some((kernel, params)) = kernel.and_then(|kernel| Some((kernel, params(section.bytes)?))) {
+            layouts.insert(kernel.to_owned(), params);
         }
     }
     Some(layouts)
@@ -71,7 +75,7 @@ fn params(mut info: &[u8]) -> Option<Vec<Param>> {
         }
         let (ordinal, offset) = (body.u16_at(4)?, body.u16_at(6)?);
         params.push((ordinal, (u64::from(offset), u64::from(body.u32_at(8)? >> 18))));
-        if params.len() > PARAMS_MAX {
+        if params.len() > KERNEL_PARAMS_MAX as usize {
             return None;
         }
     }
@@ -145,6 +149,6 @@ mod tests {
             let _ = layouts(&changed);
         }
         // A parameter is missing.
-        assert!(layouts(&elf("kernel", &param(1, 8, 4))).is_none());
+        assert!(layouts(&elf("kernel", &param(1, 8, 4))).unwrap().is_empty());
     }
 }

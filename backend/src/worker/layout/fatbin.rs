@@ -3,10 +3,12 @@
 
 use std::borrow::Cow;
 
+use paravane_protocol::limits::FATBIN_ALIGN;
+
 use super::Bytes;
 
 /// 0xBA55ED50.
-pub(super) const MAGIC: [u8; 4] = [0x50, 0xed, 0x55, 0xba];
+pub(in crate::worker) const MAGIC: [u8; 4] = [0x50, 0xed, 0x55, 0xba];
 
 const KIND_PTX: u16 = 1;
 const KIND_ELF: u16 = 2;
@@ -17,31 +19,44 @@ const FLAG_ZSTD: u64 = 0x8000;
 /// Largest part that is unpacked; larger ones are left out.
 const PART_BYTES_MAX: u64 = 256 << 20;
 
-/// Fat binaries that came in one image start at multiples of this.
-const ALIGN: usize = 8;
+/// LZ4 makes no more of a byte than this.
+const LZ4_RATIO_MAX: u64 = 255;
+
+/// Where each of the fat binaries in an image begins; none for other images.
+pub(in crate::worker) fn starts(image: &[u8]) -> Vec<usize> {
+    let (mut starts, mut at) = (Vec::new(), 0_usize);
+    while let Some(head) = image.get(at..).and_then(|rest| rest.first_chunk::<16>())
+        && head.starts_with(&MAGIC)
+    {
+        let &[_, _, _, _, _, _, h0, h1, ref bytes @ ..] = head;
+        starts.push(at);
+        let header = usize::from(u16::from_le_bytes([h0, h1]));
+        let behind = usize::try_from(u64::from_le_bytes(*bytes)).unwrap_or(usize::MAX);
+        let end = at.checked_add(header).and_then(|at| at.checked_add(behind));
+        match end.and_then(|end| end.checked_next_multiple_of(FATBIN_ALIGN)) {
+            // The next one lies behind this one, so this comes to an end.
+            Some(next) if next > at => at = next,
+            _ => break,
+        }
+    }
+    starts
+}
 
 /// The parts that can be read.
-pub(super) fn parts(mut image: &[u8]) -> Vec<Cow<'_, [u8]>> {
+pub(super) fn parts(image: &[u8]) -> Vec<Cow<'_, [u8]>> {
     let mut parts = Vec::new();
-    while image.starts_with(&MAGIC) {
-        let Some((fatbin, behind)) = first(image) else { break };
+    for fatbin in starts(image).into_iter().filter_map(|start| image.get(start..)) {
         let before = parts.len();
-        if entries(fatbin, &mut parts).is_none() {
+        if body(fatbin).and_then(|body| entries(body, &mut parts)).is_none() {
             parts.truncate(before);
         }
-        image = behind;
     }
     parts
 }
 
-/// What the first fat binary holds, and what lies behind it.
-fn first(image: &[u8]) -> Option<(&[u8], &[u8])> {
-    let header = u64::from(image.u16_at(6)?);
-    let bytes = image.u64_at(8)?;
-    let entries = image.piece(header, bytes)?;
-    let end = usize::try_from(header + bytes).ok()?.next_multiple_of(ALIGN);
-    // A header of no bytes, and nothing behind it, would never end.
-    (end > 0).then_some((entries, image.get(end..).unwrap_or_default()))
+/// What lies behind a fat binary's header.
+fn body(fatbin: &[u8]) -> Option<&[u8]> {
+    fatbin.piece(u64::from(fatbin.u16_at(6)?), fatbin.u64_at(8)?)
 }
 
 fn entries<'a>(mut rest: &'a [u8], parts: &mut Vec<Cow<'a, [u8]>>) -> Option<()> {
@@ -65,8 +80,9 @@ fn entries<'a>(mut rest: &'a [u8], parts: &mut Vec<Cow<'a, [u8]>>) -> Option<()>
 fn unpacked<'a>(entry: &[u8], payload: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     let flags = entry.u64_at(40)?;
     if flags & FLAG_LZ4 != 0 {
-        let bytes = entry.u64_at(56).filter(|bytes| *bytes <= PART_BYTES_MAX)?;
         let packed = payload.piece(0, u64::from(entry.u32_at(16)?))?;
+        let most = PART_BYTES_MAX.min(LZ4_RATIO_MAX * packed.len() as u64);
+        let bytes = entry.u64_at(56).filter(|bytes| *bytes <= most)?;
         return lz4_flex::block::decompress(packed, usize::try_from(bytes).ok()?).ok().map(Cow::Owned);
     }
     // A library that reads zstd tells its kernels' parameters itself.

@@ -4,7 +4,7 @@
 //! a kernel, the layout is the same.
 
 mod cubin;
-mod fatbin;
+pub(super) mod fatbin;
 mod ptx;
 
 use std::collections::HashMap;
@@ -13,10 +13,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use paravane_protocol::cuda_types::*;
 
 use super::handles::Handles;
-
-/// Most parameters of one kernel that are worth reading; 4 KiB of them, or
-/// 32,764 bytes since CUDA 12.1, cannot be more.
-const PARAMS_MAX: usize = 32 * 1024;
 
 /// One parameter: offset and size in bytes.
 pub(super) type Param = (u64, u64);

@@ -1,7 +1,9 @@
 //! Parameters of the kernels in PTX text (PTX ISA, "Kernel Function
 //! Parameters"): a scan for `.entry`, no parser.
 
-use super::{Layouts, PARAMS_MAX, Param};
+use paravane_protocol::limits::KERNEL_PARAMS_MAX;
+
+use super::{Layouts, Param};
 
 /// Words and single signs, without comments.
 fn tokens(text: &str) -> Vec<&str> {
@@ -49,7 +51,7 @@ fn params(tokens: &[&str]) -> Option<Vec<Param>> {
         at = at.checked_next_multiple_of(align)?;
         params.push((at, size));
         at = at.checked_add(size)?;
-        if params.len() > PARAMS_MAX {
+        if params.len() > KERNEL_PARAMS_MAX as usize {
             return None;
         }
     }
