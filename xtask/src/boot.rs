@@ -29,6 +29,8 @@ pub(crate) struct Boot<'a> {
     pub(crate) front_end: FrontEnd,
     /// Where the back end listens, for machines that have one.
     pub(crate) socket: Option<&'a Path>,
+    /// Further disks, by the serial that the guest knows them by; nothing writes to them.
+    pub(crate) disks: &'a [(String, PathBuf)],
 }
 
 /// What a boot came to.
@@ -113,6 +115,9 @@ fn arguments(boot: &Boot, disks: &Disks, logs: &Logs, command: &mut Command) -> 
     disk(command, "root", &boot.guest.disk, "snapshot=on")?;
     disk(command, "payload", &disks.payload(), "readonly=on")?;
     disk(command, "results", &disks.results(), "cache=unsafe")?;
+    for (serial, image) in boot.disks {
+        disk(command, serial, image, "readonly=on")?;
+    }
     command.args([
         "-chardev",
         &format!("file,id=console,path={}", quoted(&logs.console)?),

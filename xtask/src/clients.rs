@@ -1,15 +1,16 @@
 //! `clients`: unmodified CUDA programs and libraries, each judged by tests of its own, first on the CPU device alone, then
 //! through shim, back end and worker. `suite` says what a client is; each one is a file here.
 
-mod causes;
+pub(crate) mod causes;
 mod cudarc;
 mod cudart;
 mod cupy;
+pub(crate) mod guest;
 mod numba;
 mod nvcc;
 mod python;
 mod report;
-mod suite;
+pub(crate) mod suite;
 mod target;
 
 use std::process::ExitCode;
@@ -52,7 +53,7 @@ pub(crate) struct Clients {
 }
 
 /// Every client, in the order in which they run.
-fn all() -> Vec<Box<dyn Client>> {
+pub(crate) fn all() -> Vec<Box<dyn Client>> {
     vec![Box::new(cudart::Cudart), Box::new(cudarc::Cudarc), Box::new(numba::Numba), Box::new(cupy::Cupy)]
 }
 

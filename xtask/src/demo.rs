@@ -122,6 +122,7 @@ impl Demo {
             accelerator: vm.accelerator,
             front_end: self.front_end,
             socket: Some(&socket),
+            disks: &[],
         };
         let what = format!("guest on {}, {:?}", self.front_end.name(), vm.accelerator);
         let outcome = step(&what, || {

@@ -12,6 +12,8 @@ use crate::samples::{self, Samples};
 
 /// A sample that hangs is ended and judged, so that the others still run. An emulated guest is slow.
 const SAMPLE_LIMIT_S: u32 = 60;
+/// The package's name in a payload.
+pub(crate) const PACKAGE: &str = "paravane-guest.deb";
 /// In the job's output: how long the package took, and that programs will find the library in it.
 pub(crate) const INSTALLED: &str =
     "guest: programs find /usr/lib/x86_64-linux-gnu/paravane/libcuda.so.1";
@@ -22,21 +24,27 @@ pub(crate) const SLEEPS_BY: &str = "guest: threads sleep by ";
 /// Programs, package and the script that runs them.
 pub(crate) fn payload(samples: &Samples, package: &Path) -> Result<Payload> {
     let mut payload = Payload::new()?;
-    payload.file("paravane-guest.deb", package, false)?;
+    payload.file(PACKAGE, package, false)?;
     samples::pack(samples, &mut payload)?;
     payload.script("job", &script()?)?;
     Ok(payload)
 }
 
-fn script() -> Result<String> {
-    let mut script = format!(
-        "dpkg -i paravane-guest.deb > /run/dpkg.log 2>&1 || {{ cat /run/dpkg.log; exit 1; }}\n\
+/// The beginning of a job: the package is installed, and programs' shim writes its log to $PARAVANE_LOG.
+pub(crate) fn install() -> String {
+    format!(
+        "dpkg -i {PACKAGE} > /run/dpkg.log 2>&1 || {{ cat /run/dpkg.log; exit 1; }}\n\
          ldconfig -p | sed -n 's/.*libcuda.so.1 .* => /guest: programs find /p'\n\
          ls -l /dev/dri/renderD* 2>&1\n\
-         chown {USER} /run/results\nfailed=0\n\
+         chown {USER} /run/results\n\
          export PARAVANE_LOG=/run/paravane-shim.log PARAVANE_LOG_LEVEL=info\n\
          touch $PARAVANE_LOG; chown {USER} $PARAVANE_LOG\n"
-    );
+    )
+}
+
+fn script() -> Result<String> {
+    let mut script = install();
+    script.push_str("failed=0\n");
     for name in samples::NAMES {
         let arguments = samples::arguments(name, samples::PICTURE_IN, "/run/results").join(" ");
         writeln!(

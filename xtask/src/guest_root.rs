@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::{apt, cache, initrd, paths, process};
+use crate::{apt, cache, guest_disk, initrd, paths, process};
 
 /// The Debian release of the guest, and of the root that QEMU comes from.
 pub(crate) const SUITE: &str = "trixie";
@@ -22,16 +22,19 @@ pub(crate) struct GuestRoot {
     pub(crate) disk: PathBuf,
 }
 
-/// The guest from the cache, made when it is not there. The flag says whether it was.
-pub(crate) fn ensure() -> Result<(GuestRoot, bool)> {
+/// The guest with these packages beside the recipe's, from the cache or made. The flag says which.
+pub(crate) fn ensure(more: &[&str]) -> Result<(GuestRoot, bool)> {
     let recipe = paths::root().join("qemu-configs/guest");
     let read = |name: &str| {
         fs::read_to_string(recipe.join(name))
             .with_context(|| format!("cannot read {name} of {}", recipe.display()))
     };
-    let (packages, init) = (read("packages")?, read("init")?);
-    let key = cache::key(&[SUITE, DISK_SIZE, USER, &packages, &init]);
-    let (entry, cached) = cache::entry("guest", &key, |aside| make(aside, &packages, &init))?;
+    let (recipe, init) = (read("packages")?, read("init")?);
+    let listed = recipe.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let packages: Vec<&str> = listed.chain(more.iter().copied()).collect();
+    let key = cache::key(&[&[SUITE, DISK_SIZE, USER, &init], &packages[..]].concat());
+    let name = if more.is_empty() { "guest" } else { "guest-more" };
+    let (entry, cached) = cache::entry(name, &key, |aside| make(aside, &packages, &init))?;
     let root = GuestRoot {
         kernel: entry.join("vmlinuz"),
         initrd: entry.join("initrd"),
@@ -40,26 +43,15 @@ pub(crate) fn ensure() -> Result<(GuestRoot, bool)> {
     Ok((root, cached))
 }
 
-fn make(aside: &Path, packages: &str, init: &str) -> Result<()> {
+fn make(aside: &Path, packages: &[&str], init: &str) -> Result<()> {
     let tree = aside.join("tree");
-    let names: Vec<&str> = packages
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .collect();
-    process::run("mmdebstrap-guest", &mut bootstrap(&tree, &names)?)?;
+    process::run("mmdebstrap-guest", &mut bootstrap(&tree, packages)?)?;
 
     fs::copy(kernel(&tree)?, aside.join("vmlinuz")).context("cannot copy the guest's kernel")?;
     let archive = initrd::build(&tree, init).context("cannot make the initial RAM disk")?;
     fs::write(aside.join("initrd"), archive)?;
     let disk = aside.join("root.ext4");
-    let mut mkfs = apt::as_root("/usr/sbin/mkfs.ext4")?;
-    // Every boot starts from the same disk and throws its writes away: a journal would only cost.
-    mkfs.args(["-q", "-L", "paravane", "-O", "^has_journal", "-d"])
-        .arg(&tree)
-        .arg(&disk)
-        .arg(DISK_SIZE);
-    process::run("mkfs-guest", &mut mkfs)?;
+    guest_disk::make(apt::as_root(guest_disk::MKFS)?, &tree, &disk, DISK_SIZE)?;
     process::run("chmod-guest", apt::as_root("chmod")?.arg("a+r").arg(&disk))?;
     cache::remove(&tree)
 }

@@ -92,6 +92,7 @@ fn probe(qemu: &Qemu, guest: &GuestRoot) -> Result<()> {
         accelerator: Accelerator::Kvm,
         front_end: FrontEnd::Nothing,
         socket: None,
+        disks: &[],
     };
     match boot::run(&boot, "kvm-probe", payload, PROBE_LIMIT_S) {
         Ok(outcome) if outcome.status == 0 => Ok(()),

@@ -9,6 +9,7 @@ mod build;
 mod cache;
 mod clients;
 mod demo;
+mod guest_disk;
 mod guest_job;
 mod guest_root;
 mod host_run;

@@ -61,7 +61,7 @@ pub(crate) fn to_boot(accelerator: Option<Accelerator>) -> Result<VmSetup> {
         done((), installed_note(&installed))
     })?;
     let guest = step("Debian 13 guest (the first time: a minute, 270 MB)", || {
-        let (guest, cached) = guest_root::ensure()?;
+        let (guest, cached) = guest_root::ensure(&[])?;
         done(guest, if cached { "from the cache" } else { "made" })
     })?;
     let qemu = step(

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
+use super::guest::{self, Luggage, Part, Said};
 use super::suite::{Client, Outcome, Ready, Verdict};
 use super::nvcc::{Nvcc, Runtime};
 use super::target::Target;
@@ -17,6 +18,8 @@ use crate::{paths, process};
 
 /// A program of these takes a second at most.
 const LIMIT: Duration = Duration::from_secs(60);
+/// And twenty times as long in an emulated guest.
+const GUEST_LIMIT_S: u32 = 120;
 
 pub(crate) struct Cudart;
 
@@ -30,21 +33,31 @@ impl Client for Cudart {
     }
 
     fn prepare(&self) -> Result<Box<dyn Ready>> {
-        let nvcc = Nvcc::ensure()?;
-        let programs = step("the programs (nvcc)", || {
-            let programs = build(&nvcc)?;
-            let note = format!("{} of them", programs.len());
-            done(programs, note)
-        })?;
-        let versions = nvcc.runtimes.iter().map(|runtime| runtime.version).collect::<Vec<_>>().join(", ");
-        Ok(Box::new(Built { versions, programs }))
+        Ok(Box::new(ready()?))
     }
+
+    fn guest_part(&self, luggage: &mut Luggage) -> Result<Option<Part>> {
+        let programs = ready()?.programs.iter().map(|program| program.for_a_guest(luggage)).collect::<Result<_>>()?;
+        Ok(Some(Part { client: self.name(), site: None, programs }))
+    }
+}
+
+fn ready() -> Result<Built> {
+    let nvcc = Nvcc::ensure()?;
+    let programs = step("the programs (nvcc)", || {
+        let programs = build(&nvcc)?;
+        let note = format!("{} of them", programs.len());
+        done(programs, note)
+    })?;
+    let versions = nvcc.runtimes.iter().map(|runtime| runtime.version).collect::<Vec<_>>().join(", ");
+    Ok(Built { versions, programs })
 }
 
 /// A program as built.
 struct Program {
     /// `source/runtime-linkage`.
     name: String,
+    runtime: &'static str,
     path: PathBuf,
     /// Where its shared cudart lies.
     libraries: Vec<PathBuf>,
@@ -100,7 +113,7 @@ fn one(nvcc: &Nvcc, runtime: &Runtime, linkage: &str, entry: &Path, sources: &[P
         command.args(["--cudart", linkage]).arg("-o").arg(&path);
         process::run(&format!("nvcc-{}", name.replace('/', "-")), &mut command)?;
     }
-    Ok(Program { name, path, libraries })
+    Ok(Program { name, runtime: runtime.version, path, libraries })
 }
 
 /// Whether `made` is there and newer than all of `from`.
@@ -141,6 +154,21 @@ impl Program {
         let (ended, log) = process::run_to_end(&log, &mut command, LIMIT)?;
         let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
         Ok(verdict(&text, ended.map(|status| status.success())))
+    }
+
+    /// The same program from the guest's disk, with the shared cudart beside it.
+    fn for_a_guest(&self, luggage: &mut Luggage) -> Result<guest::Program> {
+        let path = luggage.file(&format!("cudart/{}", self.name.replace('/', "-")), &self.path)?;
+        let mut command = path;
+        for (place, library) in self.libraries.iter().enumerate() {
+            let folder = luggage.file(&format!("cudart/lib-{}-{place}", self.runtime), library)?;
+            command = format!("LD_LIBRARY_PATH={folder} {command}");
+        }
+        let judge = |said: &Said| {
+            let verdict = verdict(said.text, said.status.map(|status| status == 0));
+            BTreeMap::from([(said.name.to_owned(), verdict)])
+        };
+        Ok(guest::Program { name: self.name.clone(), command, limit_s: GUEST_LIMIT_S, judge })
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::python::Environment;
+use super::guest::{self, Luggage, Part, Program, Said};
+use super::python::{self, Environment};
 use super::suite::{Client, Outcome, Ready, Verdict};
 use super::target::Target;
 use crate::{paths, process};
@@ -31,6 +32,20 @@ const PACKAGES: &[&str] = &[
 ];
 /// Where the plugin lies.
 const PLUGIN: &str = "tests/clients/numba_cuda";
+/// The package is found under the name that its tests know it by.
+const PYTEST: &[&str] =
+    &["-q", "-p", "paravane_results", "-p", "no:cacheprovider", "--import-mode=importlib", "-o", "consider_namespace_packages=true"];
+/// What runs in a guest, where a kernel takes 20 times as long to compile.
+const IN_A_GUEST: &[&str] = &[
+    "cudadrv/test_cuda_array_slicing",
+    "cudadrv/test_cuda_memory",
+    "cudadrv/test_events",
+    "cudadrv/test_streams",
+    "cudapy/test_globals",
+    "cudapy/test_localmem",
+    "cudapy/test_sm",
+];
+const GUEST_LIMIT_S: u32 = 900;
 /// A test that takes longer has failed.
 const TEST_LIMIT_S: &str = "120";
 /// The longest module takes two minutes on two processors.
@@ -69,6 +84,36 @@ impl Client for Numba {
         modules.sort();
         Ok(Box::new(Installed { environment, modules }))
     }
+
+    fn guest_part(&self, luggage: &mut Luggage) -> Result<Option<Part>> {
+        let plugin = guest::pack_tests(luggage, "numba_cuda")?;
+        let linker: &[&str] = &["nvidia/nvjitlink", "nvidia_nvjitlink_cu12-12.9.86.dist-info"];
+        let site = python::guest_disk("numba-cuda", "700 MB", PACKAGES, linker)?;
+        let modules: Vec<String> = IN_A_GUEST.iter().map(|module| import_name(module)).collect();
+        let command = format!(
+            "PYTHONPATH={plugin} PARAVANE_RESULTS=$HOME/results python3 -m pytest {} --pyargs {}; status=$?; cat $HOME/results; exit $status",
+            PYTEST.join(" "),
+            modules.join(" ")
+        );
+        let program = Program { name: "numba-cuda".to_owned(), command, limit_s: GUEST_LIMIT_S, judge };
+        Ok(Some(Part { client: self.name(), site: Some(site), programs: vec![program] }))
+    }
+}
+
+/// What a guest's run came to.
+fn judge(said: &Said) -> BTreeMap<String, Verdict> {
+    let mut tests = BTreeMap::new();
+    read(said.text, &mut tests);
+    if !matches!(said.status, Some(0 | 1)) || tests.is_empty() {
+        let last = said.text.lines().last().unwrap_or_default();
+        tests.insert(said.name.to_owned(), Verdict::Failed(format!("ended with {:?}: {last}", said.status)));
+    }
+    tests
+}
+
+/// The module `folder/module` as Python imports it.
+fn import_name(module: &str) -> String {
+    format!("numba.cuda.tests.{}", module.replace('/', "."))
 }
 
 struct Installed {
@@ -104,10 +149,8 @@ impl Installed {
         let log = format!("numba-{}-{}", target.way().name(), module.replace('/', "-"));
         let plugin = paths::root().join(PLUGIN);
         let mut command = self.environment.python();
-        command.args(["-m", "pytest", "-q", "-p", "paravane_results", "-p", "no:cacheprovider", "--timeout", TEST_LIMIT_S]);
-        // The package is found under the name that its tests know it by.
-        command.args(["--import-mode=importlib", "-o", "consider_namespace_packages=true"]);
-        command.args(["-k", filter, "--pyargs"]).arg(format!("numba.cuda.tests.{}", module.replace('/', ".")));
+        command.args(["-m", "pytest"]).args(PYTEST).args(["--timeout", TEST_LIMIT_S]);
+        command.args(["-k", filter, "--pyargs"]).arg(import_name(module));
         command.env("PYTHONPATH", &plugin).env("PARAVANE_RESULTS", &results).current_dir(aside.path());
         target.apply(&mut command, &[])?;
         let (ended, _) = process::run_to_end(&log, &mut command, MODULE_LIMIT)?;

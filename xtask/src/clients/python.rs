@@ -7,13 +7,17 @@ use anyhow::{Context, Result};
 
 use crate::apt::{self, Package};
 use crate::step::{done, step};
-use crate::{cache, process};
+use crate::{cache, guest_disk, paths, process};
 
 const TO_MAKE: &[Package] = &[Package {
     name: "python3-venv",
     proof: "/usr/share/doc/python3-venv",
     purpose: "Python environments for the clients",
 }];
+
+/// The guest's, Debian 13's.
+pub(crate) const GUEST_PYTHON: &str = "3.13";
+const DISK: &str = "packages.ext4";
 
 /// The system's Python, with what makes environments.
 fn python() -> Result<(&'static str, String)> {
@@ -66,6 +70,32 @@ impl Environment {
         Ok(PathBuf::from(path.trim()))
     }
 
+}
+
+/// A guest's disk with these packages for its Python, less the folders `without`.
+pub(crate) fn guest_disk(name: &str, size: &str, requirements: &[&str], without: &[&str]) -> Result<PathBuf> {
+    let name = &format!("{name}-guest");
+    let pip_environment = Environment::ensure("pip", "3 MB", &["pip==25.3"], &[])?;
+    let parts = [&[GUEST_PYTHON], requirements, &["without"], without].concat();
+    step(&format!("{name} from PyPI (the first time: {size})"), || {
+        let (dir, cached) = cache::entry(name, &cache::key(&parts), |aside| {
+            let tree = aside.join("tree");
+            let mut words = vec!["install", "--no-compile", "--only-binary=:all:", "--implementation=cp", "--python-version", GUEST_PYTHON];
+            // What wheels call the systems that a current Debian is.
+            for platform in ["manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"] {
+                words.extend(["--platform", platform]);
+            }
+            words.extend(["--target", paths::text(&tree)?]);
+            words.extend(requirements);
+            pip(name, &pip_environment.dir, &words)?;
+            for folder in without {
+                cache::remove(&tree.join(folder))?;
+            }
+            guest_disk::of_files(&tree, &aside.join(DISK))?;
+            cache::remove(&tree)
+        })?;
+        done(dir.join(DISK), if cached { "from the cache" } else { "installed" })
+    })
 }
 
 fn pip(name: &str, dir: &Path, words: &[&str]) -> Result<()> {

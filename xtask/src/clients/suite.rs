@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::guest::{Luggage, Part};
 use super::target::Target;
 
 /// A client as it is named and installed.
@@ -15,6 +16,10 @@ pub(crate) trait Client {
     fn about(&self) -> &'static str;
     /// Installs and builds what is not there yet, saying so in steps.
     fn prepare(&self) -> Result<Box<dyn Ready>>;
+    /// What of it runs in a guest too; packs what that needs.
+    fn guest_part(&self, _luggage: &mut Luggage) -> Result<Option<Part>> {
+        Ok(None)
+    }
 }
 
 /// An installed client.

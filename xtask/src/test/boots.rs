@@ -89,6 +89,7 @@ fn boot(
         accelerator: vm.accelerator,
         front_end,
         socket,
+        disks: &[],
     };
     let payload = guest_job::payload(samples, package)?;
     boot::run(
