@@ -12,7 +12,7 @@ use paravane_protocol::cuda_types::{
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub struct Context {
     /// Its handle, and the number under which its memory is filed.
@@ -47,8 +47,36 @@ pub struct Context {
 pub static CONTEXTS: Registry<Context> = Registry::new(1);
 
 thread_local! {
-    static STACK: RefCell<Vec<Arc<Context>>> = const { RefCell::new(Vec::new()) };
+    static STACK: Stack = const { Stack(RefCell::new(Vec::new())) };
     static PER_THREAD: RefCell<HashMap<(u64, u64), Arc<Stream>>> = RefCell::new(HashMap::new());
+}
+
+/// A thread's contexts, the current one last.
+struct Stack(RefCell<Vec<Arc<Context>>>);
+
+/// The main thread's, from the end of its thread-local data to that of the process: exit handlers run in between.
+static LAST: Mutex<Vec<Arc<Context>>> = Mutex::new(Vec::new());
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if rustix::thread::gettid() == rustix::process::getpid() {
+            *last() = self.0.take();
+        }
+    }
+}
+
+/// Whether the calling thread's own data is gone already.
+fn is_over() -> bool {
+    STACK.try_with(|_| ()).is_err()
+}
+
+fn last() -> MutexGuard<'static, Vec<Arc<Context>>> {
+    LAST.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Changes the calling thread's stack.
+fn with_stack<R>(change: impl FnOnce(&mut Vec<Arc<Context>>) -> R) -> R {
+    if is_over() { change(&mut last()) } else { STACK.with(|stack| change(&mut stack.0.borrow_mut())) }
 }
 
 impl Context {
@@ -182,26 +210,30 @@ pub fn per_thread_stream(context: &Arc<Context>) -> Arc<Stream> {
 
 /// The calling thread's current context.
 pub fn current() -> Option<Arc<Context>> {
-    STACK.with_borrow(|stack| stack.last().cloned())
+    with_current(|context| context.cloned())
 }
 
 /// Looks at the current context without taking a share in it.
 pub fn with_current<R>(look: impl FnOnce(Option<&Arc<Context>>) -> R) -> R {
-    STACK.with_borrow(|stack| look(stack.last()))
+    if is_over() {
+        let context = last().last().cloned();
+        return look(context.as_ref());
+    }
+    STACK.with(|stack| look(stack.0.borrow().last()))
 }
 
 /// Replaces the top of the stack, or takes it away.
 pub fn set_current(context: Option<Arc<Context>>) {
-    STACK.with_borrow_mut(|stack| {
+    with_stack(|stack| {
         stack.pop();
         stack.extend(context);
     });
 }
 
 pub fn push(context: Arc<Context>) {
-    STACK.with_borrow_mut(|stack| stack.push(context));
+    with_stack(|stack| stack.push(context));
 }
 
 pub fn pop() -> Option<Arc<Context>> {
-    STACK.with_borrow_mut(Vec::pop)
+    with_stack(Vec::pop)
 }

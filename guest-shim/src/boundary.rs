@@ -1,11 +1,11 @@
 //! The boundary to the program: every export passes here. A panic becomes
-//! CUDA_ERROR_UNKNOWN, a call in a forked child is refused, and what is not
-//! implemented says so once.
+//! CUDA_ERROR_UNKNOWN, a call before cuInit or in a forked child is refused,
+//! and what is not implemented says so once.
 #![allow(unsafe_code, reason = "fork handler")]
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 
 use paravane_protocol::cuda_types::*;
@@ -13,18 +13,44 @@ use paravane_protocol::cuda_types::*;
 /// What the shim's functions answer: nothing, or the CUresult that failed.
 pub(crate) type Answer<T = ()> = Result<T, CUresult>;
 
-static FORKED: AtomicBool = AtomicBool::new(false);
+/// Where the process stands: nothing yet, cuInit has succeeded, or a child of
+/// the process whose rings these are.
+static STANDING: AtomicU8 = AtomicU8::new(FRESH);
+const FRESH: u8 = 0;
+const READY: u8 = 1;
+const FORKED: u8 = 2;
+
+/// What answers before cuInit.
+const EARLY: &[&str] = &[
+    "cuInit",
+    "cuDriverGetVersion",
+    "cuGetErrorName",
+    "cuGetErrorString",
+    "cuGetExportTable",
+    "cuGetProcAddress",
+    "cuGetProcAddress_v2",
+];
 
 /// Whether this is a child of the process that made the rings.
 #[inline]
 pub(crate) fn is_forked() -> bool {
-    FORKED.load(Ordering::Relaxed)
+    STANDING.load(Ordering::Relaxed) == FORKED
+}
+
+/// cuInit has succeeded; other threads see what it did by its own locks.
+pub(crate) fn ready() {
+    STANDING.compare_exchange(FRESH, READY, Ordering::Release, Ordering::Relaxed).ok();
+}
+
+#[cold]
+fn is_refused(name: &str) -> bool {
+    is_forked() || !EARLY.contains(&name)
 }
 
 /// Runs one CUDA call.
 #[inline]
 pub(crate) fn enter(name: &str, call: impl FnOnce() -> Answer) -> CUresult {
-    if is_forked() {
+    if STANDING.load(Ordering::Acquire) != READY && is_refused(name) {
         return CUDA_ERROR_NOT_INITIALIZED;
     }
     match catch_unwind(AssertUnwindSafe(call)) {
@@ -53,13 +79,13 @@ pub(crate) fn absent(name: &'static str) -> CUresult {
 /// libcuda does: the rings belong to the parent's threads.
 pub(crate) fn watch_forks() {
     extern "C" fn in_child() {
-        FORKED.store(true, Ordering::Relaxed);
+        STANDING.store(FORKED, Ordering::Relaxed);
     }
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // SAFETY: the handler only stores to an atomic, which is allowed after
-        // a fork, and lives as long as the library: a library with thread-local
-        // destructors is never unmapped by glibc.
+        // a fork, and lives as long as the process: the library is linked so
+        // that dlclose does not unmap it.
         unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     });
 }

@@ -18,7 +18,7 @@ use paravane_protocol::shared::{Shared, SharedPages};
 
 use super::wait::until;
 use super::{Area, Connection};
-use crate::boundary::Answer;
+use crate::boundary::{self, Answer};
 
 /// The process-wide order of commands.
 static NEXT_TICKET: AtomicU64 = AtomicU64::new(1);
@@ -285,8 +285,8 @@ impl ThreadRing {
 /// Gives the ring back when its thread ends.
 impl Drop for ThreadRing {
     fn drop(&mut self) {
-        if self.frame.is_empty() {
-            return; // Already moved out below.
+        if self.frame.is_empty() || boundary::is_forked() {
+            return; // Already moved out below, or the parent's, which still uses it.
         }
         let told = self.send(internal::THREAD_END, 0, |_| Ok(()));
         if told.is_err() {

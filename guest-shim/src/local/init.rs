@@ -3,7 +3,7 @@
 use paravane_protocol::CUDA_VERSION;
 use paravane_protocol::cuda_types::*;
 
-use crate::boundary::{Answer, watch_forks};
+use crate::boundary::{self, Answer, watch_forks};
 use crate::state::devices;
 use crate::{connection, journal, pointer};
 
@@ -14,12 +14,14 @@ pub(crate) fn cuInit(flags: u32) -> Answer {
     if flags != 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    if devices::hello().is_ok() {
-        return Ok(());
+    if devices::hello().is_err() {
+        watch_forks();
+        connection::open()?;
+        devices::ask()?;
     }
-    watch_forks();
-    connection::open()?;
-    devices::ask()
+    // Here too if another thread has just asked and is not yet back.
+    boundary::ready();
+    Ok(())
 }
 
 /// The host library's version, or before cuInit the interface's; no newer than

@@ -51,13 +51,14 @@ impl Nvcc {
         apt::ensure(COMPILER)?;
         let newest = Environment::ensure("cuda-nvcc", "180 MB", PACKAGES, &[])?;
         let root = newest.packages()?.join("nvidia/cu13");
-        let first13 = Environment::ensure("cudart-13.0", "6 MB", &["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cccl==13.0.85"], &[])?;
+        let first13 = Environment::ensure("cudart-13.0", "6 MB", &["nvidia-cuda-runtime==13.0.96"], &[])?;
         let first13 = first13.packages()?.join("nvidia/cu13");
         let last12 = Environment::ensure("cudart-12.9", "7 MB", &["nvidia-cuda-runtime-cu12==12.9.79", "nvidia-cuda-cccl-cu12==12.9.27"], &[])?;
         let last12 = last12.packages()?.join("nvidia");
         let runtimes = vec![
             Runtime::new("13.5", &root, "libcudart.so.13", root.join("include/cccl"))?,
-            Runtime::new("13.0", &first13, "libcudart.so.13", first13.join("include/cccl"))?,
+            // Its own C++ library refuses a newer compiler, and this one may be told not to.
+            Runtime::new("13.0", &first13, "libcudart.so.13", root.join("include/cccl"))?,
             Runtime::new(
                 "12.9",
                 &last12.join("cuda_runtime"),
