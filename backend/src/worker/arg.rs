@@ -40,11 +40,24 @@ macro_rules! plain {
 }
 plain!(u8 u16 u32 u64 usize i32 f32 CUdevice CUdeviceptr CUlimit CUsharedconfig CUfunc_cache);
 plain!(CUfunction_attribute CUfunctionLoadingState);
-plain!(CUlaunchAttributeID CUstreamCaptureMode CUstreamCaptureStatus CUgraphNodeType);
+plain!(CUstreamCaptureMode CUstreamCaptureStatus CUgraphNodeType);
 plain!(CUmemAllocationGranularity_flags CUarray_format CUmulticastGranularity_flags DeviceAddress);
 plain!(CUflushGPUDirectRDMAWritesTarget CUflushGPUDirectRDMAWritesScope CUtensorMapDataType CUtensorMapInterleave);
 plain!(CUtensorMapSwizzle CUtensorMapL2promotion CUtensorMapFloatOOBfill CUtensorMapIm2ColWideMode);
 plain!(AttributeValue CUmemPool_attribute CUmemAccess_flags CUmemLocation CUdevice_P2PAttribute);
+
+/// Attributes of streams and nodes travel as bytes: those whose value holds
+/// libcuda's own pointers are refused in both directions.
+impl Native for CUlaunchAttributeID {
+    fn resolve(self, _: &Handles) -> Answer<Self> {
+        let with_pointers = [
+            CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT,
+            CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT,
+            CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE,
+        ];
+        if with_pointers.contains(&self) { Err(CUDA_ERROR_NOT_SUPPORTED) } else { Ok(self) }
+    }
+}
 
 macro_rules! handles {
     ($($type:ty)*) => {$(
@@ -261,6 +274,14 @@ fn outlives_context<H: Handle>() -> bool {
     matches!(H::TYPE, CUmemoryPool::TYPE | CUmemGenericAllocationHandle::TYPE)
 }
 
+/// Whether others can be part of objects of a type, and end with them.
+fn has_parts<H: Handle>() -> bool {
+    matches!(
+        H::TYPE,
+        CUmodule::TYPE | CUlibrary::TYPE | CUgraph::TYPE | CUgraphNode::TYPE | CUmipmappedArray::TYPE
+    )
+}
+
 impl<H: Handle + Word> HostArg for New<H> {
     type Slot = (H, H);
     fn take(from: &mut Decoder, scope: &Scope) -> Answer<(H, H)> {
@@ -291,7 +312,23 @@ impl<H: Handle + Word> HostArg for Del<H> {
     }
     fn finish((id, _): (H, H), scope: &Scope, _: &mut Encoder) -> Answer {
         scope.handles.remove(id);
-        scope.handles.forget_parent(id.number());
+        if has_parts::<H>() {
+            scope.handles.forget_parent(id.number());
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_with_pointers_in_them_are_refused() {
+        let handles = Handles::new();
+        for id in [7, 12, 13] {
+            assert_eq!(CUlaunchAttributeID(id).resolve(&handles), Err(CUDA_ERROR_NOT_SUPPORTED));
+        }
+        assert_eq!(CU_LAUNCH_ATTRIBUTE_COOPERATIVE.resolve(&handles), Ok(CU_LAUNCH_ATTRIBUTE_COOPERATIVE));
     }
 }

@@ -113,13 +113,20 @@ impl Handles {
             table.resize(index + 1, Entry::default());
         }
         let Belongs { context, parent } = belongs;
+        if parent != 0 {
+            self.named().parents.insert(parent);
+        }
         table[index] = Entry { id: id.number(), native: native.number(), context, parent };
         Ok(())
     }
 
     /// An id stands for nothing any more.
     pub(super) fn remove<H: Handle>(&self, id: H) {
-        self.forget_in(usize::from(H::TYPE), |entry| entry.id == id.number());
+        let mut entries = self.tables[usize::from(H::TYPE)].write().unwrap_or_else(PoisonError::into_inner);
+        let entry = entries.get_mut(index_of(id.number()) as usize);
+        let ended = entry.filter(|entry| entry.id == id.number() && entry.id != 0).map(std::mem::take);
+        drop(entries);
+        self.free(usize::from(H::TYPE), ended.as_slice());
     }
 
     /// A context is gone with all that was made in it.
@@ -151,12 +158,18 @@ impl Handles {
             ended.push(std::mem::take(entry));
         }
         drop(entries);
+        self.free(table, &ended);
+        ended.into_iter().map(|entry| entry.id).collect()
+    }
+
+    /// Ids that the worker gives can be given again, as the next generation.
+    fn free(&self, table: usize, ended: &[Entry]) {
         if ended.is_empty() || !is_named(table) {
-            return ended.into_iter().map(|entry| entry.id).collect();
+            return;
         }
         let mut named = self.named();
         let kind = u8::try_from(table).unwrap_or(0);
-        for entry in &ended {
+        for entry in ended {
             if named.by_native.get(&(kind, entry.native)) == Some(&entry.id) {
                 named.by_native.remove(&(kind, entry.native));
             }
@@ -164,7 +177,6 @@ impl Handles {
             let next = (entry.id & !(0xffff << 24)) | generation << 24;
             named.free.entry(kind).or_default().push(next);
         }
-        ended.into_iter().map(|entry| entry.id).collect()
     }
 
     fn named(&self) -> MutexGuard<'_, Named> {
@@ -193,9 +205,6 @@ impl Handles {
                 u64::from(H::TYPE) << 40 | *last
             });
             named.by_native.insert((H::TYPE, number), id);
-            if parent != 0 {
-                named.parents.insert(parent);
-            }
             id
         };
         self.insert(H::from_number(id), native, Belongs { context: 0, parent })?;
@@ -276,6 +285,20 @@ mod tests {
         handles.forget_context(7);
         assert_eq!(handles.resolve(mine), Err(CUDA_ERROR_INVALID_HANDLE));
         assert_eq!(handles.resolve(other), Ok(CUevent(2)));
+    }
+
+    #[test]
+    fn parts_of_parts_end_with_the_whole() {
+        let handles = Handles::new();
+        let (library, kernel, function): (CUlibrary, CUkernel, CUfunction) = (id(0, 1), id(0, 2), id(0, 3));
+        let of = |parent| Belongs { context: 0, parent };
+        handles.insert(library, CUlibrary(1), Belongs::default()).unwrap();
+        handles.insert(kernel, CUkernel(2), of(library.0)).unwrap();
+        handles.insert(function, CUfunction(3), of(kernel.0)).unwrap();
+        handles.remove(library);
+        handles.forget_parent(library.0);
+        assert_eq!(handles.resolve(kernel), Err(CUDA_ERROR_INVALID_HANDLE));
+        assert_eq!(handles.resolve(function), Err(CUDA_ERROR_INVALID_HANDLE));
     }
 
     #[test]

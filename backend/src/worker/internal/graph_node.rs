@@ -156,6 +156,11 @@ impl Native {
 
     fn copy(&mut self, process: &Process, asked: CUDA_MEMCPY_NODE_PARAMS) -> Answer {
         let mut copy = asked.copyParams;
+        let known = [CU_MEMORYTYPE_HOST, CU_MEMORYTYPE_DEVICE, CU_MEMORYTYPE_ARRAY];
+        if ![copy.srcMemoryType, copy.dstMemoryType].iter().all(|kind| known.contains(kind)) {
+            // A unified address could be one of this process's own.
+            return Err(CUDA_ERROR_INVALID_VALUE);
+        }
         let extent = [copy.WidthInBytes, copy.Height, copy.Depth];
         if copy.srcMemoryType == CU_MEMORYTYPE_HOST {
             let skip = [copy.srcXInBytes, copy.srcY, copy.srcZ];

@@ -48,7 +48,11 @@ pub(super) fn add(command: &mut Command) -> Answer {
     let lib = &process.lib;
     let mut device = CUdeviceptr(0);
     unasked(lib, flags, || cuda!(lib.cuMemHostRegister_v2(base.cast(), len, REGISTER_PORTABLE_MAPPED)))?;
-    cuda!(lib.cuMemHostGetDevicePointer_v2(&raw mut device, base.cast(), 0))?;
+    if let Err(error) = cuda!(lib.cuMemHostGetDevicePointer_v2(&raw mut device, base.cast(), 0)) {
+        // The pages go with the mapping: libcuda must not know them any more.
+        unasked(lib, flags, || cuda!(lib.cuMemHostUnregister(base.cast())))?;
+        return Err(error);
+    }
     let mut host_memory = process.host_memory.lock().unwrap_or_else(PoisonError::into_inner);
     host_memory.insert(area, (mapping, base as u64));
     command.to.word(device.0);
