@@ -91,7 +91,7 @@ fn images_that_are_refused() {
     let head = ".version 8.0\n.target sm_80\n.address_size 64\n";
     for (text, code) in [
         ("not PTX".to_owned(), CUDA_ERROR_INVALID_IMAGE),
-        ("\x7fELF\x02\x01\x01".to_owned(), CUDA_ERROR_NO_BINARY_FOR_GPU),
+        (format!("\x7fELF\x02\x01\x01{}", "\x01".repeat(64)), CUDA_ERROR_NO_BINARY_FOR_GPU),
         (format!("{head}.visible .entry k() {{ add.s32 %r1, %r2, %r3; }}"), CUDA_ERROR_INVALID_PTX),
         (format!("{head}.visible .entry k() {{ bra $nowhere; }}"), CUDA_ERROR_INVALID_PTX),
         (format!("{head}.visible .entry k() {{ .reg .b16 %r; add.s32 %r, 1, 2; }}"), CUDA_ERROR_INVALID_PTX),

@@ -3,10 +3,11 @@
 //! through which NVIDIA's runtime asks its driver library for what has no
 //! symbol. The guest's shim and cpu-driver answer both alike, from here; what
 //! only they know they tell through [`Libcuda`]. What else both keep alike is
-//! here too: [`storage`] and [`old_launch`].
+//! here too: [`storage`], [`old_launch`] and what [`image`]s hold.
 #![deny(missing_docs, unsafe_code)]
 
 mod handshake;
+pub mod image;
 mod libcuda;
 mod md2;
 pub mod old_launch;

@@ -79,7 +79,7 @@ fn texts(kind: CUjitInputType, data: &[u8]) -> Result<Vec<String>, ImageError> {
     match kind {
         CU_JIT_INPUT_PTX => text(data),
         // What an earlier link made goes by this name, though it is text.
-        CU_JIT_INPUT_CUBIN if data.starts_with(b"\x7fELF") => Err(ImageError::NoPtx),
+        CU_JIT_INPUT_CUBIN if data.starts_with(b"\x7fELF") => Err(ImageError::NoPtx(paravane_lookup::image::contents(data))),
         CU_JIT_INPUT_CUBIN => text(data),
         CU_JIT_INPUT_FATBINARY => fatbin(data),
         CU_JIT_INPUT_OBJECT => object_texts(data),

@@ -23,7 +23,7 @@ pub(super) fn refused(error: &ImageError) -> CUresult {
     report::refusal(&format!("image refused: {error}"));
     match error {
         ImageError::Invalid => CUDA_ERROR_INVALID_IMAGE,
-        ImageError::NoPtx => CUDA_ERROR_NO_BINARY_FOR_GPU,
+        ImageError::NoPtx(_) => CUDA_ERROR_NO_BINARY_FOR_GPU,
         ImageError::Ptx(_) | ImageError::Link(_) => CUDA_ERROR_INVALID_PTX,
         ImageError::OutOfMemory => CUDA_ERROR_OUT_OF_MEMORY,
     }

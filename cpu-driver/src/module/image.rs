@@ -4,19 +4,19 @@
 #![allow(clippy::multiple_unsafe_ops_per_block, reason = "header fields are read one after the other")]
 
 use super::ImageError;
+use paravane_lookup::image::{self, ELF_MAGIC, Entry, FATBIN_MAGIC, FLAG_LZ4, FLAG_ZSTD, Kind};
 use std::borrow::Cow;
 use std::ffi::{CStr, c_char};
 
 const WRAPPER_MAGIC: u32 = 0x4662_43b1;
 /// Version of a wrapper that names fat binaries to be linked.
 const WRAPPER_TO_LINK: u32 = 2;
-const FATBIN_MAGIC: u32 = 0xba55_ed50;
-const ELF_MAGIC: u32 = 0x464c_457f;
-const KIND_PTX: u16 = 1;
-const FLAG_LZ4: u64 = 0x2000;
-const FLAG_ZSTD: u64 = 0x8000;
-/// Longest PTX text that a compressed entry may grow to.
-const TEXT_MAX: usize = 1 << 30;
+/// Bytes of an ELF header.
+const ELF_HEADER: usize = 64;
+/// Longest PTX text or cubin that a compressed entry may grow to.
+const UNPACKED_MAX: u64 = 1 << 30;
+/// Kernels of a refused image that its message names.
+const NAMES_TOLD: usize = 3;
 
 /// # Safety
 /// `at` is valid for reading a T.
@@ -41,7 +41,7 @@ pub unsafe fn ptx_text<'a>(image: *const u8) -> Result<Cow<'a, str>, ImageError>
     unsafe {
         let starts = |magic: u32| magic.to_le_bytes().iter().enumerate().all(|(i, byte)| *image.add(i) == *byte);
         if starts(ELF_MAGIC) {
-            return Err(ImageError::NoPtx);
+            return Err(ImageError::NoPtx(image::contents(std::slice::from_raw_parts(image, ELF_HEADER))));
         }
         if starts(WRAPPER_MAGIC) {
             return wrapped(image);
@@ -119,39 +119,35 @@ pub fn fatbin_texts(bytes: &[u8]) -> Result<Vec<Cow<'_, str>>, ImageError> {
 }
 
 /// The PTX entry for the newest architecture among a fat binary's entries.
-fn entries<'a>(mut bytes: &'a [u8]) -> Result<Cow<'a, str>, ImageError> {
-    let mut best: Option<(u32, Cow<'a, str>)> = None;
-    while let Some((entry, rest)) = split_entry(bytes) {
-        bytes = rest;
-        let kind = field(entry, 0).map_or(0, u16::from_le_bytes);
-        let architecture = field(entry, 28).map_or(0, u32::from_le_bytes);
-        if kind == KIND_PTX && best.as_ref().is_none_or(|(other, _)| architecture >= *other) {
-            best = entry_text(entry).map(|text| (architecture, text)).or(best);
+fn entries(body: &[u8]) -> Result<Cow<'_, str>, ImageError> {
+    let mut best: Option<(u32, Cow<'_, str>)> = None;
+    for entry in image::entries(body).filter(|entry| entry.kind == Kind::Ptx) {
+        if best.as_ref().is_none_or(|(other, _)| entry.architecture >= *other) {
+            best = entry_text(&entry).map(|text| (entry.architecture, text)).or(best);
         }
     }
-    best.map(|(_, text)| text).ok_or(ImageError::NoPtx)
+    best.map(|(_, text)| text).ok_or_else(|| ImageError::NoPtx(without_ptx(body)))
 }
 
-fn split_entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let header = u32::from_le_bytes(field(bytes, 4)?) as usize;
-    let payload = usize::try_from(u64::from_le_bytes(field(bytes, 8)?)).ok()?;
-    bytes.split_at_checked(header.checked_add(payload)?.max(64))
-}
-
-fn entry_text(entry: &[u8]) -> Option<Cow<'_, str>> {
-    let header = u32::from_le_bytes(field(entry, 4)?) as usize;
-    let compressed = u32::from_le_bytes(field(entry, 16)?) as usize;
-    let flags = u64::from_le_bytes(field(entry, 40)?);
-    let uncompressed = usize::try_from(u64::from_le_bytes(field(entry, 56)?)).ok()?;
-    let payload = entry.get(header..)?;
-    if flags & (FLAG_LZ4 | FLAG_ZSTD) == 0 {
-        let text = payload.split(|&byte| byte == 0).next()?;
-        return std::str::from_utf8(text).ok().map(Cow::Borrowed);
+/// An entry's bytes.
+fn unpacked<'a>(entry: &Entry<'a>) -> Option<Cow<'a, [u8]>> {
+    let limit = usize::try_from(entry.unpacked_bytes.min(UNPACKED_MAX)).ok()?;
+    match entry.flags & (FLAG_LZ4 | FLAG_ZSTD) {
+        0 => Some(Cow::Borrowed(entry.payload)),
+        FLAG_ZSTD => zstd(entry.payload, limit).map(Cow::Owned),
+        _ => lz4_flex::block::decompress(entry.payload, limit).ok().map(Cow::Owned),
     }
-    let (data, limit) = (payload.get(..compressed)?, uncompressed.min(TEXT_MAX));
-    let mut text = if flags & FLAG_LZ4 != 0 { lz4_flex::block::decompress(data, limit).ok()? } else { zstd(data, limit)? };
-    text.truncate(text.iter().position(|&byte| byte == 0).unwrap_or(text.len()));
-    String::from_utf8(text).ok().map(Cow::Owned)
+}
+
+fn entry_text<'a>(entry: &Entry<'a>) -> Option<Cow<'a, str>> {
+    let end = |bytes: &[u8]| bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    match unpacked(entry)? {
+        Cow::Borrowed(bytes) => std::str::from_utf8(&bytes[..end(bytes)]).ok().map(Cow::Borrowed),
+        Cow::Owned(mut bytes) => {
+            bytes.truncate(end(&bytes));
+            String::from_utf8(bytes).ok().map(Cow::Owned)
+        }
+    }
 }
 
 fn zstd(data: &[u8], limit: usize) -> Option<Vec<u8>> {
@@ -160,6 +156,31 @@ fn zstd(data: &[u8], limit: usize) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     decoder.take(u64::try_from(limit).ok()?).read_to_end(&mut text).ok()?;
     Some(text)
+}
+
+/// What a fat binary holds that has no PTX, with the names of some kernels.
+fn without_ptx(body: &[u8]) -> String {
+    let whole = image::entries(body).find(|entry| entry.kind == Kind::Machine);
+    let names = whole.and_then(|entry| unpacked(&entry)).map(|cubin| kernels(&cubin)).unwrap_or_default();
+    let more = if names.len() > NAMES_TOLD { format!(" and {} more", names.len() - NAMES_TOLD) } else { String::new() };
+    let told = names.iter().take(NAMES_TOLD).cloned().collect::<Vec<_>>().join(", ");
+    match image::contents_of(body) {
+        contents if told.is_empty() => contents,
+        contents => format!("{contents}; kernels {told}{more}"),
+    }
+}
+
+/// The kernels in a cubin: each has a section of that name.
+fn kernels(cubin: &[u8]) -> Vec<String> {
+    const SECTION: &[u8] = b".text.";
+    let mut names: Vec<String> = cubin
+        .split(|&byte| byte == 0)
+        .filter_map(|name| name.strip_prefix(SECTION))
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 #[cfg(test)]
@@ -195,6 +216,11 @@ mod tests {
         unsafe { ptx_text(bytes.as_ptr()) }.map(Cow::into_owned)
     }
 
+    /// TEXT as the zstd tool packs it.
+    fn zstd_text() -> Vec<u8> {
+        ruzstd::encoding::compress_to_vec(TEXT.as_bytes(), ruzstd::encoding::CompressionLevel::Fastest)
+    }
+
     #[test]
     fn text_is_found_in_every_form() {
         assert_eq!(read_text(format!("{TEXT}\0").as_bytes()).unwrap(), TEXT);
@@ -203,12 +229,31 @@ mod tests {
         let newer = entry(1, 90, FLAG_LZ4, &packed, TEXT.len());
         assert_eq!(read_text(&binary(&[entry(2, 80, 0, b"cubin", 0), plain])).unwrap(), TEXT);
         assert_eq!(read_text(&binary(&[newer])).unwrap(), TEXT);
+        let smaller = entry(1, 90, FLAG_ZSTD, &zstd_text(), TEXT.len());
+        assert_eq!(read_text(&binary(&[smaller])).unwrap(), TEXT);
     }
 
     #[test]
-    fn images_without_ptx_say_so() {
-        assert_eq!(read_text(b"\x7fELF\x02\0\0\0"), Err(ImageError::NoPtx));
-        assert_eq!(read_text(&binary(&[entry(2, 80, 0, b"cubin", 0)])), Err(ImageError::NoPtx));
+    fn the_newest_architecture_that_can_be_read_is_taken() {
+        let old = entry(1, 80, 0, b".version 7.0\n\0", 0);
+        let new = entry(1, 90, FLAG_ZSTD, &zstd_text(), TEXT.len());
+        let broken = entry(1, 100, FLAG_ZSTD, b"not zstd", 99);
+        assert_eq!(read_text(&binary(&[new, old.clone(), broken])).unwrap(), TEXT);
+        let longer = entry(1, 90, FLAG_LZ4, &lz4_flex::block::compress(TEXT.as_bytes()), TEXT.len() - 1);
+        assert_eq!(read_text(&binary(&[old, longer])).unwrap(), ".version 7.0\n");
+    }
+
+    #[test]
+    fn images_without_ptx_say_what_they_have() {
+        let mut elf = b"\x7fELF\x02\x01\x41\0\x08".to_vec();
+        elf.resize(ELF_HEADER, 0);
+        elf[49] = 90;
+        assert_eq!(read_text(&elf), Err(ImageError::NoPtx("machine code for sm_90, no PTX".to_owned())));
+        let cubin = b"\x7fELF\0.text.one\0.text.two\0.text.one\0";
+        let packed = lz4_flex::block::compress(cubin);
+        let codes = binary(&[entry(2, 80, FLAG_LZ4, &packed, cubin.len()), entry(2, 75, 0, b"", 0)]);
+        let told = "machine code for sm_75, sm_80, no PTX; kernels one, two";
+        assert_eq!(read_text(&codes), Err(ImageError::NoPtx(told.to_owned())));
         assert_eq!(read_text(b"hello\0"), Err(ImageError::Invalid));
         assert_eq!(read_text(b"\0"), Err(ImageError::Invalid));
     }

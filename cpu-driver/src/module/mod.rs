@@ -18,8 +18,9 @@ use std::sync::Arc;
 pub enum ImageError {
     #[error("the image is neither PTX nor a fat binary")]
     Invalid,
-    #[error("the image holds no PTX")]
-    NoPtx,
+    /// With what it holds instead.
+    #[error("the image holds no PTX that this device could run: {0}")]
+    NoPtx(String),
     #[error("{0}")]
     Ptx(#[from] SyntaxError),
     #[error("{0}")]

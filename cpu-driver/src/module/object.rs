@@ -35,7 +35,7 @@ pub fn object_texts(object: &[u8]) -> Result<Vec<String>, ImageError> {
     for section in sections {
         texts.extend(fatbin_texts(section)?.into_iter().map(|text| text.into_owned()));
     }
-    if texts.is_empty() { Err(ImageError::NoPtx) } else { Ok(texts) }
+    if texts.is_empty() { Err(ImageError::NoPtx("an object file without device code".to_owned())) } else { Ok(texts) }
 }
 
 /// The sections of fat binaries; None where a header leads outside the file.
@@ -72,14 +72,14 @@ pub fn archive_texts(archive: &[u8]) -> Result<Vec<Vec<String>>, ImageError> {
         let member = after.get(..size).ok_or(ImageError::Invalid)?;
         match object_texts(member) {
             Ok(found) => members.push(found),
-            Err(ImageError::NoPtx) if !has_fatbin(member) => {}
+            Err(ImageError::NoPtx(_)) if !has_fatbin(member) => {}
             Err(ImageError::Invalid) => {}
             Err(error) => return Err(error),
         }
         // Members begin at even places.
         rest = after.get(size.next_multiple_of(2)..).unwrap_or(&[]);
     }
-    if members.is_empty() { Err(ImageError::NoPtx) } else { Ok(members) }
+    if members.is_empty() { Err(ImageError::NoPtx("an archive without device code".to_owned())) } else { Ok(members) }
 }
 
 fn has_fatbin(object: &[u8]) -> bool {

@@ -194,8 +194,9 @@ fn load<H: Handle>(opcode: u16, image: Pointer, options: &JitOptions) -> Answer<
             },
             |from| {
                 let result = CUresult::from_word(from.word());
-                options.put_log(from.bytes());
-                result.ok()
+                let log = from.bytes();
+                options.put_log(log);
+                result.ok().inspect_err(|error| tell_refusal(*error, &image, log))
             },
         )?
     });
@@ -206,6 +207,13 @@ fn load<H: Handle>(opcode: u16, image: Pointer, options: &JitOptions) -> Answer<
             Err(error)
         }
     }
+}
+
+/// Says in the shim's log which image was refused and what it holds: programs seldom do.
+fn tell_refusal(error: CUresult, image: &[u8], compiler_log: &[u8]) {
+    let contents = paravane_lookup::image::contents(image);
+    let said = String::from_utf8_lossy(compiler_log);
+    log::warn!("{error}: an image of {} bytes was refused; it holds {contents}. {said}", image.len());
 }
 
 pub(crate) fn cuModuleLoadDataEx(
