@@ -343,3 +343,19 @@ fn votes_matches_and_reductions_over_part_of_a_warp() {
         assert_eq!(value, expected, "lane {lane}");
     }
 }
+
+#[test]
+fn elements_of_arrays_have_places_and_policies_have_values() {
+    let body = ".local .align 4 .b32 line[4]; mov.u64 %rd1, line[2]; add.u32 %r2, %r1, 7; st.local.u32 [%rd1], %r2;
+        createpolicy.fractional.L2::evict_first.b64 %rd2, 1.0; ld.local.u32 %r3, [line+8];
+        setp.eq.u64 %p1, %rd2, %rd2; selp.u32 %r0, %r3, 0, %p1;";
+    assert_eq!(run_u32(3, body), [7, 8, 9]);
+}
+
+#[test]
+fn addresses_of_32_bits_wrap() {
+    let body = ".shared .align 4 .b32 line[8]; mov.u32 %r2, line; sub.u32 %r2, %r2, 4096;
+        st.shared.u32 [%r2+4096], 5; atom.shared.add.u32 %r3, [%r2+4096], 2; ld.shared.u32 %r0, [%r2+4096];
+        add.u32 %r0, %r0, %r3;";
+    assert_eq!(run_u32(1, body), [12]);
+}

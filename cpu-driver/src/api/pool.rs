@@ -254,7 +254,9 @@ fn device_of(location: *const CUmemLocation, kind: CUmemAllocationType) -> Answe
     let location = unsafe { location.read_unaligned() };
     match (location.kind, kind) {
         (CU_MEM_LOCATION_TYPE_DEVICE, CU_MEM_ALLOCATION_TYPE_PINNED) => Ok(CUdevice(location.id)),
-        (CUmemLocationType(1..=4), CUmemAllocationType(1..=2)) => Err(CUDA_ERROR_NOT_SUPPORTED),
+        (CUmemLocationType(1..=4), CUmemAllocationType(1..=2)) | (CUmemLocationType(0), CUmemAllocationType(2)) => {
+            Err(CUDA_ERROR_NOT_SUPPORTED)
+        }
         _ => Err(CUDA_ERROR_INVALID_VALUE),
     }
 }

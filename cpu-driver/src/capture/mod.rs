@@ -36,6 +36,8 @@ pub struct Capture {
     is_given: bool,
     is_valid: AtomicBool,
     streams: Mutex<Vec<Weak<Stream>>>,
+    /// The last nodes of streams that were destroyed meanwhile.
+    left: Mutex<Vec<u64>>,
 }
 
 /// A stream's part in a capture: the nodes that the next one comes behind.
@@ -133,7 +135,7 @@ impl Capture {
         others.into_iter().all(|stream| {
             let part = stream.capture.lock();
             part.as_ref().is_none_or(|part| part.last.iter().all(|node| reached.contains(node)))
-        })
+        }) && self.left.lock().unwrap_or_else(PoisonError::into_inner).iter().all(|node| reached.contains(node))
     }
 }
 
@@ -161,6 +163,7 @@ pub fn begin(stream: &Arc<Stream>, mode: CUstreamCaptureMode, into: Option<(Arc<
         is_given,
         is_valid: AtomicBool::new(true),
         streams: Mutex::default(),
+        left: Mutex::default(),
     });
     capture.join(stream, last);
     let mut all = all();
@@ -195,15 +198,20 @@ pub fn end(stream: &Stream) -> Answer<Arc<Graph>> {
     Err(failure)
 }
 
-/// A stream is destroyed: its capture cannot be ended well any more.
+/// A stream is destroyed. Of the stream that a capture began on, the capture cannot be ended any more; of another, what
+/// it had still has to be joined.
 pub fn abandon(stream: &Stream) {
-    let Some(capture) = stream.capture.lock().as_ref().map(|part| Arc::clone(&part.capture)) else { return };
+    let part = stream.capture.lock().as_ref().map(|part| (Arc::clone(&part.capture), part.last.clone()));
+    let Some((capture, last)) = part else { return };
+    if capture.origin != stream.id {
+        stream.capture.set(None);
+        capture.left.lock().unwrap_or_else(PoisonError::into_inner).extend(last);
+        return;
+    }
     capture.invalidate();
-    if capture.origin == stream.id {
-        capture.close();
-        if !capture.is_given {
-            capture.graph.end();
-        }
+    capture.close();
+    if !capture.is_given {
+        capture.graph.end();
     }
 }
 

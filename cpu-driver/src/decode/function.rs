@@ -370,7 +370,7 @@ impl<'a> Decoder<'_, 'a> {
             | "brev" | "bfe" | "bfi" | "prmt" | "bmsk" | "fns" | "szext" => self.bits(i),
             "setp" | "set" | "selp" | "slct" | "testp" => self.compare(i),
             "cvt" => self.convert(i),
-            "mov" | "cvta" | "isspacep" | "mapa" | "getctarank" => self.moves(i),
+            "mov" | "cvta" | "isspacep" | "mapa" | "getctarank" | "createpolicy" => self.moves(i),
             "cp" => self.copy_async(i),
             "mbarrier" => self.mbarrier(i),
             "wmma" | "mma" | "ldmatrix" | "stmatrix" | "movmatrix" => self.matrix(i),

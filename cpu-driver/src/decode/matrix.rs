@@ -4,6 +4,7 @@
 use super::function::{Decoder, types};
 use super::{Problem, Step, bad};
 use crate::exec::address::{GENERIC, GLOBAL, SHARED};
+use crate::exec::lanes::ternary;
 use crate::exec::matrix::{self, Combine, Element, Product, Spread, Tile, TileMove, eights_op};
 use crate::exec::op::{Op, Run};
 use crate::memory::SHARED_BASE;
@@ -162,7 +163,12 @@ impl<'a> Decoder<'_, 'a> {
         // An address that lies in its window already is generic: programs pass both.
         let window = if address.space == SHARED { SHARED_BASE } else { 0 };
         let (window, offset, sum) = (self.constant(8, window), self.constant(8, address.offset), self.temporary(8));
-        let run = crate::exec::lanes::ternary(|a: u64, b: u64, window: u64| a.wrapping_add(b) | window);
+        let run = if address.wide {
+            ternary(|a: u64, b: u64, window: u64| a.wrapping_add(b) | window)
+        } else {
+            // A sum in 32 bits wraps there.
+            ternary(|a: u64, b: u64, window: u64| a.wrapping_add(b) & 0xffff_ffff | window)
+        };
         self.emit(run, sum, slot, offset, window);
         Ok(sum)
     }

@@ -37,6 +37,11 @@ impl<'a> Decoder<'_, 'a> {
             "mov" => self.mov(i),
             "cvta" => self.convert_address(i),
             "isspacep" => self.is_space(i),
+            // There are no caches to have a policy for.
+            "createpolicy" => match i.operands.first() {
+                Some(d) => self.copy_to(d, &Operand::Int(0), Type::B64),
+                None => bad("operands missing"),
+            },
             // A cluster is one CTA: every rank's address is one's own.
             "mapa" => match i.operands.as_slice() {
                 [d, a, _] => self.copy_to(d, a, types(i).last().copied().unwrap_or(Type::U64)),

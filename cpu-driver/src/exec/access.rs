@@ -10,18 +10,21 @@ use crate::memory::{SHARED_BASE, WINDOW_MASK};
 
 /// An address register's lane.
 pub trait Address: Lane {
-    fn wide(self) -> u64;
+    /// The address so many bytes further, which wraps at the register's width.
+    fn further(self, offset: u64) -> u64;
 }
 
 impl Address for u32 {
-    fn wide(self) -> u64 {
-        u64::from(self)
+    #[inline(always)]
+    fn further(self, offset: u64) -> u64 {
+        u64::from(self.wrapping_add(offset as u32))
     }
 }
 
 impl Address for u64 {
-    fn wide(self) -> u64 {
-        self
+    #[inline(always)]
+    fn further(self, offset: u64) -> u64 {
+        self.wrapping_add(offset)
     }
 }
 
@@ -50,7 +53,7 @@ unsafe fn addresses<A: Address>(w: &Warp, op: &Op) -> [u64; LANES] {
     let from = unsafe { *w.lanes::<[A; LANES]>(op.a) };
     let mut to = [0; LANES];
     for lane in 0..LANES {
-        to[lane] = from[lane].wide().wrapping_add(op.imm);
+        to[lane] = from[lane].further(op.imm);
     }
     if w.mask != u32::MAX {
         let active = to[w.mask.trailing_zeros() as usize % LANES];

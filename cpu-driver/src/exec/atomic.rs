@@ -46,7 +46,9 @@ unsafe fn atomic<T: Cell, F: Fn(T, T, T) -> T + Copy, const SPACE: u8>(w: &mut W
         let (b, c) = (*w.lanes::<[T; LANES]>(op.b), *w.lanes::<[T; LANES]>(op.c));
         let d = w.lanes::<T>(op.d);
         for lane in each(w.mask) {
-            let address = addresses[lane].wrapping_add(op.imm);
+            let sum = addresses[lane].wrapping_add(op.imm);
+            // Shared addresses have 32 bits.
+            let address = if SPACE == SHARED { sum & u64::from(u32::MAX) } else { sum };
             match resolve::<SPACE>(w, lane as u32, address, size_of::<T>() as u64) {
                 Ok(place) if SPACE == SHARED => {
                     let old = place.cast::<T>().read();

@@ -287,8 +287,22 @@ impl<'a> Reader<'_, 'a> {
             }
             return self.parser.error(format!("register `{word}` is not declared"));
         }
+        if self.parser.take_if('[')? {
+            let number = self.parser.int()?;
+            self.parser.expect(']')?;
+            return self.element(word, number);
+        }
         let offset = self.offset()?;
         Ok(Operand::Name(word, offset))
+    }
+
+    /// `name[number]`, the place of an element of one of the body's own variables.
+    fn element(&mut self, name: &'a str, number: u64) -> Result<Operand<'a>> {
+        let Some(Named::Variable(at)) = self.body.lookup(self.scope(), name) else {
+            return self.parser.error(format!("`{name}[{number}]` of a variable of the module is not executed"));
+        };
+        let size = self.body.variables.get(*at as usize).map_or(1, |variable| u64::from(variable.ty.size()));
+        Ok(Operand::Name(name, number.wrapping_mul(size).cast_signed()))
     }
 }
 

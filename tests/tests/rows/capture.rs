@@ -158,9 +158,34 @@ pub(crate) fn forked(cuda: &Cuda) {
     must!(cuda.cuStreamWaitEvent(two, fork, 0));
     must!(cuda.cuMemsetD32Async(at, 2, 1, two));
     assert_eq!(ends_with(cuda, one), CUDA_ERROR_STREAM_CAPTURE_UNJOINED);
+    forgotten(cuda, one, [fork, join], at);
     [fork, join].into_iter().for_each(|event| must!(cuda.cuEventDestroy_v2(event)));
     [one, two].into_iter().for_each(|stream| must!(cuda.cuStreamDestroy_v2(stream)));
     must!(cuda.cuMemFree_v2(at));
+}
+
+/// A stream that is destroyed while it is captured: what it had counts, joined or not.
+fn forgotten(cuda: &Cuda, one: CUstream, [fork, join]: [CUevent; 2], at: CUdeviceptr) {
+    for is_joined in [true, false] {
+        let two = stream(cuda, 1);
+        must!(cuda.cuStreamBeginCapture_v2(one, GLOBAL));
+        must!(cuda.cuEventRecord(fork, one));
+        must!(cuda.cuStreamWaitEvent(two, fork, 0));
+        must!(cuda.cuMemsetD32Async(at, 2, 1, two));
+        if is_joined {
+            must!(cuda.cuEventRecord(join, two));
+            must!(cuda.cuStreamWaitEvent(one, join, 0));
+        }
+        must!(cuda.cuStreamDestroy_v2(two));
+        if is_joined {
+            must!(cuda.cuMemsetD32Async(at, 3, 1, one));
+            let graph = end(cuda, one);
+            assert_eq!(count_of(cuda, graph), 2);
+            must!(cuda.cuGraphDestroy(graph));
+        } else {
+            assert_eq!(ends_with(cuda, one), CUDA_ERROR_STREAM_CAPTURE_UNJOINED);
+        }
+    }
 }
 
 fn asked(cuda: &Cuda, one: CUstream, two: CUstream) {
