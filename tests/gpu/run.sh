@@ -7,7 +7,7 @@
 # Exits 0 when everything ran and was right, 1 when something was not, 77 when there is no GPU, 2 when files are missing.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
-bin=$PWD/target/release
+. tests/gpu/side.sh
 samples=$PWD/target/paravane/samples
 quick=
 libcuda=
@@ -20,51 +20,13 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-missing=
-for file in "$bin/paravane-backend" "$bin/paravane-bench" "$bin/libcuda.so" "$samples/original.ppm"; do
-    [ -e "$file" ] || missing="$missing $file"
-done
+need "$bin/paravane-backend" "$bin/paravane-bench" "$bin/libcuda.so" "$samples/original.ppm"
 for sample in vector_add matmul reduction image_filter; do
-    [ -x "$samples/$sample" ] && [ -e "$samples/$sample.ptx" ] || missing="$missing $samples/$sample(.ptx)"
+    need "$samples/$sample" "$samples/$sample.ptx"
 done
-if [ -n "$missing" ]; then
-    echo "not here:$missing; tests/gpu/README.md says how to build and what to carry" >&2
-    exit 2
-fi
-
-if [ -z "$libcuda" ]; then
-    [ -e /dev/nvidiactl ] || { echo "SKIP: no NVIDIA GPU here (/dev/nvidiactl is not there)"; exit 77; }
-    for dir in /usr/lib/x86_64-linux-gnu /usr/lib64 /usr/local/nvidia/lib64 /usr/lib /usr/local/cuda/compat; do
-        [ -e "$dir/libcuda.so.1" ] && { libcuda=$dir/libcuda.so.1; break; }
-    done
-    [ -n "$libcuda" ] || libcuda=$(ldconfig -p 2>/dev/null | sed -n 's/.*libcuda\.so\.1 (.*x86-64.*) => //p' | head -n 1)
-    [ -n "$libcuda" ] || { echo "SKIP: a GPU, but no libcuda.so.1 of NVIDIA's driver"; exit 77; }
-fi
-libcuda=$(readlink -f "$libcuda")
-
-work=$(mktemp -d)
-backend=
-end() {
-    [ -z "$backend" ] || { kill "$backend" 2>/dev/null; wait "$backend" 2>/dev/null; }
-    rm -rf "$work"
-}
-trap end EXIT
-mkdir "$work/native" "$work/shim" "$work/native-out" "$work/shim-out"
-ln -s "$libcuda" "$work/native/libcuda.so.1"
-ln -s "$bin/libcuda.so" "$work/shim/libcuda.so.1"
-
-echo "libcuda: $libcuda"
-command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
-"$bin/paravane-backend" --socket-path "$work/socket" --libcuda "$libcuda" >"$work/backend.log" 2>&1 &
-backend=$!
-waited=0
-while [ ! -S "$work/socket" ]; do
-    waited=$((waited + 1))
-    if [ "$waited" -gt 300 ] || ! kill -0 "$backend" 2>/dev/null; then
-        echo "FAIL: paravane-backend does not listen:"; cat "$work/backend.log"; exit 1
-    fi
-    sleep 0.1
-done
+find_libcuda
+start_backend
+mkdir "$work/native-out" "$work/shim-out"
 
 # Milliseconds that a sample takes on one side; its output goes to $work/SIDE-SAMPLE.
 run_sample() {
