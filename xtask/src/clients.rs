@@ -2,6 +2,7 @@
 //! through shim, back end and worker. `suite` says what a client is; each one is a file here.
 
 pub(crate) mod causes;
+mod cuda_core;
 mod cudarc;
 mod cudart;
 mod cupy;
@@ -10,8 +11,11 @@ mod numba;
 mod nvcc;
 mod python;
 mod report;
+mod scripts;
 pub(crate) mod suite;
 mod target;
+mod tinygrad;
+mod torch;
 
 use std::process::ExitCode;
 
@@ -54,7 +58,15 @@ pub(crate) struct Clients {
 
 /// Every client, in the order in which they run.
 pub(crate) fn all() -> Vec<Box<dyn Client>> {
-    vec![Box::new(cudart::Cudart), Box::new(cudarc::Cudarc), Box::new(numba::Numba), Box::new(cupy::Cupy)]
+    vec![
+        Box::new(cudart::Cudart),
+        Box::new(cudarc::Cudarc),
+        Box::new(numba::Numba),
+        Box::new(cupy::Cupy),
+        Box::new(cuda_core::CUDA_CORE),
+        Box::new(tinygrad::TINYGRAD),
+        Box::new(torch::TORCH),
+    ]
 }
 
 impl Clients {

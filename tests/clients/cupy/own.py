@@ -1,5 +1,7 @@
 """What CuPy has and NumPy lacks: kernels from source, streams, events, memory and its pools."""
 
+import unittest
+
 import cupy
 import numpy as np
 
@@ -12,10 +14,10 @@ extern "C" __global__ void add(const float* x, const float* y, float* out, int n
 }
 extern "C" __global__ void reverse(int* x)
 {
-    extern __shared__ int all[];
-    all[threadIdx.x] = x[threadIdx.x];
+    extern __shared__ int line[];
+    line[threadIdx.x] = x[threadIdx.x];
     __syncthreads();
-    x[threadIdx.x] = all[blockDim.x - 1 - threadIdx.x];
+    x[threadIdx.x] = line[blockDim.x - 1 - threadIdx.x];
 }
 __constant__ int factor;
 extern "C" __global__ void scale(int* x) { x[threadIdx.x] *= factor; }
@@ -188,22 +190,79 @@ def test_jit():
     from cupyx import jit
 
     @jit.rawkernel()
-    def double(x, n):
+    def twice(x, n):
         i = jit.blockIdx.x * jit.blockDim.x + jit.threadIdx.x
         if i < n:
             x[i] = x[i] * 2
 
     x = cupy.arange(200, dtype=cupy.int32)
-    double((2,), (128,), (x, cupy.int32(200)))
+    twice((2,), (128,), (x, cupy.int32(200)))
     equal(x, np.arange(200) * 2)
 
 
 def test_random_permutation_by_hash():
     """Pseudo-random numbers by a kernel of the program's own."""
-    kernel = cupy.ElementwiseKernel("uint32 i", "uint32 z", "z = (i ^ 61) ^ (i >> 16); z *= 9; z ^= z >> 4; z *= 0x27d4eb2d; z ^= z >> 15", "hash")
+    kernel = cupy.ElementwiseKernel("uint32 y", "uint32 z", "z = (y ^ 61) ^ (y >> 16); z *= 9; z ^= z >> 4; z *= 0x27d4eb2d; z ^= z >> 15", "hash")
     z = cupy.asnumpy(kernel(cupy.arange(1000, dtype=cupy.uint32)))
     i = np.arange(1000, dtype=np.uint32)
     expected = (i ^ np.uint32(61)) ^ (i >> 16)
     for step in (lambda z: z * np.uint32(9), lambda z: z ^ (z >> 4), lambda z: z * np.uint32(0x27D4EB2D), lambda z: z ^ (z >> 15)):
         expected = step(expected)
     np.testing.assert_array_equal(z, expected)
+
+
+def test_vectorize():
+    def straight(x):
+        return x * 2 + 1
+
+    x = np.linspace(-3, 3, 23)
+    equal(cupy.vectorize(straight)(cupy.asarray(x)), x * 2 + 1)
+
+
+def moments(values, mean, deviation):
+    """Raises unless mean and deviation of many values are within five standard errors."""
+    values = cupy.asnumpy(values).astype(np.float64)
+    error = deviation / values.size**0.5
+    assert abs(values.mean() - mean) < 5 * error, f"mean {values.mean()}, expected {mean}"
+    assert abs(values.std() - deviation) < 5 * error, f"deviation {values.std()}, expected {deviation}"
+
+
+def test_random_generator_xorwow():
+    draw = lambda: cupy.random.Generator(cupy.random.XORWOW(5)).random(1000)
+    equal(draw(), cupy.asnumpy(draw()))
+    values = cupy.random.Generator(cupy.random.XORWOW(5)).random(40000)
+    moments(values, 0.5, 12**-0.5)
+
+
+def test_random_generator_philox():
+    moments(cupy.random.Generator(cupy.random.Philox4x3210(7)).standard_normal(40000), 0, 1)
+
+
+def test_random_generator_mrg():
+    moments(cupy.random.Generator(cupy.random.MRG32k3a(9)).exponential(2.0, 40000), 2, 2)
+
+
+def test_random_generator_integers():
+    values = cupy.random.default_rng(3).integers(0, 6, 30000)
+    counts = cupy.asnumpy(cupy.bincount(values))
+    assert counts.size == 6 and abs(counts - 5000).max() < 350, counts
+
+
+def needs_curand():
+    try:
+        from cupy_backends.cuda.libs import curand  # noqa: F401
+        cupy.random.RandomState(1)
+    except ImportError as error:
+        raise unittest.SkipTest("cuRAND is not installed") from error
+
+
+def test_random_by_curand():
+    """The older interface, over cuRAND's kernels."""
+    needs_curand()
+    moments(cupy.random.RandomState(11).rand(40000), 0.5, 12**-0.5)
+
+
+def test_random_shuffle():
+    needs_curand()
+    values = cupy.random.RandomState(11).permutation(100)
+    equal(cupy.sort(values), np.arange(100))

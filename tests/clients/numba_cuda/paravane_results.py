@@ -19,23 +19,24 @@ def initialize_from_pytest_config(request):
     request.cls._dump_failed_filechecks = request.config.getoption("dump_failed_filechecks")
 
 
-def _say(outcome, nodeid, message=""):
-    """A name is folder/module::class::test, wherever the package lies."""
-    path, *rest = nodeid.split("::")
+def _say(outcome, report, message=""):
+    """A name is folder/module::class::test, wherever the package lies; an identifier alone may lack the module."""
+    rest = report.nodeid.split("::")[1:]
+    path = report.location[0] if report.location else report.nodeid
     name = "::".join(["/".join(path.removesuffix(".py").split("/")[-2:]), *rest])
     print(outcome, name, " ".join(str(message).split())[:300], sep="\t", file=_RESULTS)
 
 
 def pytest_collectreport(report):
     if report.failed:
-        _say("failed", report.nodeid or "collection", report.longrepr)
+        _say("failed", report, report.longrepr)
 
 
 def pytest_runtest_logreport(report):
     if report.failed:
         crash = getattr(report.longrepr, "reprcrash", None)
-        _say("failed", report.nodeid, getattr(crash, "message", report.longrepr))
+        _say("failed", report, getattr(crash, "message", report.longrepr))
     elif report.skipped and not hasattr(report, "wasxfail"):
-        _say("skipped", report.nodeid)
+        _say("skipped", report)
     elif report.when == "call":
-        _say("passed", report.nodeid)
+        _say("passed", report)

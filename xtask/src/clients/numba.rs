@@ -20,7 +20,7 @@ const PACKAGES: &[&str] = &[
     "numba==0.68.1",
     "numpy==2.4.6",
     "cuda-core==1.2.2",
-    "cuda-bindings==12.9.10",
+    "cuda-bindings==12.9.6",
     "nvidia-cuda-nvcc-cu12==12.9.86",
     "pytest==9.2.0",
     "pytest-timeout==2.4.0",

@@ -64,6 +64,12 @@ impl Environment {
         command
     }
 
+    /// Whether C can be compiled against it.
+    pub(crate) fn has_headers(&self) -> Result<bool> {
+        let ask = "import os, sysconfig; print(os.path.exists(os.path.join(sysconfig.get_path('include'), 'Python.h')))";
+        Ok(process::output(self.python().args(["-c", ask]))?.trim() == "True")
+    }
+
     /// Where its packages lie.
     pub(crate) fn packages(&self) -> Result<PathBuf> {
         let path = process::output(self.python().args(["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]))?;
