@@ -35,6 +35,24 @@ pub const COUNTERS: [(Counter, &str); 6] = [
     (Counter::GpuTimeNs, "gpu_time_ns"),
 ];
 
+/// A figure's place in the page: what is so now, where a counter says what has
+/// been. Written where libcuda tells it (cpu-driver does).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Gauge {
+    /// Device memory in use, in bytes.
+    MemoryBytes,
+    /// Contexts that live.
+    Contexts,
+    /// How much of the last sample period the device worked, in percent.
+    BusyPercent,
+    /// When that period ended, in microseconds since 1970; 0 before the first.
+    SeenUs,
+}
+
+/// Where the gauges begin; counters have all the room before.
+const GAUGES: usize = 1024;
+
 /// The mapped page.
 #[derive(Debug)]
 pub struct AccountPage(Page);
@@ -58,6 +76,11 @@ impl AccountPage {
             .atomic_u64(counter as usize * size_of::<u64>())
     }
 
+    /// A gauge.
+    pub fn gauge(&self, gauge: Gauge) -> &AtomicU64 {
+        self.0.words().atomic_u64(GAUGES + gauge as usize * size_of::<u64>())
+    }
+
     /// All counters, in the order of [`COUNTERS`].
     pub fn read(&self) -> [u64; COUNTERS.len()] {
         COUNTERS.map(|(counter, _)| self.counter(counter).load(Ordering::Relaxed))
@@ -74,7 +97,9 @@ mod tests {
         let worker = AccountPage::map(&file).unwrap();
         worker.counter(Counter::Kernels).fetch_add(3, Ordering::Relaxed);
         worker.counter(Counter::GpuTimeNs).fetch_add(5, Ordering::Relaxed);
+        worker.gauge(Gauge::MemoryBytes).store(7, Ordering::Relaxed);
         drop(worker);
+        assert_eq!(page.gauge(Gauge::MemoryBytes).load(Ordering::Relaxed), 7);
         assert_eq!(page.read(), [0, 0, 3, 0, 0, 5]);
     }
 }

@@ -17,6 +17,7 @@ use vm_memory::GuestMemoryMmap;
 
 use crate::backing::Backing;
 use crate::control::{FromWorker, Piece, Share, ToWorker};
+use crate::channels::Env;
 use crate::exchange;
 use crate::fence::Ticket;
 use crate::usage::ProcessAccount;
@@ -193,7 +194,8 @@ impl Channel {
     }
 
     /// Takes what the worker has said. Returns whose area is unmapped.
-    pub fn hear(&mut self, message: FromWorker, memory: &GuestMemoryMmap) -> Vec<Ticket> {
+    pub fn hear(&mut self, message: FromWorker, env: &Env) -> Vec<Ticket> {
+        let memory = env.memory;
         match message {
             FromWorker::Ready if self.state == State::Starting => {
                 self.state = State::Ready;
@@ -219,6 +221,11 @@ impl Channel {
                 let filed = exchange::put(self.token, share);
                 let share = Share { token, bytes: [0; 64], file: None };
                 self.answer(filed.then_some(share));
+                Vec::new()
+            }
+            FromWorker::Users => {
+                let told = Share::of_users(&env.host.usage.users());
+                self.answer(told.inspect_err(|error| log::error!("users: {error}")).ok());
                 Vec::new()
             }
             FromWorker::Seek { token } => {

@@ -175,7 +175,8 @@ impl Channels {
         link.send(env.table.message()?);
         link.send(ToWorker::AddArea { area: 0, bytes: backing.bytes(), pieces });
         let token = self.fresh_token()?;
-        let account = env.host.usage.open(header.pid, header.name.clone(), page);
+        let worker = link.process().pid();
+        let account = env.host.usage.open(header.pid, header.name.clone(), worker, page);
         self.by_token.insert(token, id);
         self.by_id.insert(id, Channel::new(token, account, link, Arc::clone(backing)));
         Ok(())
@@ -309,12 +310,12 @@ impl Channels {
     }
 
     /// A worker's control socket has news.
-    pub fn on_control(&mut self, id: ChannelId, memory: &GuestMemoryMmap) -> Vec<Ticket> {
+    pub fn on_control(&mut self, id: ChannelId, env: &Env) -> Vec<Ticket> {
         let Some(channel) = self.by_id.get_mut(&id) else { return Vec::new() };
         let Some(link) = channel.link() else { return Vec::new() };
         link.flush();
         let messages = link.receive();
-        messages.into_iter().flat_map(|message| channel.hear(message, memory)).collect()
+        messages.into_iter().flat_map(|message| channel.hear(message, env)).collect()
     }
 
     /// A worker has woken guest threads.
@@ -327,7 +328,7 @@ impl Channels {
     /// A worker has ended.
     pub fn on_death(&mut self, id: ChannelId, env: &Env) -> Vec<Ticket> {
         // Its last words come before its end.
-        let mut tickets = self.on_control(id, env.memory);
+        let mut tickets = self.on_control(id, env);
         let Some(channel) = self.by_id.get_mut(&id) else { return tickets };
         let Some(link) = channel.link() else { return tickets };
         let Some(how) = link.ended() else { return tickets };

@@ -5,7 +5,7 @@
 //! because a worker runs what a hostile guest asked for.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
@@ -42,6 +42,7 @@ const FAILED: u32 = 17;
 const REMOVED: u32 = 18;
 const SHARE: u32 = 19;
 const SEEK: u32 = 20;
+const USERS: u32 = 21;
 const ANSWER: u32 = 4;
 
 const FDS_MAX: usize = REGIONS_MAX;
@@ -109,6 +110,27 @@ pub struct Share {
     pub file: Option<OwnedFd>,
 }
 
+/// A process of the VM: its account, as the VM's workers are told it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct User {
+    /// Its id in the guest.
+    pub pid: U32,
+    /// Its worker's id on the host.
+    pub worker: U32,
+    /// Gauges and GPU time as [`crate::account`] has them.
+    pub memory_bytes: U64,
+    /// Contexts that live.
+    pub contexts: U64,
+    /// Of the last sample period.
+    pub busy_percent: U64,
+    /// The end of that period.
+    pub seen_us: U64,
+    /// GPU time.
+    pub busy_ns: U64,
+}
+const _: () = assert!(size_of::<User>() == 48);
+
 /// A share without its descriptor, as it follows a head.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -118,6 +140,21 @@ struct ShareRecord {
 }
 
 impl Share {
+    /// The answer to [`FromWorker::Users`].
+    pub fn of_users(users: &[User]) -> io::Result<Self> {
+        let file = Some(sealed_file("paravane-users", users.as_bytes())?);
+        Ok(Self { token: [0; 16], bytes: [0; 64], file })
+    }
+
+    /// Reads what [`Share::of_users`] has made.
+    pub fn users(self) -> Result<Vec<User>, ControlError> {
+        let file = self.file.ok_or(ControlError::Malformed("users come in a file"))?;
+        let mut bytes = Vec::new();
+        File::from(file).read_to_end(&mut bytes)?;
+        let users = <[User]>::ref_from_bytes(&bytes);
+        users.map(<[User]>::to_vec).map_err(|_| ControlError::Malformed("a user is cut off"))
+    }
+
     fn packet(self, kind: u32) -> Packet {
         let head = Head { kind: kind.into(), ..Head::default() };
         let mut bytes = head.as_bytes().to_vec();
@@ -186,6 +223,8 @@ pub enum FromWorker {
     },
     /// Keep this for the VM's other workers.
     Share(Share),
+    /// Which processes of the VM run, and what do they use?
+    Users,
     /// What has another worker filed under this token?
     Seek {
         /// The share's name.
@@ -285,7 +324,7 @@ impl ToWorker {
                     bytes: bytes.into(),
                     ..Head::default()
                 };
-                Ok(Packet { bytes: head.as_bytes().to_vec(), fds: vec![pieces_file(&pieces)?] })
+                Ok(Packet { bytes: head.as_bytes().to_vec(), fds: vec![sealed_file("paravane-area", pieces.as_bytes())?] })
             }
             Self::RemoveArea { area } => {
                 let head = Head {
@@ -355,6 +394,7 @@ impl FromWorker {
                 head.kind = REMOVED.into();
                 head.number = u32::from(area).into();
             }
+            Self::Users => head.kind = USERS.into(),
             Self::Share(share) => return share.packet(SHARE).send(socket),
             Self::Seek { token } => {
                 return Share { token, bytes: [0; 64], file: None }.packet(SEEK).send(socket);
@@ -382,6 +422,7 @@ impl FromWorker {
         match head.kind.get() {
             READY => Ok(Self::Ready),
             FAILED => Ok(Self::Failed { result: head.result.get() }),
+            USERS => Ok(Self::Users),
             REMOVED => Ok(Self::Removed { area: area(&head)? }),
             _ => Err(ControlError::Malformed("unknown kind")),
         }
@@ -430,11 +471,12 @@ fn receive_packet(socket: BorrowedFd<'_>) -> Result<(Vec<u8>, Vec<OwnedFd>), Con
     Ok((bytes, fds))
 }
 
-/// A memfd that nobody can change any more.
-fn pieces_file(pieces: &[Piece]) -> io::Result<OwnedFd> {
+/// A memfd that nobody can change any more; read from its start.
+fn sealed_file(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut file = File::from(rustix::fs::memfd_create("paravane-area", flags)?);
-    file.write_all(pieces.as_bytes())?;
+    let mut file = File::from(rustix::fs::memfd_create(name, flags)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
     let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(&file, seals)?;
     Ok(file.into())

@@ -125,7 +125,7 @@ impl Device {
             let (channels, env) = self.channels_and_env(&memory);
             match source {
                 Source::Timer | Source::Nudge => {}
-                Source::Control(id) => tickets.extend(channels.on_control(id, &memory)),
+                Source::Control(id) => tickets.extend(channels.on_control(id, &env)),
                 Source::GuestWake(id) => channels.on_guest_wake(id),
                 Source::Death(id) => tickets.extend(channels.on_death(id, &env)),
             }

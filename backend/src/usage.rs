@@ -4,12 +4,14 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use paravane_protocol::limits::PROCESSES_KEPT_MAX;
 use serde_json::{Map, Value, json};
 
-use crate::account::{AccountPage, COUNTERS};
+use crate::account::{AccountPage, COUNTERS, Counter, Gauge};
+use crate::control::User;
 
 type Counters = [u64; COUNTERS.len()];
 
@@ -20,6 +22,8 @@ pub struct ProcessAccount {
     pub pid: u32,
     /// Its name in the guest.
     pub name: String,
+    /// Its worker's id on the host.
+    pub worker: u32,
     /// Its counters.
     pub page: AccountPage,
 }
@@ -50,8 +54,14 @@ impl Usage {
     }
 
     /// Opens a process's account.
-    pub fn open(&self, pid: u32, name: String, page: AccountPage) -> Arc<ProcessAccount> {
-        let account = Arc::new(ProcessAccount { pid, name, page });
+    pub fn open(
+        &self,
+        pid: u32,
+        name: String,
+        worker: u32,
+        page: AccountPage,
+    ) -> Arc<ProcessAccount> {
+        let account = Arc::new(ProcessAccount { pid, name, worker, page });
         self.ledger().running.push(Arc::clone(&account));
         account
     }
@@ -69,6 +79,23 @@ impl Usage {
             let oldest = ledger.finished.remove(0);
             add(&mut ledger.forgotten, &oldest.counters);
         }
+    }
+
+    /// The processes that run, for one of the VM's workers.
+    pub fn users(&self) -> Vec<User> {
+        let user = |account: &Arc<ProcessAccount>| {
+            let gauge = |gauge| account.page.gauge(gauge).load(Ordering::Relaxed).into();
+            User {
+                pid: account.pid.into(),
+                worker: account.worker.into(),
+                memory_bytes: gauge(Gauge::MemoryBytes),
+                contexts: gauge(Gauge::Contexts),
+                busy_percent: gauge(Gauge::BusyPercent),
+                seen_us: gauge(Gauge::SeenUs),
+                busy_ns: account.page.counter(Counter::GpuTimeNs).load(Ordering::Relaxed).into(),
+            }
+        };
+        self.ledger().running.iter().map(user).collect()
     }
 
     /// One JSON object: the VM, its processes, the totals.
@@ -115,15 +142,12 @@ fn named(counters: &Counters) -> Map<String, Value> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
-
     use super::*;
-    use crate::account::Counter;
 
     fn open(usage: &Usage, pid: u32, kernels: u64) -> Arc<ProcessAccount> {
         let page = AccountPage::create().unwrap().0;
         page.counter(Counter::Kernels).store(kernels, Ordering::Relaxed);
-        usage.open(pid, format!("p{pid}"), page)
+        usage.open(pid, format!("p{pid}"), 70 + pid, page)
     }
 
     #[test]
@@ -140,6 +164,18 @@ mod tests {
         assert_eq!(report["processes"][0]["kernels"], 3);
         assert_eq!(report["processes"][1]["name"], "p8");
         assert_eq!(report["processes"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn users_are_the_processes_that_run() {
+        let usage = Usage::default();
+        let ended = open(&usage, 1, 1);
+        let runs = open(&usage, 2, 1);
+        runs.page.gauge(Gauge::MemoryBytes).store(9, Ordering::Relaxed);
+        usage.close(&ended);
+        let users = usage.users();
+        let [user] = users.as_slice() else { panic!("{users:?}") };
+        assert_eq!((user.pid.get(), user.worker.get(), user.memory_bytes.get()), (2, 72, 9));
     }
 
     #[test]

@@ -190,6 +190,11 @@ impl Context {
     }
 }
 
+/// How many contexts live; the primary one does while it is retained.
+pub fn alive() -> u64 {
+    CONTEXTS.count(|context| !context.is_dead.load(Ordering::Relaxed))
+}
+
 /// The legacy default stream of `context`.
 pub fn legacy_stream(context: &Arc<Context>) -> Arc<Stream> {
     let mut legacy = context.legacy.lock().unwrap_or_else(PoisonError::into_inner);

@@ -60,6 +60,12 @@ impl<T> Registry<T> {
         self.find(&places, handle).map(look)
     }
 
+    /// How many objects `condition` names.
+    pub fn count(&self, condition: impl Fn(&T) -> bool) -> u64 {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        places.all.iter().filter(|(_, object)| object.as_ref().is_some_and(|object| condition(object))).count() as u64
+    }
+
     /// Ends a handle; the object, or None when there is none.
     pub fn remove(&self, handle: u64) -> Option<Arc<T>> {
         let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
@@ -99,6 +105,7 @@ mod tests {
         for forged in [0, 1, 2, u64::MAX, third ^ 1 << TYPE_SHIFT, third + 7] {
             assert!(forged == second || table.get(forged).is_none());
         }
+        assert_eq!((table.count(|n| *n > 0), table.count(|n| *n > 2)), (2, 1));
         assert_eq!(table.remove_where(|n| *n > 2).len(), 1);
         assert!(table.get(third).is_none() && table.get(second).is_some());
     }

@@ -10,6 +10,8 @@ use std::sync::{Mutex, Once, PoisonError};
 
 use paravane_protocol::cuda_types::*;
 
+use crate::connection;
+
 /// What the shim's functions answer: nothing, or the CUresult that failed.
 pub(crate) type Answer<T = ()> = Result<T, CUresult>;
 
@@ -31,10 +33,15 @@ const EARLY: &[&str] = &[
     "cuGetProcAddress_v2",
 ];
 
-/// Whether this is a child of the process that made the rings.
+/// Whether this is a child of the process whose cuInit has succeeded.
 #[inline]
 pub(crate) fn is_forked() -> bool {
     STANDING.load(Ordering::Relaxed) == FORKED
+}
+
+/// Whether cuInit has succeeded.
+pub(crate) fn is_ready() -> bool {
+    STANDING.load(Ordering::Acquire) == READY
 }
 
 /// cuInit has succeeded; other threads see what it did by its own locks.
@@ -53,6 +60,12 @@ pub(crate) fn enter(name: &str, call: impl FnOnce() -> Answer) -> CUresult {
     if STANDING.load(Ordering::Acquire) != READY && is_refused(name) {
         return CUDA_ERROR_NOT_INITIALIZED;
     }
+    caught(name, call)
+}
+
+/// Runs a call that is no CUDA call, in a forked child too.
+#[inline]
+pub(crate) fn caught(name: &str, call: impl FnOnce() -> Answer) -> CUresult {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(())) => CUDA_SUCCESS,
         Ok(Err(error)) => {
@@ -76,16 +89,19 @@ pub(crate) fn absent(name: &'static str) -> CUresult {
 }
 
 /// Makes calls in a forked child answer CUDA_ERROR_NOT_INITIALIZED, as
-/// libcuda does: the rings belong to the parent's threads.
+/// libcuda does: the rings belong to the parent's threads. Where the parent has
+/// used NVML alone, the child starts afresh.
 pub(crate) fn watch_forks() {
     extern "C" fn in_child() {
-        STANDING.store(FORKED, Ordering::Relaxed);
+        connection::forget();
+        // What is FRESH stays so.
+        let _ = STANDING.compare_exchange(READY, FORKED, Ordering::Relaxed, Ordering::Relaxed);
     }
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: the handler only stores to an atomic, which is allowed after
-        // a fork, and lives as long as the process: the library is linked so
-        // that dlclose does not unmap it.
+        // SAFETY: the handler only touches atomics, which is allowed after a
+        // fork, and lives as long as the process: the library is linked so that
+        // dlclose does not unmap it.
         unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     });
 }

@@ -14,6 +14,7 @@ mod handles;
 mod journal;
 mod local;
 mod memory;
+mod nvml;
 mod output;
 mod pointer;
 mod remote;

@@ -105,6 +105,11 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// Everything that is left.
+    pub fn rest(&mut self) -> &'a [u8] {
+        core::mem::take(&mut self.rest)
+    }
+
     /// Marks the message as bad, for values that no sender of ours writes.
     pub fn fail(&mut self) {
         self.failed = true;

@@ -125,6 +125,20 @@ pub const GRAPH_LIST_BEFORE: u64 = 3;
 /// [`GRAPH_LIST`]: edges that lead from a node.
 pub const GRAPH_LIST_AFTER: u64 = 4;
 
+/// A reading of the host's NVML about the VM's devices. In: a row's number in
+/// [`crate::nvml_api`], then its arguments. Reply: an nvmlReturn_t (word), then
+/// for NVML_SUCCESS the row's results (bytes).
+pub const NVML_READ: u16 = 0xf0d0;
+
+/// The VM's processes that use a device. In: device, how many were told before.
+/// Reply: how many there are (word), then as many
+/// [`crate::nvml_types::ProcessUse`] as fit (bytes).
+pub const NVML_PROCESSES: u16 = 0xf0d1;
+
+/// What the VM's devices are driven by. In: nothing. Reply: the version of the
+/// driver (bytes), empty where the host has no NVML.
+pub const NVML_DRIVER: u16 = 0xf0d2;
+
 /// Operand: a device address follows.
 pub const OPERAND_DEVICE: u64 = 0;
 /// Operand: the area's index is in the low 16 bits, its offset follows.
@@ -161,6 +175,9 @@ pub fn name(opcode: u16) -> Option<&'static str> {
         GRAPH_LIST => "GRAPH_LIST",
         GRAPH_CONNECT => "GRAPH_CONNECT",
         OUTPUT_TAKE => "OUTPUT_TAKE",
+        NVML_READ => "NVML_READ",
+        NVML_PROCESSES => "NVML_PROCESSES",
+        NVML_DRIVER => "NVML_DRIVER",
         _ => return None,
     })
 }

@@ -18,6 +18,9 @@ pub mod internal;
 pub mod limits;
 pub mod managed;
 mod memory_types;
+pub mod nvml_api;
+pub mod nvml_arg;
+pub mod nvml_types;
 pub mod opcode;
 pub mod patience;
 pub mod ring;
@@ -32,13 +35,20 @@ pub const CUDA_VERSION: i32 = 13_050;
 
 macro_rules! hash_rows {
     ($($rows:tt)*) => {
-        /// FNV-1a over the table's text, the layout and the version: equal only
+        /// FNV-1a over the tables' text, the layout and the version: equal only
         /// where both sides agree on every row and every bound.
         pub const PROTOCOL_HASH: u64 =
-            fnv1a(stringify!($($rows)*).as_bytes(), layout_hash());
+            fnv1a(stringify!($($rows)*).as_bytes(), NVML_HASH);
     };
 }
 cuda_api!(hash_rows);
+
+macro_rules! hash_nvml {
+    ($($rows:tt)*) => {
+        const NVML_HASH: u64 = fnv1a(stringify!($($rows)*).as_bytes(), layout_hash());
+    };
+}
+nvml_api!(hash_nvml);
 
 /// The numbers that both sides must share, hashed together.
 const fn layout_hash() -> u64 {

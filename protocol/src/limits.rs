@@ -127,6 +127,13 @@ pub const QUEUE_SIZE_MAX: usize = 1024;
 /// time. A data loader shares some hundred; each costs the backend a descriptor.
 pub const SHARES_MAX: usize = 2048;
 
+/// Bytes of one text that NVML tells: its longest buffer is 96.
+pub const NVML_TEXT_MAX: u32 = 1024;
+
+/// Bytes of a versioned struct or an array that goes to the host's NVML and
+/// back: half a reply. Room for 50 field values; more are asked for in turns.
+pub const NVML_STRUCT_MAX: u32 = 2048;
+
 /// Faults of guests that go to the log at once; later ones at one per second.
 pub const FAULT_LOGS_MAX: u32 = 32;
 

@@ -62,15 +62,17 @@ impl Backend {
     /// Starts a backend with these arguments besides its socket, and waits until
     /// it is ready.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, |_| ())
+    }
+
+    /// As [`Self::start`], with whatever else `prepare` does to the command.
+    pub fn start_with(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("gpu.sock");
-        let child = Command::new(executable())
-            .arg("--socket-path")
-            .arg(&socket)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(executable());
+        command.arg("--socket-path").arg(&socket).args(arguments).stdin(Stdio::null());
+        prepare(&mut command);
+        let child = command.spawn().unwrap();
         let mut backend = Self { child, folder };
         let mut first = None;
         eventually("the backend listens", || {
@@ -211,6 +213,35 @@ pub fn held(pid: u32) -> Held {
     let files = files.filter(|name| !name.starts_with('[')).map(String::from).collect();
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().count();
     Held { fds, files, threads, children: children(pid).len() }
+}
+
+/// A little-endian number of so many bytes.
+fn number(bytes: &[u8], at: usize, width: usize) -> usize {
+    bytes[at..at + width].iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte))
+}
+
+/// Writes a copy of cpu-driver that shows nobody these functions: a libcuda that
+/// lacks them.
+pub fn without_symbols(path: &Path, lacking: &[&str]) {
+    const SHT_DYNSYM: usize = 11;
+    const STV_HIDDEN: u8 = 2;
+    let mut elf = fs::read(executable().with_file_name("libparavane_cpu.so")).unwrap();
+    let (sections, count) = (number(&elf, 40, 8), number(&elf, 60, 2));
+    let header = |section: usize| sections + 64 * section;
+    let symbols = (0..count).map(header).find(|at| number(&elf, at + 4, 4) == SHT_DYNSYM).unwrap();
+    let names = number(&elf, header(number(&elf, symbols + 40, 4)) + 24, 8);
+    let (first, bytes) = (number(&elf, symbols + 24, 8), number(&elf, symbols + 32, 8));
+    let mut hidden = 0;
+    for symbol in (first..first + bytes).step_by(24) {
+        let name = &elf[names + number(&elf, symbol, 4)..];
+        let name = name.split(|byte| *byte == 0).next().unwrap();
+        if lacking.iter().any(|lacks| lacks.as_bytes() == name) {
+            elf[symbol + 5] = STV_HIDDEN;
+            hidden += 1;
+        }
+    }
+    assert_eq!(hidden, lacking.len());
+    fs::write(path, elf).unwrap();
 }
 
 /// Runs the backend with these arguments to its end: status, stdout, stderr.

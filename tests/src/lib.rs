@@ -11,3 +11,4 @@ pub mod backend;
 pub mod cuda;
 pub mod frontend;
 pub mod guest;
+pub mod nvml;

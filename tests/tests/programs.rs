@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use paravane_tests::backend::{Backend, children, executable, kill};
+use paravane_tests::backend::{Backend, children, executable, kill, without_symbols};
 use rustix::process::Signal;
 
 /// Starts `guest-program` over a socket.
@@ -54,39 +54,12 @@ fn a_synchronise_in_one_thread_waits_for_a_launch_in_another() {
     assert_eq!(output(program("order", &backend.socket())), "10000 in order");
 }
 
-/// A little-endian number of so many bytes.
-fn number(bytes: &[u8], at: usize, width: usize) -> usize {
-    bytes[at..at + width].iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte))
-}
-
-/// A copy of cpu-driver that shows nobody the two functions that CUDA 12.4
-/// brought: as the libcuda of Debian 12, which lacks them.
-fn old_libcuda(path: &Path) {
-    const SHT_DYNSYM: usize = 11;
-    const STV_HIDDEN: u8 = 2;
-    let mut elf = std::fs::read(executable().with_file_name("libparavane_cpu.so")).unwrap();
-    let (sections, count) = (number(&elf, 40, 8), number(&elf, 60, 2));
-    let header = |section: usize| sections + 64 * section;
-    let symbols = (0..count).map(header).find(|at| number(&elf, at + 4, 4) == SHT_DYNSYM).unwrap();
-    let names = number(&elf, header(number(&elf, symbols + 40, 4)) + 24, 8);
-    let (first, bytes) = (number(&elf, symbols + 24, 8), number(&elf, symbols + 32, 8));
-    let mut hidden = 0;
-    for symbol in (first..first + bytes).step_by(24) {
-        let name = &elf[names + number(&elf, symbol, 4)..];
-        if name.starts_with(b"cuFuncGetParamInfo\0") || name.starts_with(b"cuKernelGetParamInfo\0") {
-            elf[symbol + 5] = STV_HIDDEN;
-            hidden += 1;
-        }
-    }
-    assert_eq!(hidden, 2);
-    std::fs::write(path, elf).unwrap();
-}
-
 #[test]
 fn a_libcuda_that_cannot_tell_parameters_launches_kernels() {
     let folder = tempfile::tempdir().unwrap();
     let old = folder.path().join("libcuda-12.2.so");
-    old_libcuda(&old);
+    // As the libcuda of Debian 12, which lacks what CUDA 12.4 brought.
+    without_symbols(&old, &["cuFuncGetParamInfo", "cuKernelGetParamInfo"]);
     // SAFETY: our own library, whose initialisers do nothing.
     let library = unsafe { libloading::Library::new(&old) }.unwrap();
     for (symbol, there) in [("cuFuncGetParamInfo", false), ("cuKernelGetParamInfo", false), ("cuInit", true)] {

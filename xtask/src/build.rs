@@ -12,7 +12,7 @@ use crate::{paths, process, setup};
 
 /// Build the product and the samples
 ///
-/// One profile for everything: release. Leaves paravane-backend, libcuda.so (the guest's) and libparavane_cpu.so in
+/// One profile for everything: release. Leaves paravane-backend, libcuda.so and libnvidia_ml.so (the guest's) and libparavane_cpu.so in
 /// target/release, the samples in target/paravane/samples.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  cargo xtask build")]
@@ -54,6 +54,11 @@ pub(crate) fn cargo(command: &str) -> Command {
 /// The guest's libcuda.
 pub(crate) fn shim() -> Result<PathBuf> {
     built("libcuda.so")
+}
+
+/// The guest's NVML.
+pub(crate) fn nvml() -> Result<PathBuf> {
+    built("libnvidia_ml.so")
 }
 
 pub(crate) fn backend() -> Result<PathBuf> {

@@ -9,6 +9,7 @@ mod cupy;
 pub(crate) mod guest;
 mod numba;
 mod nvcc;
+mod nvml;
 mod python;
 mod report;
 mod scripts;
@@ -59,6 +60,7 @@ pub(crate) struct Clients {
 /// Every client, in the order in which they run.
 pub(crate) fn all() -> Vec<Box<dyn Client>> {
     vec![
+        Box::new(nvml::Nvml),
         Box::new(cudart::Cudart),
         Box::new(cudarc::Cudarc),
         Box::new(numba::Numba),
@@ -100,7 +102,7 @@ impl Clients {
             }
         };
         row.version = ready.version();
-        for way in target::WAYS.into_iter().filter(|way| self.way.is_none_or(|only| only == *way)) {
+        for way in client.ways().iter().copied().filter(|way| self.way.is_none_or(|only| only == *way)) {
             let outcome = step(&format!("{}, {}", client.name(), way.name()), || {
                 let target = Target::start(client.name(), way)?;
                 let outcome = ready.run(&target, &self.tests)?;

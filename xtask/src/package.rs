@@ -79,12 +79,13 @@ pub(crate) fn make(out: &Path) -> Result<PathBuf> {
 fn fill(tree: &Path, version: &str) -> Result<()> {
     // mkdtemp's 0700 would become the mode of the guest's root directory.
     fs::set_permissions(tree, fs::Permissions::from_mode(0o755))?;
-    let library = tree.join(LIBRARY_DIR).join("libcuda.so.1");
-    put(&library, &fs::read(build::shim()?)?, 0o644)?;
-    process::run(
-        "strip",
-        Command::new("strip").arg("--strip-unneeded").arg(&library),
-    )?;
+    let mut bytes = 0;
+    for (built, name) in [(build::shim()?, "libcuda.so.1"), (build::nvml()?, "libnvidia-ml.so.1")] {
+        let library = tree.join(LIBRARY_DIR).join(name);
+        put(&library, &fs::read(built)?, 0o644)?;
+        process::run("strip", Command::new("strip").arg("--strip-unneeded").arg(&library))?;
+        bytes += fs::metadata(&library)?.len();
+    }
     put(
         &tree.join("etc/ld.so.conf.d/paravane-guest.conf"),
         format!("/{LIBRARY_DIR}\n").as_bytes(),
@@ -101,7 +102,7 @@ fn fill(tree: &Path, version: &str) -> Result<()> {
         0o644,
     )?;
 
-    let size_kib = fs::metadata(&library)?.len().div_ceil(1024);
+    let size_kib = bytes.div_ceil(1024);
     put(
         &tree.join("DEBIAN/control"),
         control(version, size_kib).as_bytes(),
@@ -124,10 +125,10 @@ fn fill(tree: &Path, version: &str) -> Result<()> {
 fn control(version: &str, size_kib: u64) -> String {
     format!(
         "Package: paravane-guest\nVersion: {version}\nArchitecture: amd64\nMaintainer: Paravane's authors <paravane@localhost>\n\
-         Installed-Size: {size_kib}\nDepends: libc6 (>= 2.36), libgcc-s1\nProvides: libcuda.so.1, libcuda1\n\
-         Conflicts: libcuda1\nSection: libs\nPriority: optional\nDescription: CUDA for virtual machines that share their \
+         Installed-Size: {size_kib}\nDepends: libc6 (>= 2.36), libgcc-s1\nProvides: libcuda.so.1, libcuda1, libnvidia-ml1\n\
+         Conflicts: libcuda1, libnvidia-ml1\nSection: libs\nPriority: optional\nDescription: CUDA for virtual machines that share their \
          host's GPU\n The CUDA driver library for guests of Paravane: libcuda.so.1 hands every call to the\n host over the \
-         guest's virtio-gpu device. No kernel module is needed.\n"
+         guest's virtio-gpu device; libnvidia-ml.so.1 shows the VM's own devices and use. No kernel module is needed.\n"
     )
 }
 

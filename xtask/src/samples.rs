@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::payload::Payload;
-use crate::{paths, picture, process};
+use crate::{build, paths, picture, process};
 
 /// Every sample; the last takes a picture and gives one.
 pub(crate) const NAMES: &[&str] = &["vector_add", "matmul", "reduction", PICTURE_SAMPLE];
@@ -67,20 +67,28 @@ pub(crate) fn build(shim: &Path) -> Result<Samples> {
     Ok(Samples { dir })
 }
 
-/// A directory for LD_LIBRARY_PATH that holds `library` under the name that programs ask for.
+/// A directory for LD_LIBRARY_PATH that holds `library` under the names that programs ask for; beside the guest's libcuda,
+/// the guest's NVML.
 pub(crate) fn library_dir(library: &Path) -> Result<PathBuf> {
     let name = library.file_stem().context("a library has a name")?;
     let dir = paths::made("lib")?.join(name);
     fs::create_dir_all(&dir)?;
     // Some programs ask for the name without a version first, which cargo's own folder has too: the shim.
     for name in ["libcuda.so.1", "libcuda.so"] {
-        let link = dir.join(name);
-        if fs::read_link(&link).ok().as_deref() != Some(library) {
-            fs::remove_file(&link).ok();
-            symlink(library, &link).with_context(|| format!("cannot make {}", link.display()))?;
-        }
+        link(&dir.join(name), library)?;
+    }
+    if library == build::shim()? {
+        link(&dir.join("libnvidia-ml.so.1"), &build::nvml()?)?;
     }
     Ok(dir)
+}
+
+fn link(at: &Path, to: &Path) -> Result<()> {
+    if fs::read_link(at).ok().as_deref() != Some(to) {
+        fs::remove_file(at).ok();
+        symlink(to, at).with_context(|| format!("cannot make {}", at.display()))?;
+    }
+    Ok(())
 }
 
 /// A sample's arguments: where the picture comes from, and where the new one goes.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use paravane_protocol::cuda_types::*;
 
 use super::libcuda::Answer;
-use crate::control::{FromWorker, Share};
+use crate::control::{FromWorker, Share, User};
 
 /// A backend that lives answers long before; one that does not ends this
 /// worker anyway.
@@ -68,6 +68,15 @@ impl Exchange {
             known.insert(bytes, token);
         }
         Ok(token)
+    }
+
+    /// The VM's processes that run, with what they use.
+    pub(super) fn users(&self, control: BorrowedFd<'_>) -> Answer<Vec<User>> {
+        let told = self.ask(control, FromWorker::Users)?.ok_or(CUDA_ERROR_OPERATING_SYSTEM)?;
+        told.users().map_err(|error| {
+            log::warn!("the exchange: {error}");
+            CUDA_ERROR_OPERATING_SYSTEM
+        })
     }
 
     /// What another worker has filed under a token; CUDA_ERROR_INVALID_VALUE

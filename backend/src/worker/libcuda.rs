@@ -23,6 +23,10 @@ macro_rules! functions {
             /// Nanoseconds that the device has worked, where the library keeps
             /// that clock itself (cpu-driver does).
             pub(super) busy_ns: Option<unsafe extern "C" fn() -> u64>,
+            /// Device memory that this process uses, and its contexts, where the
+            /// library tells (cpu-driver does).
+            pub(super) memory_bytes: Option<unsafe extern "C" fn() -> u64>,
+            pub(super) contexts: Option<unsafe extern "C" fn() -> u64>,
             /// A descriptor of what a handle for other processes names, and the
             /// way back, where the library needs descriptors carried (cpu-driver).
             pub(super) ipc_file: Option<unsafe extern "C" fn(*const CUipcHandle) -> i32>,
@@ -40,6 +44,8 @@ macro_rules! functions {
                 Ok(Self {
                     $($name: symbol(&library, concat!(stringify!($name), "\0")),)*
                     busy_ns: symbol(&library, "paravane_cpu_busy_ns\0"),
+                    memory_bytes: symbol(&library, "paravane_cpu_memory_bytes\0"),
+                    contexts: symbol(&library, "paravane_cpu_contexts\0"),
                     ipc_file: symbol(&library, "paravane_cpu_ipc_file\0"),
                     ipc_adopt: symbol(&library, "paravane_cpu_ipc_adopt\0"),
                     _library: library,
@@ -76,8 +82,8 @@ macro_rules! cuda {
 }
 pub(super) use cuda;
 
-/// Reads the library's own clock.
-pub(super) fn clock(busy_ns: unsafe extern "C" fn() -> u64) -> u64 {
-    // SAFETY: cpu-driver's clock takes nothing and may be read at any time.
-    unsafe { busy_ns() }
+/// Reads one of the library's own figures.
+pub(super) fn figure(tell: unsafe extern "C" fn() -> u64) -> u64 {
+    // SAFETY: cpu-driver's figures take nothing and may be read at any time.
+    unsafe { tell() }
 }

@@ -14,6 +14,8 @@ mod handles;
 mod internal;
 mod layout;
 mod libcuda;
+mod meter;
+mod nvml;
 mod order;
 mod output;
 mod process;
@@ -26,8 +28,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use paravane_protocol::cuda_types::*;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::account::AccountPage;
 use crate::control::{
@@ -36,6 +40,7 @@ use crate::control::{
 };
 use crate::turn::Turns;
 use libcuda::Libcuda;
+use meter::Meter;
 use output::Output;
 use process::Process;
 use turn::ProcessTurn;
@@ -98,13 +103,33 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
         Arc::clone(control),
         output,
     ));
+    let mut meter = None;
     loop {
+        let due = meter.as_ref().and_then(|meter: &Meter| meter.due(&process));
+        let heard = hear(control, due).map_err(|error| Failure::System("control socket", error))?;
+        meter.iter_mut().for_each(|meter| meter.look(&process));
+        if !heard {
+            continue;
+        }
+        // A spare has no guest, and nothing to measure.
+        meter.get_or_insert_with(|| Meter::new(&process));
         match ToWorker::receive(control.as_fd()) {
             Ok(message) => obey(&process, message)?,
             // The backend is gone, so is this worker's reason.
             Err(ControlError::Closed) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Waits for a message, at most so long; whether there is one.
+fn hear(control: &OwnedFd, limit: Option<Duration>) -> std::io::Result<bool> {
+    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+    let mut fds = [PollFd::new(control, PollFlags::IN)];
+    match poll(&mut fds, limit.as_ref()) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -21,6 +21,7 @@ use super::exchange::Exchange;
 use super::handles::Handles;
 use super::layout::Images;
 use super::libcuda::{Libcuda, cuda};
+use super::nvml::Nvml;
 use super::order::RingState;
 use super::output::Output;
 use super::thread::Thread;
@@ -42,6 +43,7 @@ pub(super) struct Process {
     pub(super) output: Output,
     pub(super) textures: Textures,
     pub(super) exchange: Exchange,
+    nvml: OnceLock<Option<Nvml>>,
     /// Host memory registered with the library: area to registered address.
     pub(super) host_memory: Mutex<HashMap<u16, (Arc<Mapping>, u64)>>,
     rings: RwLock<Vec<Arc<RingState>>>,
@@ -77,6 +79,7 @@ impl Process {
             output,
             textures: Textures::default(),
             exchange: Exchange::default(),
+            nvml: OnceLock::new(),
             host_memory: Mutex::new(HashMap::new()),
             rings: RwLock::new(Vec::new()),
             ring_count: AtomicUsize::new(0),
@@ -88,6 +91,11 @@ impl Process {
             wake,
             control,
         }
+    }
+
+    /// The host's NVML, if it has one: loaded when it is first asked for.
+    pub(super) fn nvml(&self) -> Option<&Nvml> {
+        self.nvml.get_or_init(Nvml::load).as_ref()
     }
 
     pub(super) fn control(&self) -> BorrowedFd<'_> {

@@ -21,7 +21,7 @@ use super::order::RingState;
 use super::process::Process;
 use super::turn::Serving;
 use super::wake;
-use crate::account::Counter;
+use crate::account::{Counter, Gauge};
 
 /// Wake-ups in a row that found nothing, after which the thread sleeps for
 /// [`PENALTY`] first: a guest that plays with the words gains no host time.
@@ -30,6 +30,15 @@ const PENALTY: Duration = Duration::from_millis(2);
 
 /// How long a thread sleeps before that counts as a pause.
 const BRIEFLY: Duration = Duration::from_millis(1);
+
+/// Calls that may begin or end a context.
+const CONTEXT_OPCODES: [u16; 5] = [
+    opcode::cuDevicePrimaryCtxRetain,
+    opcode::cuDevicePrimaryCtxRelease_v2,
+    opcode::cuDevicePrimaryCtxReset_v2,
+    opcode::cuCtxCreate_v2,
+    opcode::cuCtxDestroy_v2,
+];
 
 /// What a thread has done since it told the account.
 #[derive(Default)]
@@ -190,6 +199,7 @@ impl Thread {
         };
         self.tally.awaited += 1;
         self.settle_account();
+        self.settle_use(opcode);
         if self.process.output.waits_after(opcode) {
             self.process.show_output(1);
         }
@@ -219,9 +229,28 @@ impl Thread {
         self.process.account.counter(counter).fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// What the process holds of the device, where the library tells: before the
+    /// reply, so that who waits for it finds the account right.
+    fn settle_use(&self, opcode: u16) {
+        let Process { lib, account, .. } = &*self.process;
+        self.settle_memory();
+        if let Some(contexts) = lib.contexts
+            && CONTEXT_OPCODES.contains(&opcode)
+        {
+            let alive = super::libcuda::figure(contexts);
+            account.gauge(Gauge::Contexts).store(alive, Ordering::Relaxed);
+        }
+    }
+
+    fn settle_memory(&self) {
+        let Some(memory_bytes) = self.process.lib.memory_bytes else { return };
+        let bytes = super::libcuda::figure(memory_bytes);
+        self.process.account.gauge(Gauge::MemoryBytes).store(bytes, Ordering::Relaxed);
+    }
+
     fn settle_gpu_time(&self) {
         let Some(busy_ns) = self.process.lib.busy_ns else { return };
-        let busy_ns = super::libcuda::clock(busy_ns);
+        let busy_ns = super::libcuda::figure(busy_ns);
         self.process.account.counter(Counter::GpuTimeNs).fetch_max(busy_ns, Ordering::Relaxed);
     }
 
@@ -249,6 +278,7 @@ impl Thread {
         self.serving.pause(&self.process.turn);
         self.settle_account();
         self.settle_gpu_time();
+        self.settle_memory();
         if *fruitless >= FRUITLESS_MAX {
             std::thread::sleep(PENALTY);
         }

@@ -97,6 +97,18 @@ pub fn table() -> impl Iterator<Item = (&'static str, *const c_void, bool)> {
     of(IMPLEMENTED, true).chain(of(ABSENT, false))
 }
 
+/// Bytes of device memory that this process uses, for the same account.
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn paravane_cpu_memory_bytes() -> u64 {
+    catch_unwind(|| crate::memory::arena().device_size() - crate::memory::arena().device_free()).unwrap_or(0)
+}
+
+/// How many contexts of this process live, for the same account.
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn paravane_cpu_contexts() -> u64 {
+    catch_unwind(crate::context::alive).unwrap_or(0)
+}
+
 /// The device's clock of work, in nanoseconds: for the account of whoever loads this library.
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn paravane_cpu_busy_ns() -> u64 {

@@ -1,8 +1,9 @@
 //! The process's connection to its backend: one channel, its rings and areas.
-//! Opened by cuInit, kept until the process ends.
+//! Opened by cuInit or NVML, kept until the process ends.
 
 mod drm;
 mod drm_ioctl;
+mod present;
 mod thread_ring;
 mod transport;
 mod vhost_user;
@@ -11,7 +12,7 @@ pub(crate) mod wait;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use paravane_protocol::channel::{
@@ -28,13 +29,13 @@ use crate::boundary::Answer;
 use thread_ring::Slot;
 use transport::{Mark, Transport};
 
+pub(crate) use present::forget;
 pub(crate) use thread_ring::{ThreadRing, with_ring};
 pub(crate) use transport::Area;
 
 /// A backend answers the handshake within this time, or is away.
 const HANDSHAKE: Duration = Duration::from_millis(900);
 
-static CONNECTION: OnceLock<Connection> = OnceLock::new();
 static OPENING: Mutex<()> = Mutex::new(());
 
 /// What calls answer when the backend does not any more.
@@ -59,10 +60,10 @@ struct AreaIndexes {
     next: u32,
 }
 
-/// The connection, if cuInit has opened one.
+/// The connection, if one was opened.
 #[inline]
 pub(crate) fn get() -> Answer<&'static Connection> {
-    CONNECTION.get().ok_or(CUDA_ERROR_NOT_INITIALIZED)
+    present::get().ok_or(CUDA_ERROR_NOT_INITIALIZED)
 }
 
 /// Opens the connection, once. Without a backend that answers:
@@ -70,15 +71,14 @@ pub(crate) fn get() -> Answer<&'static Connection> {
 /// CUDA_ERROR_SYSTEM_DRIVER_MISMATCH.
 pub(crate) fn open() -> Answer<&'static Connection> {
     let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(connection) = CONNECTION.get() {
+    if let Some(connection) = present::get() {
         return Ok(connection);
     }
     let transport = find_transport().map_err(|error| {
         log::warn!("no Paravane device: {error}");
         CUDA_ERROR_NO_DEVICE
     })?;
-    let connection = Connection::open(transport)?;
-    Ok(CONNECTION.get_or_init(|| connection))
+    Ok(present::set(Connection::open(transport)?))
 }
 
 /// PARAVANE_SOCKET names a vhost-user socket; without it, a render node.
@@ -116,6 +116,11 @@ impl Connection {
             area_indexes: Mutex::new(AreaIndexes { free: Vec::new(), next: 1 }),
             pinging: Mutex::new(()),
         })
+    }
+
+    /// The channel's random number, which no other has; never 0.
+    pub(crate) fn token(&self) -> u64 {
+        self.token
     }
 
     /// Whether the host still serves this channel; what it died of if not.

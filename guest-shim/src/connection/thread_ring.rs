@@ -16,9 +16,10 @@ use paravane_protocol::patience::{Patience, Step};
 use paravane_protocol::ring::{Producer, word};
 use paravane_protocol::shared::{Shared, SharedPages};
 
+use super::present::generation;
 use super::wait::until;
 use super::{Area, Connection};
-use crate::boundary::{self, Answer};
+use crate::boundary::Answer;
 
 /// The process-wide order of commands.
 static NEXT_TICKET: AtomicU64 = AtomicU64::new(1);
@@ -38,6 +39,8 @@ pub(crate) struct Slot {
 /// A ring with its guest thread's private state.
 pub(crate) struct ThreadRing {
     connection: &'static Connection,
+    /// The process that took the ring.
+    generation: u32,
     slot: Slot,
     control: SharedPages,
     reply: SharedPages,
@@ -63,9 +66,10 @@ thread_local! {
 pub(crate) fn with_ring<T>(call: impl FnOnce(&mut ThreadRing) -> Answer<T>) -> Answer<T> {
     RING.try_with(|cell| {
         let mut ring = cell.try_borrow_mut().map_err(|_| CUDA_ERROR_NOT_PERMITTED)?;
-        if let Some(ring) = ring.as_mut() {
+        if let Some(ring) = ring.as_mut().filter(|ring| ring.is_ours()) {
             return call(ring);
         }
+        // A ring of before a fork is the parent's; dropping it does nothing.
         call(ring.insert(ThreadRing::take()?))
     })
     .map_err(|_| CUDA_ERROR_DEINITIALIZED)?
@@ -88,6 +92,7 @@ impl ThreadRing {
         let commands = ring.window(RING_COMMANDS, RING_BYTES as usize);
         Self {
             connection,
+            generation: generation(),
             slot,
             control,
             reply,
@@ -99,6 +104,12 @@ impl ThreadRing {
             frame: vec![0; FRAME_BYTES_MAX as usize].into_boxed_slice(),
             reply_copy: vec![0; REPLY_BYTES_MAX as usize].into_boxed_slice(),
         }
+    }
+
+    /// Whether this process took the ring, not a parent of it.
+    #[inline]
+    fn is_ours(&self) -> bool {
+        self.generation == generation()
     }
 
     fn reopened(mut self, connection: &'static Connection) -> Self {
@@ -285,7 +296,7 @@ impl ThreadRing {
 /// Gives the ring back when its thread ends.
 impl Drop for ThreadRing {
     fn drop(&mut self) {
-        if self.frame.is_empty() || boundary::is_forked() {
+        if self.frame.is_empty() || !self.is_ours() {
             return; // Already moved out below, or the parent's, which still uses it.
         }
         let told = self.send(internal::THREAD_END, 0, |_| Ok(()));
@@ -295,6 +306,7 @@ impl Drop for ThreadRing {
         let connection = self.connection;
         connection.return_ring(ThreadRing {
             connection,
+            generation: self.generation,
             slot: self.slot,
             control: self.control,
             reply: self.reply,

@@ -14,14 +14,18 @@ pub(crate) fn cuInit(flags: u32) -> Answer {
     if flags != 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    if devices::hello().is_err() {
-        watch_forks();
-        connection::open()?;
-        devices::ask()?;
+    if !boundary::is_ready() {
+        meet_host()?;
+        // Here too if another thread has just asked and is not yet back.
+        boundary::ready();
     }
-    // Here too if another thread has just asked and is not yet back.
-    boundary::ready();
     Ok(())
+}
+
+/// Connects and learns the devices, for cuInit or for NVML.
+pub(crate) fn meet_host() -> Answer<&'static devices::Hello> {
+    watch_forks();
+    devices::ask(connection::open()?.token())
 }
 
 /// The host library's version, or before cuInit the interface's; no newer than

@@ -1,7 +1,7 @@
 //! The host's devices as HELLO described them at cuInit: everything that the
 //! device queries answer without leaving the guest.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock};
 
 use paravane_protocol::codec::Decoder;
@@ -20,7 +20,7 @@ pub(crate) struct Device {
     pub(crate) total_bytes: u64,
     pub(crate) pci_bus_id: Vec<u8>,
     /// By attribute number; `i32::MIN` where the host's library has none.
-    attributes: Vec<i32>,
+    pub(crate) attributes: Vec<i32>,
     /// The id of the primary context, active or not.
     pub(crate) primary: CUcontext,
     /// Times that this process retained it and did not release it.
@@ -34,19 +34,21 @@ pub(crate) struct Hello {
 }
 
 static HELLO: OnceLock<Hello> = OnceLock::new();
+/// The token of the connection that was asked; none is 0.
+static ASKED: AtomicU64 = AtomicU64::new(0);
 /// The device of every context that this process knows.
 static CONTEXTS: RwLock<Vec<(u64, CUdevice)>> = RwLock::new(Vec::new());
 
-/// What the host told at cuInit; CUDA_ERROR_NOT_INITIALIZED before.
+/// What the host told at cuInit or to NVML; CUDA_ERROR_NOT_INITIALIZED before.
 #[inline]
 pub(crate) fn hello() -> Answer<&'static Hello> {
     HELLO.get().ok_or(CUDA_ERROR_NOT_INITIALIZED)
 }
 
-/// Asks the host, once. The host runs its own cuInit for this.
-pub(crate) fn ask() -> Answer {
-    if HELLO.get().is_some() {
-        return Ok(());
+/// Asks the host, once for each connection. The host runs its own cuInit for this.
+pub(crate) fn ask(connection: u64) -> Answer<&'static Hello> {
+    if ASKED.load(Ordering::Acquire) == connection {
+        return hello();
     }
     let mut devices = Vec::new();
     loop {
@@ -62,9 +64,12 @@ pub(crate) fn ask() -> Answer {
             )
         })??;
         if devices.len() as u64 >= count {
-            remember_primaries(&devices);
-            let _ = HELLO.set(Hello { driver_version, devices });
-            return Ok(());
+            // A forked child that asks again has the same devices as its parent.
+            if HELLO.set(Hello { driver_version, devices }).is_ok() {
+                remember_primaries(&hello()?.devices);
+            }
+            ASKED.store(connection, Ordering::Release);
+            return hello();
         }
         if devices.len() as u64 == first {
             return Err(CUDA_ERROR_UNKNOWN); // No progress: not what HELLO answers.

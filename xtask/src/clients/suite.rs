@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::guest::{Luggage, Part};
-use super::target::Target;
+use super::target::{self, Target, Way};
 
 /// A client as it is named and installed.
 pub(crate) trait Client {
@@ -14,6 +14,10 @@ pub(crate) trait Client {
     fn name(&self) -> &'static str;
     /// What it is and which tests judge it, in one line.
     fn about(&self) -> &'static str;
+    /// The ways in which its tests can run.
+    fn ways(&self) -> &'static [Way] {
+        &target::WAYS
+    }
     /// Installs and builds what is not there yet, saying so in steps.
     fn prepare(&self) -> Result<Box<dyn Ready>>;
     /// What of it runs in a guest too; packs what that needs.

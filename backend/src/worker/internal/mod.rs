@@ -14,6 +14,7 @@ use paravane_protocol::internal as op;
 
 use super::dispatch::Command;
 use super::libcuda::{Answer, cuda};
+use super::nvml;
 
 /// Runs an internal operation; an opcode that is none breaks the protocol.
 pub(super) fn dispatch(opcode: u16, command: &mut Command) -> Answer {
@@ -42,6 +43,9 @@ pub(super) fn dispatch(opcode: u16, command: &mut Command) -> Answer {
         op::GRAPH_LIST => graph::list(command),
         op::GRAPH_CONNECT => graph::connect(command),
         op::OUTPUT_TAKE => take_output(command),
+        op::NVML_READ => nvml::read(command),
+        op::NVML_PROCESSES => nvml::processes(command),
+        op::NVML_DRIVER => nvml::driver(command),
         _ => {
             command.thread.broke_protocol("unknown opcode");
             Err(CUDA_ERROR_INVALID_VALUE)
