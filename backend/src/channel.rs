@@ -20,7 +20,7 @@ use crate::control::{FromWorker, Piece, Share, ToWorker};
 use crate::channels::Env;
 use crate::exchange;
 use crate::fence::Ticket;
-use crate::usage::ProcessAccount;
+use crate::usage::{ProcessAccount, User};
 use crate::worker_link::WorkerLink;
 
 /// What a guest has written into the header page, copied once.
@@ -224,7 +224,7 @@ impl Channel {
                 Vec::new()
             }
             FromWorker::Users => {
-                let told = Share::of_users(&env.host.usage.users());
+                let told = User::share(&env.host.usage.users());
                 self.answer(told.inspect_err(|error| log::error!("users: {error}")).ok());
                 Vec::new()
             }

@@ -5,7 +5,7 @@
 //! because a worker runs what a hostile guest asked for.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
+use std::io::{self, IoSlice, IoSliceMut, Seek, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
@@ -110,27 +110,6 @@ pub struct Share {
     pub file: Option<OwnedFd>,
 }
 
-/// A process of the VM: its account, as the VM's workers are told it.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-pub struct User {
-    /// Its id in the guest.
-    pub pid: U32,
-    /// Its worker's id on the host.
-    pub worker: U32,
-    /// Gauges and GPU time as [`crate::account`] has them.
-    pub memory_bytes: U64,
-    /// Contexts that live.
-    pub contexts: U64,
-    /// Of the last sample period.
-    pub busy_percent: U64,
-    /// The end of that period.
-    pub seen_us: U64,
-    /// GPU time.
-    pub busy_ns: U64,
-}
-const _: () = assert!(size_of::<User>() == 48);
-
 /// A share without its descriptor, as it follows a head.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -140,21 +119,6 @@ struct ShareRecord {
 }
 
 impl Share {
-    /// The answer to [`FromWorker::Users`].
-    pub fn of_users(users: &[User]) -> io::Result<Self> {
-        let file = Some(sealed_file("paravane-users", users.as_bytes())?);
-        Ok(Self { token: [0; 16], bytes: [0; 64], file })
-    }
-
-    /// Reads what [`Share::of_users`] has made.
-    pub fn users(self) -> Result<Vec<User>, ControlError> {
-        let file = self.file.ok_or(ControlError::Malformed("users come in a file"))?;
-        let mut bytes = Vec::new();
-        File::from(file).read_to_end(&mut bytes)?;
-        let users = <[User]>::ref_from_bytes(&bytes);
-        users.map(<[User]>::to_vec).map_err(|_| ControlError::Malformed("a user is cut off"))
-    }
-
     fn packet(self, kind: u32) -> Packet {
         let head = Head { kind: kind.into(), ..Head::default() };
         let mut bytes = head.as_bytes().to_vec();
@@ -472,7 +436,7 @@ fn receive_packet(socket: BorrowedFd<'_>) -> Result<(Vec<u8>, Vec<OwnedFd>), Con
 }
 
 /// A memfd that nobody can change any more; read from its start.
-fn sealed_file(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+pub(crate) fn sealed_file(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let mut file = File::from(rustix::fs::memfd_create(name, flags)?);
     file.write_all(bytes)?;

@@ -1,17 +1,19 @@
 //! What each guest process has used, for `--usage-json`: counters of workers
 //! that run, of workers that have ended, and their sum.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use paravane_protocol::limits::PROCESSES_KEPT_MAX;
 use serde_json::{Map, Value, json};
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::account::{AccountPage, COUNTERS, Counter, Gauge};
-use crate::control::User;
+use crate::control::{Share, sealed_file};
 
 type Counters = [u64; COUNTERS.len()];
 
@@ -40,6 +42,44 @@ struct Ledger {
     finished: Vec<Finished>,
     /// Sum of the finished ones that are no longer named.
     forgotten: Counters,
+}
+
+/// A process of the VM that runs, as the VM's workers are told of it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct User {
+    /// Its id in the guest.
+    pub pid: U32,
+    /// Its worker's id on the host.
+    pub worker: U32,
+    /// Gauges and GPU time as [`crate::account`] has them.
+    pub memory_bytes: U64,
+    /// Contexts that live.
+    pub contexts: U64,
+    /// Of the last sample period.
+    pub busy_percent: U64,
+    /// The end of that period.
+    pub seen_us: U64,
+    /// GPU time.
+    pub busy_ns: U64,
+}
+const _: () = assert!(size_of::<User>() == 48);
+
+impl User {
+    /// The answer to [`crate::control::FromWorker::Users`].
+    pub fn share(users: &[Self]) -> io::Result<Share> {
+        let file = Some(sealed_file("paravane-users", users.as_bytes())?);
+        Ok(Share { token: [0; 16], bytes: [0; 64], file })
+    }
+
+    /// Reads what [`User::share`] has made.
+    pub fn read(share: Share) -> io::Result<Vec<Self>> {
+        let file = share.file.ok_or(io::ErrorKind::InvalidData)?;
+        let mut bytes = Vec::new();
+        File::from(file).read_to_end(&mut bytes)?;
+        let users = <[Self]>::ref_from_bytes(&bytes);
+        users.map(<[Self]>::to_vec).map_err(|_| io::ErrorKind::InvalidData.into())
+    }
 }
 
 /// All accounts of a back end.
@@ -176,6 +216,10 @@ mod tests {
         let users = usage.users();
         let [user] = users.as_slice() else { panic!("{users:?}") };
         assert_eq!((user.pid.get(), user.worker.get(), user.memory_bytes.get()), (2, 72, 9));
+        let told = User::read(User::share(&users).unwrap()).unwrap();
+        assert_eq!(told.as_bytes(), users.as_bytes());
+        let nothing = Share { token: [0; 16], bytes: [0; 64], file: None };
+        assert!(User::read(nothing).is_err());
     }
 
     #[test]

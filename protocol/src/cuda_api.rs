@@ -44,8 +44,8 @@ macro_rules! cuda_api {
             // Primary contexts.
             0x0120 custom fn cuDevicePrimaryCtxRetain(pctx: Out<CUcontext>, dev: In<CUdevice>);
             0x0121 wrap fn cuDevicePrimaryCtxRelease_v2(dev: In<CUdevice>);
-            0x0122 call fn cuDevicePrimaryCtxSetFlags_v2(dev: In<CUdevice>, flags: In<u32>);
-            0x0123 call fn cuDevicePrimaryCtxGetState(dev: In<CUdevice>, flags: Out<u32>, active: Out<i32>);
+            0x0122 wrap fn cuDevicePrimaryCtxSetFlags_v2(dev: In<CUdevice>, flags: In<u32>);
+            0x0123 wrap fn cuDevicePrimaryCtxGetState(dev: In<CUdevice>, flags: Out<u32>, active: Out<i32>);
             0x0124 wrap fn cuDevicePrimaryCtxReset_v2(dev: In<CUdevice>);
             // Contexts.
             0x0140 custom fn cuCtxCreate_v2(pctx: Out<CUcontext>, flags: In<u32>, dev: In<CUdevice>);
@@ -57,7 +57,7 @@ macro_rules! cuda_api {
             0x0146 local fn cuCtxGetCurrent(pctx: Out<CUcontext>);
             0x0147 local fn cuCtxGetDevice(device: Out<CUdevice>);
             0x0148 call fn cuCtxGetFlags(flags: Out<u32>);
-            0x0149 call fn cuCtxSetFlags(flags: In<u32>);
+            0x0149 wrap fn cuCtxSetFlags(flags: In<u32>);
             0x014a call fn cuCtxGetId(ctx: In<CUcontext>, ctxId: Out<u64>);
             0x014b wrap fn cuCtxSynchronize();
             0x014c call fn cuCtxSetLimit(limit: In<CUlimit>, value: In<usize>);

@@ -14,7 +14,7 @@ const PROGRAM: &str = "paravane-bench";
 /// Measure, each figure beside its floor
 ///
 /// Prints one table: what was measured, the floor that the same run found on this machine, the same figure on libcuda
-/// alone, and the goal. Takes about three minutes; other programs that run meanwhile show in the figures.
+/// alone, and the goal. Takes about four minutes; other programs that run meanwhile show in the figures.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask bench\n  cargo xtask bench --json    one object a line: name, value, unit, floor\n  \
@@ -27,7 +27,7 @@ pub(crate) struct Bench {
     /// A tenth of the rounds, and copies up to 16 MiB only
     #[arg(long)]
     quick: bool,
-    /// Only this group: call, copy, share, idle or start; may be given more than once
+    /// Only this group: call, threads, trace, copy, load, share, idle or start; may be given more than once
     #[arg(long, value_name = "GROUP")]
     only: Vec<String>,
     /// The libcuda that executes the calls [default: Paravane's CPU device]

@@ -9,7 +9,8 @@ use std::time::Duration;
 use paravane_protocol::cuda_types::*;
 
 use super::libcuda::Answer;
-use crate::control::{FromWorker, Share, User};
+use crate::control::{FromWorker, Share};
+use crate::usage::User;
 
 /// A backend that lives answers long before; one that does not ends this
 /// worker anyway.
@@ -73,7 +74,7 @@ impl Exchange {
     /// The VM's processes that run, with what they use.
     pub(super) fn users(&self, control: BorrowedFd<'_>) -> Answer<Vec<User>> {
         let told = self.ask(control, FromWorker::Users)?.ok_or(CUDA_ERROR_OPERATING_SYSTEM)?;
-        told.users().map_err(|error| {
+        User::read(told).map_err(|error| {
             log::warn!("the exchange: {error}");
             CUDA_ERROR_OPERATING_SYSTEM
         })

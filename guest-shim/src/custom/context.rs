@@ -17,7 +17,7 @@ pub(crate) fn cuDevicePrimaryCtxRetain(pctx: *mut CUcontext, dev: CUdevice) -> A
     if pctx.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    with_ring(|ring| {
+    let retained = with_ring(|ring| {
         // The context itself may be current already, and not be there.
         ring.call_anywhere(
             opcode::cuDevicePrimaryCtxRetain,
@@ -28,7 +28,9 @@ pub(crate) fn cuDevicePrimaryCtxRetain(pctx: *mut CUcontext, dev: CUdevice) -> A
             },
             |_| (),
         )
-    })?;
+    });
+    devices::primary_may_differ();
+    retained?;
     device.retain();
     pointer::put(pctx, primary)
 }

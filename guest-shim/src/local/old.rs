@@ -21,7 +21,7 @@ pub(crate) fn cuDevicePrimaryCtxReset(dev: CUdevice) -> Answer {
 }
 
 pub(crate) fn cuDevicePrimaryCtxSetFlags(dev: CUdevice, flags: u32) -> Answer {
-    table::cuDevicePrimaryCtxSetFlags_v2(dev, flags)
+    wrap::cuDevicePrimaryCtxSetFlags_v2(dev, flags)
 }
 
 /// In 32 bits: more memory than they can tell is told as their most.

@@ -25,6 +25,8 @@ pub(crate) struct Device {
     pub(crate) primary: CUcontext,
     /// Times that this process retained it and did not release it.
     retained: AtomicU32,
+    /// What the host last told of it: epoch, [`PRIMARY_ACTIVE`] and flags.
+    primary_state: AtomicU64,
 }
 
 /// What HELLO told.
@@ -95,7 +97,7 @@ fn read_device(from: &mut Decoder) -> Answer<Device> {
     let (attributes, _) = from.bytes().as_chunks();
     let attributes = attributes.iter().map(|raw| i32::from_le_bytes(*raw)).collect();
     let primary = handles::mint()?;
-    Ok(Device { name, uuid: CUuuid { bytes: uuid }, total_bytes, pci_bus_id, attributes, primary, retained: AtomicU32::new(0) })
+    Ok(Device { name, uuid: CUuuid { bytes: uuid }, total_bytes, pci_bus_id, attributes, primary, retained: AtomicU32::new(0), primary_state: AtomicU64::new(0) })
 }
 
 fn remember_primaries(devices: &[Device]) {
@@ -136,6 +138,36 @@ impl Device {
     /// How often the primary context is retained.
     pub(crate) fn retained(&self) -> u32 {
         self.retained.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts the calls that may have changed a primary context; from 1.
+static PRIMARY_EPOCH: AtomicU32 = AtomicU32::new(1);
+const PRIMARY_ACTIVE: u64 = 1 << 31;
+
+/// A call has returned that may have changed a primary context.
+pub(crate) fn primary_may_differ() {
+    PRIMARY_EPOCH.fetch_add(1, Ordering::Release);
+}
+
+/// To be read before the host is asked.
+pub(crate) fn primary_epoch() -> u32 {
+    PRIMARY_EPOCH.load(Ordering::Acquire)
+}
+
+impl Device {
+    /// Flags and activity of the primary context, if they were told in this epoch.
+    pub(crate) fn primary_state(&self, epoch: u32) -> Option<(u32, bool)> {
+        let state = self.primary_state.load(Ordering::Acquire);
+        let flags = u32::try_from(state & (PRIMARY_ACTIVE - 1)).ok()?;
+        (state >> 32 == u64::from(epoch)).then_some((flags, state & PRIMARY_ACTIVE != 0))
+    }
+
+    /// The host has told them; the epoch is of before it was asked.
+    pub(crate) fn note_primary_state(&self, epoch: u32, flags: u32, active: bool) {
+        let state = u64::from(epoch) << 32 | u64::from(flags & 0x7fff_ffff);
+        let active = if active { PRIMARY_ACTIVE } else { 0 };
+        self.primary_state.store(state | active, Ordering::Release);
     }
 }
 

@@ -31,7 +31,9 @@ pub(crate) fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) -> Answer {
     if is_last {
         storage::end_context(device.primary);
     }
-    table::cuDevicePrimaryCtxRelease_v2(dev)?;
+    let released = table::cuDevicePrimaryCtxRelease_v2(dev);
+    devices::primary_may_differ();
+    released?;
     device.release();
     if is_last {
         objects::forget_context(device.primary);
@@ -42,7 +44,9 @@ pub(crate) fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) -> Answer {
 pub(crate) fn cuDevicePrimaryCtxReset_v2(dev: CUdevice) -> Answer {
     let primary = devices::device(dev)?.primary;
     storage::end_context(primary);
-    table::cuDevicePrimaryCtxReset_v2(dev)?;
+    let reset = table::cuDevicePrimaryCtxReset_v2(dev);
+    devices::primary_may_differ();
+    reset?;
     objects::forget_context(primary);
     Ok(())
 }

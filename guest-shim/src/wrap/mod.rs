@@ -9,6 +9,7 @@ mod graph;
 mod memory;
 mod memset;
 mod pool;
+mod primary;
 mod stream;
 mod virtual_memory;
 
@@ -20,5 +21,6 @@ pub(crate) use graph::*;
 pub(crate) use memory::*;
 pub(crate) use memset::*;
 pub(crate) use pool::*;
+pub(crate) use primary::*;
 pub(crate) use stream::*;
 pub(crate) use virtual_memory::*;

@@ -51,8 +51,13 @@ functions! {
     init cuInit(u32);
     primary_retain cuDevicePrimaryCtxRetain(*mut Handle, i32);
     set_current cuCtxSetCurrent(Handle);
+    get_current cuCtxGetCurrent(*mut Handle);
+    get_device cuCtxGetDevice(*mut i32);
+    attribute cuDeviceGetAttribute(*mut i32, i32, i32);
+    primary_state cuDevicePrimaryCtxGetState(i32, *mut u32, *mut i32);
     api_version cuCtxGetApiVersion(Handle, *mut u32);
     module_load cuModuleLoadData(*mut Handle, *const c_char);
+    module_unload cuModuleUnload(Handle);
     function_get cuModuleGetFunction(*mut Handle, Handle, *const c_char);
     stream_create cuStreamCreate(*mut Handle, u32);
     stream_synchronize cuStreamSynchronize(Handle);
@@ -63,6 +68,7 @@ functions! {
     host_alloc cuMemAllocHost_v2(*mut *mut c_void, usize);
     host_free cuMemFreeHost(*mut c_void);
     to_device cuMemcpyHtoD_v2(u64, *const c_void, usize);
+    to_device_async cuMemcpyHtoDAsync_v2(u64, *const c_void, usize, Handle);
     from_device cuMemcpyDtoH_v2(*mut c_void, u64, usize);
 }
 
@@ -159,6 +165,42 @@ impl Session<'_> {
         cuda!(self.launch_host_function(self.stream, function, data))
     }
 
+    /// Loads a NUL-terminated image.
+    pub(crate) fn load(&self, image: &CStr) -> Result<Handle> {
+        let mut module = std::ptr::null_mut();
+        cuda!(self.module_load(&raw mut module, image.as_ptr()))?;
+        Ok(module)
+    }
+
+    pub(crate) fn unload(&self, module: Handle) -> Result<()> {
+        cuda!(self.module_unload(module))
+    }
+
+    #[inline]
+    pub(crate) fn current_device(&self) -> Result<()> {
+        let mut device = 0;
+        cuda!(self.get_device(&raw mut device))
+    }
+
+    #[inline]
+    pub(crate) fn current_context(&self) -> Result<()> {
+        let mut context = std::ptr::null_mut();
+        cuda!(self.get_current(&raw mut context))
+    }
+
+    /// The number of multiprocessors.
+    #[inline]
+    pub(crate) fn attribute(&self) -> Result<()> {
+        let mut value = 0;
+        cuda!(self.attribute(&raw mut value, 16, 0))
+    }
+
+    #[inline]
+    pub(crate) fn primary_state(&self) -> Result<()> {
+        let (mut flags, mut active) = (0, 0);
+        cuda!(self.primary_state(0, &raw mut flags, &raw mut active))
+    }
+
     pub(crate) fn alloc(&self, bytes: usize) -> Result<u64> {
         let mut address = 0;
         cuda!(self.alloc(&raw mut address, bytes))?;
@@ -184,6 +226,11 @@ impl Session<'_> {
 
     pub(crate) fn copy_in(&self, to: u64, from: &[u8]) -> Result<()> {
         cuda!(self.to_device(to, from.as_ptr().cast(), from.len()))
+    }
+
+    #[inline]
+    pub(crate) fn copy_in_async(&self, to: u64, from: &[u8]) -> Result<()> {
+        cuda!(self.to_device_async(to, from.as_ptr().cast(), from.len(), self.stream))
     }
 
     pub(crate) fn copy_out(&self, to: &mut [u8], from: u64) -> Result<()> {

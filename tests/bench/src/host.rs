@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::figure::Figure;
 use crate::probe::What;
+use crate::probe::trace::AWAIT_ALL;
 
 /// A backend that has not made its socket by then has failed.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -126,6 +127,9 @@ impl Running {
         };
         let name = clap::ValueEnum::to_possible_value(&what);
         let name = name.context("a probe without a name")?;
+        if what == What::TraceAwaited {
+            command.env(AWAIT_ALL, "1");
+        }
         command.arg("probe").arg(name.get_name()).arg("--libcuda").arg(libcuda);
         if quick {
             command.arg("--quick");

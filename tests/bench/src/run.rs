@@ -24,8 +24,16 @@ const BUSY: f64 = 0.1;
 
 /// A group of figures.
 type Group = fn(&Bench) -> Result<Vec<Row>>;
-const GROUPS: [(&str, Group); 5] =
-    [("call", call), ("copy", copies), ("share", share), ("idle", idle), ("start", start)];
+const GROUPS: [(&str, Group); 8] = [
+    ("call", call),
+    ("threads", threads),
+    ("trace", trace),
+    ("copy", copies),
+    ("load", load),
+    ("share", share),
+    ("idle", idle),
+    ("start", start),
+];
 
 struct Bench {
     paths: Paths,
@@ -36,7 +44,7 @@ struct Bench {
 pub(crate) fn run(arguments: &Run) -> Result<ExitCode> {
     for name in &arguments.only {
         if !GROUPS.iter().any(|(known, _)| known == name) {
-            bail!("no group is called {name}; there are call, copy, share, idle and start");
+            bail!("no group is called {name}; there are {}", GROUPS.map(|(name, _)| name).join(", "));
         }
     }
     let paths = Paths::find(arguments)?;
@@ -120,6 +128,34 @@ fn call(bench: &Bench) -> Result<Vec<Row>> {
     let mut rows = bench.both(What::Call, floors)?;
     rows.extend(bench.both(What::Wake, |_| Some(asleep * 1e6))?);
     Ok(rows)
+}
+
+/// The floor of several threads is one.
+fn threads(bench: &Bench) -> Result<Vec<Row>> {
+    let mut rows = bench.both(What::Threads, |_| None)?;
+    let one = rows.first().map(|row| row.figure.value);
+    rows.iter_mut().skip(1).for_each(|row| row.floor = one);
+    Ok(rows)
+}
+
+/// Both mixes forwarded; the floor of the second is the first.
+fn trace(bench: &Bench) -> Result<Vec<Row>> {
+    let mut rows = bench.both(What::Trace, |_| None)?;
+    let Some(local) = rows.first().map(|row| row.figure.value) else { return Ok(rows) };
+    let mut awaited = bench.both(What::TraceAwaited, |_| Some(local))?;
+    for row in &mut awaited {
+        row.figure.name.push_str(", each awaited");
+        // Alone nothing is awaited that is not so anyway.
+        row.alone = None;
+    }
+    rows.extend(awaited);
+    Ok(rows)
+}
+
+/// The floor is a memcpy of the image.
+fn load(bench: &Bench) -> Result<Vec<Row>> {
+    let memcpy = floor::copy(50_000_000, 20) * 1e3;
+    bench.both(What::Load, |_| Some(memcpy))
 }
 
 fn copies(bench: &Bench) -> Result<Vec<Row>> {

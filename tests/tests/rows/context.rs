@@ -18,6 +18,15 @@ pub(crate) fn primary(cuda: &Cuda) -> CUcontext {
     let (mut flags, mut active) = (0, 0);
     must!(cuda.cuDevicePrimaryCtxGetState(DEV, &raw mut flags, &raw mut active));
     assert_eq!((flags, active), (4, 1));
+    must!(cuda.cuDevicePrimaryCtxGetState(DEV, &raw mut flags, &raw mut active));
+    assert_eq!((flags, active), (4, 1), "asked a second time");
+    let nowhere = result_of!(cuda.cuDevicePrimaryCtxGetState(DEV, &raw mut flags, std::ptr::null_mut()));
+    assert_eq!(nowhere, CUDA_ERROR_INVALID_VALUE);
+    for wanted in [2, 4] {
+        must!(cuda.cuDevicePrimaryCtxSetFlags_v2(DEV, wanted));
+        must!(cuda.cuDevicePrimaryCtxGetState(DEV, &raw mut flags, &raw mut active));
+        assert_eq!((flags, active), (wanted, 1), "after a change");
+    }
     must!(cuda.cuCtxSetCurrent(context));
     assert_eq!(value_of!(cuda.cuCtxGetCurrent(NONE)), context);
     assert_eq!(value_of!(cuda.cuCtxGetDevice(CUdevice(9))), DEV);
@@ -72,6 +81,9 @@ pub(crate) fn created(cuda: &Cuda, primary: CUcontext) {
 pub(crate) fn end(cuda: &Cuda) {
     must!(cuda.cuDevicePrimaryCtxReset_v2(DEV));
     must!(cuda.cuDevicePrimaryCtxRelease_v2(DEV));
+    let (mut flags, mut active) = (0, 1);
+    must!(cuda.cuDevicePrimaryCtxGetState(DEV, &raw mut flags, &raw mut active));
+    assert_eq!(active, 0, "nobody retains it");
     must!(cuda.cuCtxSetCurrent(NONE));
     assert_eq!(result_of!(cuda.cuCtxSynchronize()), CUDA_ERROR_INVALID_CONTEXT);
 }

@@ -16,7 +16,7 @@ use zerocopy::IntoBytes;
 use super::dispatch::Command;
 use super::libcuda::{Answer, cuda};
 use super::process::Process;
-use crate::control::User;
+use crate::usage::User;
 pub(super) use library::Nvml;
 pub(super) use read::read;
 

@@ -4,9 +4,12 @@
 
 mod call;
 pub(crate) mod copy;
+mod load;
 mod share;
 pub(crate) use share::READY;
 mod start;
+mod threads;
+pub(crate) mod trace;
 mod wake;
 
 use std::path::PathBuf;
@@ -50,6 +53,14 @@ pub(crate) enum What {
     Idle,
     /// The first kernel of a process.
     First,
+    /// Launches from several threads.
+    Threads,
+    /// Loads a large image, twice.
+    Load,
+    /// A framework's mix of calls.
+    Trace,
+    /// The same, every call awaited.
+    TraceAwaited,
 }
 
 impl Probe {
@@ -64,6 +75,10 @@ impl Probe {
             What::Burst => share::run(&cuda, self.quick, BURST),
             What::Idle => share::idle(&cuda),
             What::First => start::first_kernel(&cuda),
+            What::Threads => threads::run(&cuda, self.quick),
+            What::Load => load::run(&cuda, self.quick),
+            What::Trace => trace::run(&cuda, self.quick, false),
+            What::TraceAwaited => trace::run(&cuda, self.quick, true),
         }
     }
 }
