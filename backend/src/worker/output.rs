@@ -42,7 +42,7 @@ fn may_print(image: &[u8]) -> bool {
     const PRINTS: &[u8] = b"vprintf";
     let is_text = image.first().is_some_and(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace())
         && !image.starts_with(&[0x50, 0xed, 0x55, 0xba]);
-    !is_text || image.windows(PRINTS.len()).any(|text| text == PRINTS)
+    !is_text || memchr::memmem::find(image, PRINTS).is_some()
 }
 
 impl Output {
