@@ -6,6 +6,7 @@ use crate::memory::Pool;
 use crate::memory::physical::Physical;
 use crate::memory::surface::{Array, Mipmapped};
 use crate::module::Module;
+use crate::module::managed::Managed;
 use crate::registry::Registry;
 use crate::stream::{Stream, event::Event};
 use std::collections::HashMap;
@@ -45,6 +46,8 @@ impl Kernel {
 /// PTX that was loaded apart from any context; each context gets its own module at first use.
 pub struct Library {
     pub text: String,
+    /// Its managed variables, which all its modules share.
+    pub managed: Arc<Managed>,
     pub modules: Mutex<HashMap<u64, u64>>,
     pub kernels: Mutex<HashMap<String, u64>>,
     /// Names of the kernels in the text.

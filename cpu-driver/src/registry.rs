@@ -75,6 +75,12 @@ impl<T> Registry<T> {
         places.all.get_mut(place)?.1.take()
     }
 
+    /// All objects of this moment.
+    pub fn all(&self) -> Vec<Arc<T>> {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        places.all.iter().filter_map(|(_, object)| object.clone()).collect()
+    }
+
     /// Ends every handle whose object `condition` names.
     pub fn remove_where(&self, condition: impl Fn(&T) -> bool) -> Vec<Arc<T>> {
         let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);

@@ -70,6 +70,7 @@ pub(crate) fn caught(name: &str, call: impl FnOnce() -> Answer) -> CUresult {
         Ok(Ok(())) => CUDA_SUCCESS,
         Ok(Err(error)) => {
             log::debug!("{name}: {error}");
+            paravane_lookup::error_log::note(name, error);
             error
         }
         Err(_) => {

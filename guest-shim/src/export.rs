@@ -48,12 +48,12 @@ macro_rules! exports {
 paravane_protocol::cuda_api!(exports);
 
 macro_rules! absent {
-    ($($name:ident;)*) => {$(
+    ($($reason:literal: [$($name:ident;)*])*) => {$($(
         #[unsafe(no_mangle)]
         extern "C" fn $name() -> CUresult {
             boundary::absent(stringify!($name))
         }
-    )*};
+    )*)*};
 }
 paravane_protocol::cuda_api_absent!(absent);
 

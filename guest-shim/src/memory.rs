@@ -43,9 +43,19 @@ pub(crate) fn map_shared(
     Ok(unsafe { SharedPages::new(address.cast(), bytes) })
 }
 
-/// Maps `bytes` of a file over whatever lies at `address`.
-pub(crate) fn map_over(file: &OwnedFd, offset: u64, bytes: usize, address: usize) -> io::Result<()> {
-    map(file, offset, bytes, address, libc::MAP_FIXED).map(|_| ())
+/// What a mapping at a given address does with what lies there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// It is replaced.
+    Anything,
+    /// There must be nothing.
+    Nothing,
+}
+
+/// Maps `bytes` of a file at `address`.
+pub(crate) fn map_at(file: &OwnedFd, offset: u64, bytes: usize, address: usize, over: Over) -> io::Result<()> {
+    let flag = if over == Over::Anything { libc::MAP_FIXED } else { libc::MAP_FIXED_NOREPLACE };
+    map(file, offset, bytes, address, flag).map(|_| ())
 }
 
 fn map(file: &OwnedFd, offset: u64, bytes: usize, at: usize, flags: i32) -> io::Result<*mut c_void> {
@@ -68,6 +78,12 @@ fn map(file: &OwnedFd, offset: u64, bytes: usize, at: usize, flags: i32) -> io::
 pub(crate) fn unmap(pages: SharedPages) {
     // SAFETY: pages that map_shared() mapped, used by nobody any more.
     unsafe { libc::munmap(pages.at(0, 0).cast(), pages.bytes()) };
+}
+
+/// Unmaps what [`map_at`] has mapped where nothing was.
+pub(crate) fn unmap_at(address: usize, bytes: usize) {
+    // SAFETY: a mapping of ours, used by nobody any more.
+    unsafe { libc::munmap(address as *mut c_void, bytes) };
 }
 
 /// Replaces a range by private pages with the same bytes.

@@ -3,9 +3,12 @@
 //! through which NVIDIA's runtime asks its driver library for what has no
 //! symbol. The guest's shim and cpu-driver answer both alike, from here; what
 //! only they know they tell through [`Libcuda`]. What else both keep alike is
-//! here too: [`storage`], [`old_launch`] and what [`image`]s hold.
+//! here too: [`storage`], [`old_launch`], [`error_log`], [`attached`] and what
+//! [`image`]s hold.
 #![deny(missing_docs, unsafe_code)]
 
+pub mod attached;
+pub mod error_log;
 mod handshake;
 pub mod image;
 mod libcuda;

@@ -171,8 +171,8 @@ mod tests {
         }
         paravane_protocol::cuda_api!(names);
         macro_rules! absent {
-            ($($name:ident;)*) => {
-                const ABSENT: &[&str] = &[$(stringify!($name)),*];
+            ($($reason:literal: [$($name:ident;)*])*) => {
+                const ABSENT: &[&str] = &[$($(stringify!($name)),*),*];
             };
         }
         paravane_protocol::cuda_api_absent!(absent);

@@ -73,7 +73,7 @@ macro_rules! cuda_api {
             0x0201 wrap fn cuMemAlloc_v2(dptr: Out<CUdeviceptr>, bytesize: In<usize>);
             0x0202 wrap fn cuMemAllocPitch_v2(dptr: Out<CUdeviceptr>, pPitch: Out<usize>, WidthInBytes: In<usize>, Height: In<usize>, ElementSizeBytes: In<u32>);
             0x0203 wrap fn cuMemFree_v2(dptr: In<CUdeviceptr>);
-            0x0204 call fn cuMemGetAddressRange_v2(pbase: OutOpt<CUdeviceptr>, psize: OutOpt<usize>, dptr: In<CUdeviceptr>);
+            0x0204 wrap fn cuMemGetAddressRange_v2(pbase: OutOpt<CUdeviceptr>, psize: OutOpt<usize>, dptr: In<CUdeviceptr>);
             0x0205 local fn cuMemAllocHost_v2(pp: Out<Pointer>, bytesize: In<usize>);
             0x0206 local fn cuMemFreeHost(p: In<Pointer>);
             0x0207 local fn cuMemHostAlloc(pp: Out<Pointer>, bytesize: In<usize>, Flags: In<u32>);
@@ -465,268 +465,281 @@ macro_rules! cuda_api {
             0x0c06 local fn cuLinkAddFile(state: In<CUlinkState>, kind: In<CUjitInputType>, path: InStr, numOptions: In<u32>, options: In<*mut CUjit_option>, optionValues: In<Pointers>);
             0x0c07 custom fn cuLinkComplete(state: In<CUlinkState>, cubinOut: Out<Pointer>, sizeOut: OutOpt<usize>);
             0x0c08 custom fn cuLinkDestroy(state: In<CUlinkState>);
+            // What modules and programs share.
+            0x0d00 wrap fn cuLibraryGetManaged(dptr: OutOpt<CUdeviceptr>, bytes: OutOpt<usize>, library: In<CUlibrary>, name: InStr);
+            // The log of failed calls.
+            0x0d10 local fn cuLogsRegisterCallback(callbackFunc: In<CUlogsCallback>, userData: In<Pointer>, callback_out: OutOpt<CUlogsCallbackHandle>);
+            0x0d11 local fn cuLogsUnregisterCallback(callback: In<CUlogsCallbackHandle>);
+            0x0d12 local fn cuLogsCurrent(iterator_out: Out<u32>, flags: In<u32>);
+            0x0d13 local fn cuLogsDumpToFile(iterator: In<*mut u32>, pathToFile: InStr, flags: In<u32>);
+            0x0d14 local fn cuLogsDumpToMemory(iterator: In<*mut u32>, buffer: In<*mut u8>, size: In<*mut usize>, flags: In<u32>);
+            // What is told of devices and memory; contexts with usage counts; the first cuIpcOpenMemHandle.
+            0x0d18 call fn cuDeviceGetHostAtomicCapabilities(capabilities: OutSlice<u32>[count as usize], operations: InSlice<CUatomicOperation>[count as usize], count: In<u32>, dev: In<CUdevice>);
+            0x0d19 call fn cuDeviceGetP2PAtomicCapabilities(capabilities: OutSlice<u32>[count as usize], operations: InSlice<CUatomicOperation>[count as usize], count: In<u32>, srcDevice: In<CUdevice>, dstDevice: In<CUdevice>);
+            0x0d1a local fn cuDeviceGetProperties(prop: Out<CUdevprop>, dev: In<CUdevice>);
+            0x0d1b local fn cuMemGetLocationInfo(ptr: In<CUdeviceptr>, size: In<usize>, summaryGranularity: In<usize>, samplingGranularity: In<usize>, location_out: In<*mut CUmemLocation>);
+            0x0d1c local fn cuCtxAttach(pctx: Out<CUcontext>, flags: In<u32>);
+            0x0d1d local fn cuCtxDetach(ctx: In<CUcontext>);
+            0x0d1e local fn cuIpcOpenMemHandle(pdptr: Out<CUdeviceptr>, handle: In<CUipcHandle>, Flags: In<u32>);
         }
     };
 }
 
-/// Hands the symbols that are exported but not implemented to `$callback`:
-/// they answer CUDA_ERROR_NOT_SUPPORTED and say so once in the log.
+/// Hands the symbols that are exported but not implemented to `$callback`, each
+/// group behind the reason of its absence: they answer CUDA_ERROR_NOT_SUPPORTED
+/// and say so once in the log. docs/absent.md is this list.
 #[macro_export]
 macro_rules! cuda_api_absent {
     ($callback:ident) => {
         $callback! {
-            // array.
-            cuArray3DCreate;
-            cuArray3DGetDescriptor;
-            cuArrayCreate;
-            cuArrayGetDescriptor;
-            // checkpoint.
-            cuCheckpointOperationComplete;
-            cuCheckpointProcessCheckpoint;
-            cuCheckpointProcessGetRestoreThreadId;
-            cuCheckpointProcessGetState;
-            cuCheckpointProcessLock;
-            cuCheckpointProcessRestore;
-            cuCheckpointProcessUnlock;
-            // coredump.
-            cuCoredumpDeregisterCompleteCallback;
-            cuCoredumpDeregisterStartCallback;
-            cuCoredumpGetAttribute;
-            cuCoredumpGetAttributeGlobal;
-            cuCoredumpRegisterCompleteCallback;
-            cuCoredumpRegisterStartCallback;
-            cuCoredumpSetAttribute;
-            cuCoredumpSetAttributeGlobal;
-            // context.
-            cuCtxAttach;
-            cuCtxDetach;
-            // peer.
-            cuDeviceGetP2PAtomicCapabilities;
-            // green-context.
-            cuCtxFromGreenCtx;
-            cuCtxGetDevResource;
-            cuDevResourceGenerateDesc;
-            cuDevSmResourceSplit;
-            cuDevSmResourceSplitByCount;
-            cuDeviceGetDevResource;
-            cuGreenCtxCreate;
-            cuGreenCtxDestroy;
-            cuGreenCtxGetDevResource;
-            cuGreenCtxGetId;
-            cuGreenCtxRecordEvent;
-            cuGreenCtxStreamCreate;
-            cuGreenCtxWaitEvent;
-            cuStreamGetDevResource;
-            cuStreamGetDevResource_ptsz;
-            cuStreamGetGreenCtx;
-            // external-resource.
-            cuDestroyExternalMemory;
-            cuDestroyExternalSemaphore;
-            cuExternalMemoryGetMappedBuffer;
-            cuExternalMemoryGetMappedMipmappedArray;
-            cuImportExternalMemory;
-            cuImportExternalSemaphore;
-            cuSignalExternalSemaphoresAsync;
-            cuSignalExternalSemaphoresAsync_ptsz;
-            cuWaitExternalSemaphoresAsync;
-            cuWaitExternalSemaphoresAsync_ptsz;
-            // fabric.
-            cuDeviceGetCliqueCount;
-            cuDeviceGetCliqueInfo;
-            cuDeviceGetFabricClusterUuid;
-            cuFabricCpyBatchAsync;
-            cuFabricCpyBatchAsync_ptsz;
-            cuLogicalEndpointAddDevice;
-            cuLogicalEndpointBindAddr;
-            cuLogicalEndpointBindMem;
-            cuLogicalEndpointCreate;
-            cuLogicalEndpointDestroy;
-            cuLogicalEndpointExport;
-            cuLogicalEndpointGetLimits;
-            cuLogicalEndpointIdRelease;
-            cuLogicalEndpointIdReserve;
-            cuLogicalEndpointImport;
-            cuLogicalEndpointQuery;
-            cuLogicalEndpointUnbind;
-            // mempool.
-            cuMemPoolExportPointer;
-            cuMemPoolExportToShareableHandle;
-            cuMemPoolImportFromShareableHandle;
-            cuMemPoolImportPointer;
-            // device.
-            cuDeviceGetHostAtomicCapabilities;
-            cuDeviceGetLuid;
-            cuDeviceGetNvSciSyncAttributes;
-            cuDeviceGetProperties;
-            cuDeviceRegisterAsyncNotification;
-            cuDeviceUnregisterAsyncNotification;
-            // egl-interop.
-            cuEGLStreamConsumerAcquireFrame;
-            cuEGLStreamConsumerConnect;
-            cuEGLStreamConsumerConnectWithFlags;
-            cuEGLStreamConsumerDisconnect;
-            cuEGLStreamConsumerReleaseFrame;
-            cuEGLStreamProducerConnect;
-            cuEGLStreamProducerDisconnect;
-            cuEGLStreamProducerPresentFrame;
-            cuEGLStreamProducerReturnFrame;
-            cuEventCreateFromEGLSync;
-            cuGraphicsEGLRegisterImage;
-            cuGraphicsResourceGetMappedEglFrame;
-            // memory.
-            cuMemAlloc;
-            cuMemAllocHost;
-            cuMemAllocPitch;
-            cuMemBatchDecompressAsync;
-            cuMemBatchDecompressAsync_ptsz;
-            cuMemFree;
-            cuMemGetAddressRange;
-            cuMemGetHandleForAddressRange;
-            cuMemGetInfo;
-            cuMemGetLocationInfo;
-            cuMemHostGetDevicePointer;
-            cuMemHostRegister;
-            // gl-interop.
-            cuGLCtxCreate;
-            cuGLCtxCreate_v2;
-            cuGLGetDevices;
-            cuGLGetDevices_v2;
-            cuGLInit;
-            cuGLMapBufferObject;
-            cuGLMapBufferObjectAsync;
-            cuGLMapBufferObjectAsync_v2;
-            cuGLMapBufferObjectAsync_v2_ptsz;
-            cuGLMapBufferObject_v2;
-            cuGLMapBufferObject_v2_ptds;
-            cuGLRegisterBufferObject;
-            cuGLSetBufferObjectMapFlags;
-            cuGLUnmapBufferObject;
-            cuGLUnmapBufferObjectAsync;
-            cuGLUnregisterBufferObject;
-            cuGraphicsGLRegisterBuffer;
-            cuGraphicsGLRegisterImage;
-            // graph.
-            cuGraphAddExternalSemaphoresSignalNode;
-            cuGraphAddExternalSemaphoresWaitNode;
-            cuGraphExecExternalSemaphoresSignalNodeSetParams;
-            cuGraphExecExternalSemaphoresWaitNodeSetParams;
-            cuGraphExternalSemaphoresSignalNodeGetParams;
-            cuGraphExternalSemaphoresSignalNodeSetParams;
-            cuGraphExternalSemaphoresWaitNodeGetParams;
-            cuGraphExternalSemaphoresWaitNodeSetParams;
-            // graphics-interop-common.
-            cuGraphicsMapResources;
-            cuGraphicsMapResources_ptsz;
-            cuGraphicsResourceGetMappedMipmappedArray;
-            cuGraphicsResourceGetMappedPointer;
-            cuGraphicsResourceGetMappedPointer_v2;
-            cuGraphicsResourceSetMapFlags;
-            cuGraphicsResourceSetMapFlags_v2;
-            cuGraphicsSubResourceGetMappedArray;
-            cuGraphicsUnmapResources;
-            cuGraphicsUnmapResources_ptsz;
-            cuGraphicsUnregisterResource;
-            // vdpau-interop.
-            cuGraphicsVDPAURegisterOutputSurface;
-            cuGraphicsVDPAURegisterVideoSurface;
-            cuVDPAUCtxCreate;
-            cuVDPAUCtxCreate_v2;
-            cuVDPAUGetDevice;
-            // ipc.
-            cuIpcOpenMemHandle;
-            // library-kernel.
-            cuLibraryGetManaged;
-            cuLibraryGetUnifiedFunction;
-            // launch.
-            // module-link.
-            cuModuleGetGlobal;
-            // error-log.
-            cuLogsCurrent;
-            cuLogsDumpToFile;
-            cuLogsDumpToMemory;
-            cuLogsRegisterCallback;
-            cuLogsUnregisterCallback;
-            // vmm.
-            cuMemMapArrayAsync;
-            cuMemMapArrayAsync_ptsz;
-            // memcpy.
-            cuMemcpy2D;
-            cuMemcpy2DAsync;
-            cuMemcpy2DUnaligned;
-            cuMemcpy3D;
-            cuMemcpy3DAsync;
-            cuMemcpyAtoA;
-            cuMemcpyAtoD;
-            cuMemcpyAtoH;
-            cuMemcpyAtoHAsync;
-            cuMemcpyDtoA;
-            cuMemcpyDtoD;
-            cuMemcpyDtoDAsync;
-            cuMemcpyDtoH;
-            cuMemcpyDtoHAsync;
-            cuMemcpyHtoA;
-            cuMemcpyHtoAAsync;
-            cuMemcpyHtoD;
-            cuMemcpyHtoDAsync;
-            // memset.
-            cuMemsetD16;
-            cuMemsetD2D16;
-            cuMemsetD2D32;
-            cuMemsetD2D8;
-            cuMemsetD32;
-            cuMemsetD8;
-            // texref-surfref(deprecated).
-            cuModuleGetSurfRef;
-            cuModuleGetTexRef;
-            cuParamSetTexRef;
-            cuSurfRefGetArray;
-            cuSurfRefSetArray;
-            cuTexRefCreate;
-            cuTexRefDestroy;
-            cuTexRefGetAddress;
-            cuTexRefGetAddressMode;
-            cuTexRefGetAddress_v2;
-            cuTexRefGetArray;
-            cuTexRefGetBorderColor;
-            cuTexRefGetFilterMode;
-            cuTexRefGetFlags;
-            cuTexRefGetFormat;
-            cuTexRefGetMaxAnisotropy;
-            cuTexRefGetMipmapFilterMode;
-            cuTexRefGetMipmapLevelBias;
-            cuTexRefGetMipmapLevelClamp;
-            cuTexRefGetMipmappedArray;
-            cuTexRefSetAddress;
-            cuTexRefSetAddress2D;
-            cuTexRefSetAddress2D_v2;
-            cuTexRefSetAddress2D_v3;
-            cuTexRefSetAddressMode;
-            cuTexRefSetAddress_v2;
-            cuTexRefSetArray;
-            cuTexRefSetBorderColor;
-            cuTexRefSetFilterMode;
-            cuTexRefSetFlags;
-            cuTexRefSetFormat;
-            cuTexRefSetMaxAnisotropy;
-            cuTexRefSetMipmapFilterMode;
-            cuTexRefSetMipmapLevelBias;
-            cuTexRefSetMipmapLevelClamp;
-            cuTexRefSetMipmappedArray;
-            // profiler.
-            cuProfilerInitialize;
-            // stream-capture.
-            cuStreamBeginCaptureToCig;
-            cuStreamBeginCaptureToCig_ptsz;
-            cuStreamBeginRecaptureToGraph;
-            cuStreamBeginRecaptureToGraph_ptsz;
-            cuStreamEndCaptureToCig;
-            cuStreamEndCaptureToCig_ptsz;
-            // stream.
-            cuStreamGetCtx_v2;
-            cuStreamGetCtx_v2_ptsz;
-            // tensor-map.
-            cuTensorMapReplaceAddress;
-            cuTensorMapSetAllocationClass;
+            "The first version: its device addresses, sizes or structures are of 32 bits, and no address of today fits. The version that came after it is there.": [
+                cuArray3DCreate;
+                cuArray3DGetDescriptor;
+                cuArrayCreate;
+                cuArrayGetDescriptor;
+                cuMemAlloc;
+                cuMemAllocHost;
+                cuMemAllocPitch;
+                cuMemFree;
+                cuMemGetAddressRange;
+                cuMemGetInfo;
+                cuMemHostGetDevicePointer;
+                cuMemHostRegister;
+                cuMemcpy2D;
+                cuMemcpy2DAsync;
+                cuMemcpy2DUnaligned;
+                cuMemcpy3D;
+                cuMemcpy3DAsync;
+                cuMemcpyAtoA;
+                cuMemcpyAtoD;
+                cuMemcpyAtoH;
+                cuMemcpyAtoHAsync;
+                cuMemcpyDtoA;
+                cuMemcpyDtoD;
+                cuMemcpyDtoDAsync;
+                cuMemcpyDtoH;
+                cuMemcpyDtoHAsync;
+                cuMemcpyHtoA;
+                cuMemcpyHtoAAsync;
+                cuMemcpyHtoD;
+                cuMemcpyHtoDAsync;
+                cuMemsetD16;
+                cuMemsetD2D16;
+                cuMemsetD2D32;
+                cuMemsetD2D8;
+                cuMemsetD32;
+                cuMemsetD8;
+                cuModuleGetGlobal;
+            ]
+            "Not built yet: groups of multiprocessors for a context.": [
+                cuCtxFromGreenCtx;
+                cuCtxGetDevResource;
+                cuDevResourceGenerateDesc;
+                cuDevSmResourceSplit;
+                cuDevSmResourceSplitByCount;
+                cuDeviceGetDevResource;
+                cuGreenCtxCreate;
+                cuGreenCtxDestroy;
+                cuGreenCtxGetDevResource;
+                cuGreenCtxGetId;
+                cuGreenCtxRecordEvent;
+                cuGreenCtxStreamCreate;
+                cuGreenCtxWaitEvent;
+                cuStreamGetDevResource;
+                cuStreamGetDevResource_ptsz;
+                cuStreamGetGreenCtx;
+            ]
+            "Memory and semaphores of another driver (Vulkan, Direct3D, NvSci): none in the guest shares the host's device.": [
+                cuDestroyExternalMemory;
+                cuDestroyExternalSemaphore;
+                cuExternalMemoryGetMappedBuffer;
+                cuExternalMemoryGetMappedMipmappedArray;
+                cuImportExternalMemory;
+                cuImportExternalSemaphore;
+                cuSignalExternalSemaphoresAsync;
+                cuSignalExternalSemaphoresAsync_ptsz;
+                cuWaitExternalSemaphoresAsync;
+                cuWaitExternalSemaphoresAsync_ptsz;
+                cuGraphAddExternalSemaphoresSignalNode;
+                cuGraphAddExternalSemaphoresWaitNode;
+                cuGraphExecExternalSemaphoresSignalNodeSetParams;
+                cuGraphExecExternalSemaphoresWaitNodeSetParams;
+                cuGraphExternalSemaphoresSignalNodeGetParams;
+                cuGraphExternalSemaphoresSignalNodeSetParams;
+                cuGraphExternalSemaphoresWaitNodeGetParams;
+                cuGraphExternalSemaphoresWaitNodeSetParams;
+                cuDeviceGetNvSciSyncAttributes;
+            ]
+            "Buffers of OpenGL, EGL or VDPAU: the guest's drivers for these do not know the host's device.": [
+                cuEGLStreamConsumerAcquireFrame;
+                cuEGLStreamConsumerConnect;
+                cuEGLStreamConsumerConnectWithFlags;
+                cuEGLStreamConsumerDisconnect;
+                cuEGLStreamConsumerReleaseFrame;
+                cuEGLStreamProducerConnect;
+                cuEGLStreamProducerDisconnect;
+                cuEGLStreamProducerPresentFrame;
+                cuEGLStreamProducerReturnFrame;
+                cuEventCreateFromEGLSync;
+                cuGraphicsEGLRegisterImage;
+                cuGraphicsResourceGetMappedEglFrame;
+                cuGLCtxCreate;
+                cuGLCtxCreate_v2;
+                cuGLGetDevices;
+                cuGLGetDevices_v2;
+                cuGLInit;
+                cuGLMapBufferObject;
+                cuGLMapBufferObjectAsync;
+                cuGLMapBufferObjectAsync_v2;
+                cuGLMapBufferObjectAsync_v2_ptsz;
+                cuGLMapBufferObject_v2;
+                cuGLMapBufferObject_v2_ptds;
+                cuGLRegisterBufferObject;
+                cuGLSetBufferObjectMapFlags;
+                cuGLUnmapBufferObject;
+                cuGLUnmapBufferObjectAsync;
+                cuGLUnregisterBufferObject;
+                cuGraphicsGLRegisterBuffer;
+                cuGraphicsGLRegisterImage;
+                cuGraphicsMapResources;
+                cuGraphicsMapResources_ptsz;
+                cuGraphicsResourceGetMappedMipmappedArray;
+                cuGraphicsResourceGetMappedPointer;
+                cuGraphicsResourceGetMappedPointer_v2;
+                cuGraphicsResourceSetMapFlags;
+                cuGraphicsResourceSetMapFlags_v2;
+                cuGraphicsSubResourceGetMappedArray;
+                cuGraphicsUnmapResources;
+                cuGraphicsUnmapResources_ptsz;
+                cuGraphicsUnregisterResource;
+                cuGraphicsVDPAURegisterOutputSurface;
+                cuGraphicsVDPAURegisterVideoSurface;
+                cuVDPAUCtxCreate;
+                cuVDPAUCtxCreate_v2;
+                cuVDPAUGetDevice;
+            ]
+            "Machines joined by NVLink: a guest is shown one machine.": [
+                cuDeviceGetCliqueCount;
+                cuDeviceGetCliqueInfo;
+                cuDeviceGetFabricClusterUuid;
+                cuFabricCpyBatchAsync;
+                cuFabricCpyBatchAsync_ptsz;
+                cuLogicalEndpointAddDevice;
+                cuLogicalEndpointBindAddr;
+                cuLogicalEndpointBindMem;
+                cuLogicalEndpointCreate;
+                cuLogicalEndpointDestroy;
+                cuLogicalEndpointExport;
+                cuLogicalEndpointGetLimits;
+                cuLogicalEndpointIdRelease;
+                cuLogicalEndpointIdReserve;
+                cuLogicalEndpointImport;
+                cuLogicalEndpointQuery;
+                cuLogicalEndpointUnbind;
+            ]
+            "Saves and restores a process: what a guest's process has on the device lies in its worker, which the guest cannot save.": [
+                cuCheckpointOperationComplete;
+                cuCheckpointProcessCheckpoint;
+                cuCheckpointProcessGetRestoreThreadId;
+                cuCheckpointProcessGetState;
+                cuCheckpointProcessLock;
+                cuCheckpointProcessRestore;
+                cuCheckpointProcessUnlock;
+            ]
+            "Files that the driver writes when a kernel fails: they would be of the worker, and hold what is the host's.": [
+                cuCoredumpDeregisterCompleteCallback;
+                cuCoredumpDeregisterStartCallback;
+                cuCoredumpGetAttribute;
+                cuCoredumpGetAttributeGlobal;
+                cuCoredumpRegisterCompleteCallback;
+                cuCoredumpRegisterStartCallback;
+                cuCoredumpSetAttribute;
+                cuCoredumpSetAttributeGlobal;
+            ]
+            "Pools for several processes: not built yet.": [
+                cuMemPoolExportPointer;
+                cuMemPoolExportToShareableHandle;
+                cuMemPoolImportFromShareableHandle;
+                cuMemPoolImportPointer;
+            ]
+            "A descriptor of device memory for other drivers' buffers (dma-buf): the guest has no such driver for the host's device.": [
+                cuMemGetHandleForAddressRange;
+            ]
+            "Only Windows has such numbers.": [
+                cuDeviceGetLuid;
+            ]
+            "Tells of a device's memory budget: budgets are not built yet.": [
+                cuDeviceRegisterAsyncNotification;
+                cuDeviceUnregisterAsyncNotification;
+            ]
+            "Decompression by the device: not built yet.": [
+                cuMemBatchDecompressAsync;
+                cuMemBatchDecompressAsync_ptsz;
+            ]
+            "A function's address on host and device: an image's host code is not in the process that loads it.": [
+                cuLibraryGetUnifiedFunction;
+            ]
+            "Pages of sparse arrays: cpu-driver keeps whole arrays, and has no sparse ones.": [
+                cuMemMapArrayAsync;
+                cuMemMapArrayAsync_ptsz;
+            ]
+            "Sets up a profiler that CUDA has no more; cuProfilerStart and cuProfilerStop are there.": [
+                cuProfilerInitialize;
+            ]
+            "Texture and surface references: CUDA 12 has removed them from its compiler, and PTX of today names none.": [
+                cuModuleGetSurfRef;
+                cuModuleGetTexRef;
+                cuParamSetTexRef;
+                cuSurfRefGetArray;
+                cuSurfRefSetArray;
+                cuTexRefCreate;
+                cuTexRefDestroy;
+                cuTexRefGetAddress;
+                cuTexRefGetAddressMode;
+                cuTexRefGetAddress_v2;
+                cuTexRefGetArray;
+                cuTexRefGetBorderColor;
+                cuTexRefGetFilterMode;
+                cuTexRefGetFlags;
+                cuTexRefGetFormat;
+                cuTexRefGetMaxAnisotropy;
+                cuTexRefGetMipmapFilterMode;
+                cuTexRefGetMipmapLevelBias;
+                cuTexRefGetMipmapLevelClamp;
+                cuTexRefGetMipmappedArray;
+                cuTexRefSetAddress;
+                cuTexRefSetAddress2D;
+                cuTexRefSetAddress2D_v2;
+                cuTexRefSetAddress2D_v3;
+                cuTexRefSetAddressMode;
+                cuTexRefSetAddress_v2;
+                cuTexRefSetArray;
+                cuTexRefSetBorderColor;
+                cuTexRefSetFilterMode;
+                cuTexRefSetFlags;
+                cuTexRefSetFormat;
+                cuTexRefSetMaxAnisotropy;
+                cuTexRefSetMipmapFilterMode;
+                cuTexRefSetMipmapLevelBias;
+                cuTexRefSetMipmapLevelClamp;
+                cuTexRefSetMipmappedArray;
+            ]
+            "Captures for graphics, or a second time into the same graph: not built yet.": [
+                cuStreamBeginCaptureToCig;
+                cuStreamBeginCaptureToCig_ptsz;
+                cuStreamBeginRecaptureToGraph;
+                cuStreamBeginRecaptureToGraph_ptsz;
+                cuStreamEndCaptureToCig;
+                cuStreamEndCaptureToCig_ptsz;
+            ]
+            "Not built yet: tells of groups of multiprocessors.": [
+                cuStreamGetCtx_v2;
+                cuStreamGetCtx_v2_ptsz;
+            ]
+            "Changes a tensor map whose form only the library knows: not built yet.": [
+                cuTensorMapReplaceAddress;
+                cuTensorMapSetAllocationClass;
+            ]
         }
     };
 }

@@ -139,6 +139,8 @@ numbers! {
         CU_MODULE_EAGER_LOADING = 1,
         CU_MODULE_LAZY_LOADING = 2,
     }
+    /// An atomic operation over a link.
+    CUatomicOperation(u32) {}
     /// How a symbol look-up ended.
     CUdriverProcAddressQueryResult(u32) {
         CU_GET_PROC_ADDRESS_SUCCESS = 0,
@@ -223,6 +225,8 @@ handles! {
     CUarray = 8
     /// A link under way.
     CUlinkState = 15
+    /// A callback of the error log.
+    CUlogsCallbackHandle = 50
 }
 
 mod graph;
@@ -301,12 +305,34 @@ pub struct CUlaunchConfig {
 }
 const _: () = assert!(size_of::<CUlaunchConfig>() == 56);
 
+/// A device's first properties: its attributes 1 to 14, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CUdevprop {
+    /// Their values.
+    pub of_attributes: [i32; 14],
+}
+const _: () = assert!(size_of::<CUdevprop>() == 56);
+
+impl CUdevprop {
+    /// The properties, from each attribute.
+    pub fn read<E>(attribute: impl Fn(CUdevice_attribute) -> Result<i32, E>) -> Result<Self, E> {
+        let mut of_attributes = [0; 14];
+        for (number, value) in (1..).zip(&mut of_attributes) {
+            *value = attribute(CUdevice_attribute(number))?;
+        }
+        Ok(Self { of_attributes })
+    }
+}
+
 /// cuLaunchHostFunc's callback.
 pub type CUhostFn = Option<unsafe extern "C" fn(*mut c_void)>;
 /// cuStreamAddCallback's callback.
 pub type CUstreamCallback = Option<unsafe extern "C" fn(CUstream, CUresult, *mut c_void)>;
 /// The occupancy calls' callback: block size to dynamic shared memory.
 pub type CUoccupancyB2DSize = Option<unsafe extern "C" fn(i32) -> usize>;
+/// The error log's callback: data, level, message, its length.
+pub type CUlogsCallback = Option<unsafe extern "C" fn(*mut c_void, u32, *mut c_char, usize)>;
 /// A C string that the callee owns.
 pub type ConstStr = *const c_char;
 /// An untyped pointer of the program's.

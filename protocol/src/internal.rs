@@ -28,8 +28,16 @@ pub const HOST_ADD: u16 = 0xf010;
 /// program has not asked for this memory.
 pub const HOST_ADD_UNASKED: u64 = 1 << 32;
 
+/// In HOST_ADD's flags: the address is a managed variable's, and the area's pages
+/// are laid there with the bytes that it holds.
+pub const HOST_ADD_VARIABLE: u64 = 1 << 33;
+
 /// Host memory ends. In: area, flags as above.
 pub const HOST_REMOVE: u16 = 0xf011;
+
+/// Whether a module's variable is managed. In: its address. Reply: 1
+/// if it is; CUDA_ERROR_NOT_SUPPORTED where it is and the program cannot reach it.
+pub const VARIABLE: u16 = 0xf013;
 
 /// The area with this index becomes the process's staging. In: area.
 pub const STAGING_ADD: u16 = 0xf012;
@@ -158,6 +166,7 @@ pub fn name(opcode: u16) -> Option<&'static str> {
         NOTHING => "NOTHING",
         HOST_ADD => "HOST_ADD",
         HOST_REMOVE => "HOST_REMOVE",
+        VARIABLE => "VARIABLE",
         STAGING_ADD => "STAGING_ADD",
         COPY => "COPY",
         COPY_2D => "COPY_2D",

@@ -69,6 +69,7 @@ fn ordinal(location: Location) -> i32 {
 impl Managed {
     /// Memory of `bytes` from `start` exists.
     pub fn add(&mut self, start: u64, bytes: u64) {
+        self.remove(start, bytes);
         self.stretches.insert(start, (start.saturating_add(bytes), Said::default()));
     }
 
@@ -148,6 +149,14 @@ impl Managed {
     pub fn prefetch(&mut self, start: u64, bytes: u64, location: CUmemLocation, devices: i32) -> Answer {
         check(location, devices)?;
         self.change(start, bytes, |said| said.prefetched = Some(location))
+    }
+
+    /// cuMemGetLocationInfo: how many regions a range has. All of it lies with the host.
+    pub fn regions(&self, start: u64, bytes: u64, summary: u64, sampling: u64) -> Answer<u64> {
+        if summary == 0 || summary > bytes || sampling > summary || !self.holds(start, bytes) {
+            return Err(CUDA_ERROR_INVALID_VALUE);
+        }
+        Ok(bytes.div_ceil(summary))
     }
 
     /// Whether all of a range is managed memory.

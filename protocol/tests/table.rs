@@ -36,9 +36,9 @@ kinds! {
     "e32": CUresult CUdevice_attribute CUfunction_attribute CUlimit CUsharedconfig CUfunc_cache CUjit_option CUlibraryOption CUjitInputType
         CUmoduleLoadingMode CUdriverProcAddressQueryResult CUfunctionLoadingState
         CUstreamCaptureMode CUstreamCaptureStatus CUlaunchAttributeID CUgraphNodeType CUgraphMem_attribute
-        CUgraphExecUpdateResult CUexecAffinityType;
+        CUgraphExecUpdateResult CUexecAffinityType CUatomicOperation;
     "h": CUgraph CUgraphNode CUgraphExec CUuserObject CUcontext CUmodule CUfunction CUlibrary CUkernel CUstream CUevent
-        CUlinkState;
+        CUlinkState CUlogsCallbackHandle;
     "e32": CUmemPool_attribute CUmemAccess_flags CUmemAllocationType CUpointer_attribute
         CUdevice_P2PAttribute CUmemAllocationHandleType CUmemAllocationGranularity_flags CUmem_advise CUmem_range_attribute CUarray_format
         CUmulticastGranularity_flags CUflushGPUDirectRDMAWritesTarget CUflushGPUDirectRDMAWritesScope
@@ -46,7 +46,7 @@ kinds! {
         CUtensorMapIm2ColWideMode;
     "u64": CUtexObject CUsurfObject CUmemGenericAllocationHandle;
     "h": CUmemoryPool CUarray CUmipmappedArray;
-    "f": CUhostFn CUstreamCallback CUoccupancyB2DSize;
+    "f": CUlogsCallback CUhostFn CUstreamCallback CUoccupancyB2DSize;
 }
 macro_rules! struct_kinds {
     ($($type:ty)*) => {$(
@@ -61,7 +61,7 @@ struct_kinds!(CUgraphEdgeData CUDA_KERNEL_NODE_PARAMS_v1 CUDA_KERNEL_NODE_PARAMS
 struct_kinds!(CUDA_MEMSET_NODE_PARAMS CUDA_HOST_NODE_PARAMS CUDA_BATCH_MEM_OP_NODE_PARAMS);
 struct_kinds!(CUDA_MEM_ALLOC_NODE_PARAMS CUgraphNodeParams CUDA_GRAPH_INSTANTIATE_PARAMS);
 struct_kinds!(CUgraphExecUpdateResultInfo CUexecAffinityParam CUDA_LAUNCH_PARAMS);
-struct_kinds!(CUuuid CUDA_MEMCPY2D CUlaunchConfig CUlaunchAttributeValue CUstreamBatchMemOpParams);
+struct_kinds!(CUdevprop CUuuid CUDA_MEMCPY2D CUlaunchConfig CUlaunchAttributeValue CUstreamBatchMemOpParams);
 struct_kinds!(CUipcHandle CUmemAllocationProp CUmulticastObjectProp CUtensorMap);
 struct_kinds!(CUmemLocation CUmemAccessDesc CUmemPoolProps CUmemcpyAttributes CUDA_MEMCPY3D_BATCH_OP);
 struct_kinds!(CUDA_ARRAY_DESCRIPTOR CUDA_ARRAY3D_DESCRIPTOR CUDA_ARRAY_MEMORY_REQUIREMENTS CUDA_ARRAY_SPARSE_PROPERTIES);
@@ -121,8 +121,10 @@ macro_rules! rows {
 cuda_api!(rows);
 
 macro_rules! absent_names {
-    ($($name:ident;)*) => {
-        const ABSENT: &[&str] = &[$(stringify!($name)),*];
+    ($($reason:literal: [$($name:ident;)*])*) => {
+        const ABSENT: &[&str] = &[$($(stringify!($name)),*),*];
+        /// Each reason with its symbols.
+        const REASONS: &[(&str, &[&str])] = &[$(($reason, &[$(stringify!($name)),*])),*];
     };
 }
 cuda_api_absent!(absent_names);
@@ -190,4 +192,45 @@ fn opcodes_and_names_lead_to_each_other() {
     }
     assert_eq!(opcode::name(internal::COPY), Some("COPY"));
     assert_eq!(opcode::name(0), None);
+}
+
+/// docs/absent.md, as the table has it.
+fn absent_page() -> String {
+    let mut page = String::from(
+        "# What stays absent\n\n\
+         These symbols are exported, answer CUDA_ERROR_NOT_SUPPORTED and are not found by cuGetProcAddress; everything else in \
+         cuda.h 13.5\nis there. The page is made from `cuda_api_absent!` in `protocol/src/cuda_api.rs`: \
+         `PARAVANE_WRITE_DOCS=1 cargo test -p paravane-protocol`.\n",
+    );
+    for (reason, names) in REASONS {
+        page.push_str(&format!("\n## {}\n{reason}\n\n", heading(names)));
+        let per_thread = |name: &&&str| !name.ends_with("_ptsz") && !name.ends_with("_ptds");
+        for name in names.iter().filter(per_thread) {
+            page.push_str(&format!("- `{name}`\n"));
+        }
+    }
+    page
+}
+
+/// A group's first symbol and how many there are.
+fn heading(names: &[&str]) -> String {
+    match names {
+        [only] => (*only).to_owned(),
+        [first, ..] => format!("{first} and {} more", names.len() - 1),
+        [] => String::new(),
+    }
+}
+
+#[test]
+fn the_page_of_what_is_absent_is_the_tables() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/absent.md");
+    let page = absent_page();
+    if std::env::var_os("PARAVANE_WRITE_DOCS").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    let there = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(there == page, "docs/absent.md is not what the table says: PARAVANE_WRITE_DOCS=1 writes it");
+    for (reason, names) in REASONS {
+        assert!(!names.is_empty() && reason.ends_with('.') && reason.len() > 20, "{reason:?} tells no reason");
+    }
 }

@@ -14,6 +14,7 @@ mod rows {
     pub(crate) mod context;
     pub(crate) mod copy;
     pub(crate) mod device;
+    pub(crate) mod error_log;
     pub(crate) mod export_table;
     pub(crate) mod graph;
     pub(crate) mod ipc;
@@ -32,6 +33,7 @@ mod rows {
 }
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use paravane_tests::backend::{Backend, executable};
 use paravane_tests::cuda::Cuda;
@@ -48,6 +50,8 @@ fn every_row(cuda: &Cuda) {
     must!(cuda.cuInit(0));
     rows::device::devices(cuda);
     rows::device::symbols(cuda);
+    rows::device::properties(cuda);
+    rows::error_log::failed_calls(cuda);
     let context = rows::context::primary(cuda);
     rows::memory::device_memory(cuda);
     rows::memory::host_memory(cuda);
@@ -56,6 +60,7 @@ fn every_row(cuda: &Cuda) {
     rows::memset::all(cuda);
     rows::pool::all(cuda);
     rows::managed::managed(cuda);
+    rows::managed::variables(cuda);
     rows::managed::mapped(cuda);
     rows::managed::absent_hardware(cuda);
     rows::ipc::handles(cuda);
@@ -99,9 +104,18 @@ fn every_row(cuda: &Cuda) {
     assert_eq!(cuda.left_out(), Vec::<&str>::new(), "rows that no part of this test calls");
 }
 
+/// In a process of its own: the device's memory is to lie nowhere in a process
+/// that reaches it through the shim.
 #[test]
 fn on_cpu_driver_alone() {
-    every_row(&Cuda::load(&built("libparavane_cpu.so")));
+    const CHILD: &str = "PARAVANE_ROWS_ALONE";
+    if std::env::var_os(CHILD).is_some() {
+        every_row(&Cuda::load(&built("libparavane_cpu.so")));
+        return;
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let child = child.args(["--exact", "on_cpu_driver_alone", "--nocapture"]).env(CHILD, "1");
+    assert!(child.status().unwrap().success(), "what failed is above");
 }
 
 #[test]

@@ -25,9 +25,19 @@ struct Known {
     mapped: Option<Arc<Mapping>>,
 }
 
+/// At whose addresses an area is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Reserved for it.
+    Own,
+    /// The library's, which has lent them: they are never unmapped.
+    Lent,
+}
+
 /// An area mapped in this process.
 pub(super) struct Mapping {
     pages: SharedPages,
+    place: Place,
 }
 
 impl Mapping {
@@ -55,6 +65,9 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        if self.place == Place::Lent {
+            return;
+        }
         // SAFETY: mapped by place(); the last user is gone.
         unsafe { libc::munmap(self.pages.at(0, 0).cast(), self.pages.bytes()) };
     }
@@ -105,13 +118,44 @@ impl Areas {
         }
     }
 
+    /// The table, with the area in it if it comes at all.
+    fn arrived(&self, area: u16) -> std::sync::MutexGuard<'_, Table> {
+        let absent = |table: &mut Table| !table.known.contains_key(&area);
+        let waited = self.arrived.wait_timeout_while(self.lock(), ARRIVAL, absent);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Lays an area that is not mapped yet over `bytes` that the library has lent,
+    /// which must be as many as the area has; the bytes stay.
+    pub(super) fn lay(&self, area: u16, lent: usize, bytes: u64) -> io::Result<Arc<Mapping>> {
+        let mut table = self.arrived(area);
+        let Table { regions, known } = &mut *table;
+        let known = known.get_mut(&area).ok_or(io::ErrorKind::NotFound)?;
+        if known.mapped.is_some() || known.bytes != bytes {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let elsewhere = place(regions, known, None)?;
+        let bytes = elsewhere.pages.bytes();
+        let to = elsewhere.pages.at(0, bytes);
+        // SAFETY: the lent pages, of which there are as many, are readable.
+        unsafe { std::ptr::copy_nonoverlapping(lent as *const u8, to, bytes) };
+        // SAFETY: the library keeps lent addresses; nothing refers to their pages.
+        let mapping = Mapping { pages: unsafe { SharedPages::new(lent as *mut u8, bytes) }, place: Place::Lent };
+        lay_pieces(regions, known, &mapping)?;
+        Ok(Arc::clone(known.mapped.insert(Arc::new(mapping))))
+    }
+
+    /// Takes an area from lent pages, where private zero pages are then.
+    pub(super) fn take_off(&self, area: u16) -> io::Result<()> {
+        match self.lock().known.get_mut(&area).and_then(|known| known.mapped.take()) {
+            Some(mapping) => mapping.sever(),
+            None => Ok(()),
+        }
+    }
+
     /// An area, mapped now if it was not: at `wanted` if that is free.
     pub(super) fn map(&self, area: u16, wanted: Option<usize>) -> io::Result<Arc<Mapping>> {
-        let absent = |table: &mut Table| !table.known.contains_key(&area);
-        let (mut table, _) = self
-            .arrived
-            .wait_timeout_while(self.lock(), ARRIVAL, absent)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.arrived(area);
         let Table { regions, known } = &mut *table;
         let known = known.get_mut(&area).ok_or(io::ErrorKind::NotFound)?;
         if let Some(mapping) = &known.mapped {
@@ -127,8 +171,7 @@ impl Areas {
     }
 }
 
-/// Reserves addresses and lays the pieces into them, neighbours in the file as
-/// one mapping.
+/// Reserves addresses and lays the pieces into them.
 fn place(regions: &[Region], known: &Known, wanted: Option<usize>) -> io::Result<Mapping> {
     let bytes = usize::try_from(known.bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
     let reserve = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -141,7 +184,15 @@ fn place(regions: &[Region], known: &Known, wanted: Option<usize>) -> io::Result
         _ => map(std::ptr::null_mut(), bytes, libc::PROT_NONE, reserve, -1, 0)?,
     };
     // SAFETY: just reserved, page-aligned; unmapped only when this is dropped.
-    let mapping = Mapping { pages: unsafe { SharedPages::new(base.cast(), bytes) } };
+    let mapping = Mapping { pages: unsafe { SharedPages::new(base.cast(), bytes) }, place: Place::Own };
+    lay_pieces(regions, known, &mapping)?;
+    Ok(mapping)
+}
+
+/// Lays an area's pieces over the pages of a mapping, neighbours in the file as
+/// one.
+fn lay_pieces(regions: &[Region], known: &Known, mapping: &Mapping) -> io::Result<()> {
+    let bytes = mapping.pages.bytes();
     let mut at = 0;
     for run in runs(&known.pieces) {
         let region = regions.get(run.region).ok_or(io::ErrorKind::InvalidData)?;
@@ -156,7 +207,7 @@ fn place(regions: &[Region], known: &Known, wanted: Option<usize>) -> io::Result
         map(target, len, protection, flags, region.file.as_raw_fd(), offset)?;
         at += len;
     }
-    if at == bytes { Ok(mapping) } else { Err(io::ErrorKind::InvalidData.into()) }
+    if at == bytes { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
 /// Pieces that lie behind each other in one region's file.

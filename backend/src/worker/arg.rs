@@ -158,6 +158,7 @@ impl Element for CUmemAllocationProp {
 }
 impl Element for AttributeValue {}
 impl Element for CUmemLocation {}
+impl Element for CUatomicOperation {}
 impl Element for CUmemAccessDesc {}
 impl Element for CUDA_ARRAY_DESCRIPTOR {}
 impl Element for CUDA_ARRAY3D_DESCRIPTOR {}

@@ -31,6 +31,10 @@ macro_rules! functions {
             /// way back, where the library needs descriptors carried (cpu-driver).
             pub(super) ipc_file: Option<unsafe extern "C" fn(*const CUipcHandle) -> i32>,
             pub(super) ipc_adopt: Option<unsafe extern "C" fn(*const CUipcHandle, i32) -> CUresult>,
+            /// Lends the pages of a managed variable, so that the guest's can be
+            /// laid there, and the way back (cpu-driver).
+            pub(super) lend_variable: Option<unsafe extern "C" fn(CUdeviceptr, *mut usize) -> CUresult>,
+            pub(super) take_back: Option<unsafe extern "C" fn(CUdeviceptr) -> CUresult>,
             /// Keeps the functions in place.
             _library: Library,
         }
@@ -48,6 +52,8 @@ macro_rules! functions {
                     contexts: symbol(&library, "paravane_cpu_contexts\0"),
                     ipc_file: symbol(&library, "paravane_cpu_ipc_file\0"),
                     ipc_adopt: symbol(&library, "paravane_cpu_ipc_adopt\0"),
+                    lend_variable: symbol(&library, "paravane_cpu_lend_variable\0"),
+                    take_back: symbol(&library, "paravane_cpu_take_back\0"),
                     _library: library,
                 })
             }

@@ -11,6 +11,7 @@ mod custom;
 mod dispatch;
 mod exchange;
 mod handles;
+mod host_memory;
 mod internal;
 mod layout;
 mod libcuda;

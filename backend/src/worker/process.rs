@@ -19,8 +19,9 @@ use super::area::{Areas, Mapping};
 use super::custom::{Callbacks, Links, Textures};
 use super::exchange::Exchange;
 use super::handles::Handles;
+use super::host_memory::HostMemory;
 use super::layout::Images;
-use super::libcuda::{Libcuda, cuda};
+use super::libcuda::Libcuda;
 use super::nvml::Nvml;
 use super::order::RingState;
 use super::output::Output;
@@ -44,8 +45,8 @@ pub(super) struct Process {
     pub(super) textures: Textures,
     pub(super) exchange: Exchange,
     nvml: OnceLock<Option<Nvml>>,
-    /// Host memory registered with the library: area to registered address.
-    pub(super) host_memory: Mutex<HashMap<u16, (Arc<Mapping>, u64)>>,
+    /// Host memory registered with the library, by its area.
+    pub(super) host_memory: Mutex<HashMap<u16, HostMemory>>,
     rings: RwLock<Vec<Arc<RingState>>>,
     ring_count: AtomicUsize,
     /// Keeps areas with rings mapped as long as the process lives.
@@ -170,10 +171,8 @@ impl Process {
             return Err(io::Error::other("an area whose rings are in use"));
         }
         let registered = self.host_memory.lock().unwrap_or_else(PoisonError::into_inner).remove(&area);
-        if let Some((_, address)) = registered {
-            let lib = &self.lib;
-            cuda!(lib.cuMemHostUnregister(address as Pointer))
-                .map_err(|error| io::Error::other(format!("cuMemHostUnregister: {error}")))?;
+        if let Some(memory) = registered {
+            memory.end(self, area).map_err(|error| io::Error::other(format!("host memory: {error}")))?;
         }
         self.areas.remove(area)
     }

@@ -3,9 +3,7 @@
 use super::{Answer, device, give, give_string, initialised, string};
 use crate::memory::arena;
 use paravane_lookup::Identity;
-use paravane_protocol::cuda_types::{
-    CUDA_ERROR_INVALID_DEVICE, CUDA_ERROR_INVALID_VALUE, CUdevice, CUdevice_attribute, CUuuid,
-};
+use paravane_protocol::cuda_types::*;
 use std::ffi::c_char;
 use std::sync::LazyLock;
 
@@ -111,6 +109,11 @@ pub unsafe fn cuDeviceTotalMem_v2(bytes: *mut usize, dev: CUdevice) -> Answer {
 pub unsafe fn cuDeviceGetAttribute(pi: *mut i32, attrib: CUdevice_attribute, dev: CUdevice) -> Answer {
     device(dev)?;
     give(pi, attribute(attrib.0).ok_or(CUDA_ERROR_INVALID_VALUE)?)
+}
+
+pub unsafe fn cuDeviceGetProperties(prop: *mut CUdevprop, dev: CUdevice) -> Answer {
+    device(dev)?;
+    give(prop, CUdevprop::read(|number| attribute(number.0).ok_or(CUDA_ERROR_INVALID_VALUE))?)
 }
 
 pub unsafe fn cuDeviceComputeCapability(major: *mut i32, minor: *mut i32, dev: CUdevice) -> Answer {

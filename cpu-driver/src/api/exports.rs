@@ -10,17 +10,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[inline(always)]
-fn answered(call: impl FnOnce() -> Answer) -> CUresult {
+fn answered(name: &str, call: impl FnOnce() -> Answer) -> CUresult {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(())) => CUDA_SUCCESS,
-        Ok(Err(code)) => code,
+        Ok(Err(code)) => {
+            paravane_lookup::error_log::note(name, code);
+            code
+        }
         Err(_) => CUDA_ERROR_UNKNOWN,
     }
 }
 
-fn with_per_thread_default(call: impl FnOnce() -> Answer) -> CUresult {
+fn with_per_thread_default(name: &str, call: impl FnOnce() -> Answer) -> CUresult {
     let before = PER_THREAD_DEFAULT.replace(true);
-    let code = answered(call);
+    let code = answered(name, call);
     PER_THREAD_DEFAULT.set(before);
     code
 }
@@ -36,14 +39,14 @@ macro_rules! row {
     (fn $name:ident($($arg:ident: $kind:ty),*)) => {
         #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name($($arg: <$kind as Arg>::C),*) -> CUresult {
-            answered(|| unsafe { crate::api::$name($($arg),*) })
+            answered(stringify!($name), || unsafe { crate::api::$name($($arg),*) })
         }
     };
     (fn $name:ident($($arg:ident: $kind:ty),*) + $variant:ident) => {
         row!(fn $name($($arg: $kind),*));
         #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $variant($($arg: <$kind as Arg>::C),*) -> CUresult {
-            with_per_thread_default(|| unsafe { crate::api::$name($($arg),*) })
+            with_per_thread_default(stringify!($variant), || unsafe { crate::api::$name($($arg),*) })
         }
     };
 }
@@ -64,20 +67,20 @@ macro_rules! exports {
 paravane_protocol::cuda_api!(exports);
 
 macro_rules! absents {
-    ($($name:ident;)*) => {
+    ($($reason:literal: [$($name:ident;)*])*) => {
         mod missing {
             use super::*;
-            $(
+            $($(
                 #[unsafe(no_mangle)]
                 pub(super) extern "C" fn $name() -> CUresult {
                     static SAID: AtomicBool = AtomicBool::new(false);
                     absent(stringify!($name), &SAID)
                 }
-            )*
+            )*)*
         }
 
         /// Every symbol that is exported and not implemented.
-        const ABSENT: &[(&str, Address)] = &[$((stringify!($name), Address(missing::$name as *const c_void)),)*];
+        const ABSENT: &[(&str, Address)] = &[$($((stringify!($name), Address(missing::$name as *const c_void)),)*)*];
     };
 }
 paravane_protocol::cuda_api_absent!(absents);

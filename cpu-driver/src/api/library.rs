@@ -5,7 +5,7 @@ use super::module::{Options, function_handle, global, load_text, read_image, ref
 use super::{Answer, current, give, give_optional, initialised, string};
 use crate::decode::params;
 use crate::exec::function::ParamLayout;
-use crate::module::ImageError;
+use crate::module::{ImageError, Module};
 use crate::module::image::ptx_text;
 use crate::objects::{KERNELS, Kernel, LIBRARIES, LIBRARY_KERNELS, Library, LibraryKernel};
 use crate::ptx;
@@ -23,7 +23,7 @@ fn open(text: String) -> Result<Library, ImageError> {
     let kernels: Vec<_> = kernels.collect();
     let names = kernels.iter().map(|function| function.name.to_owned()).collect();
     let params = kernels.iter().map(|function| params(function)).collect();
-    Ok(Library { text, modules: Mutex::default(), kernels: Mutex::default(), names, params })
+    Ok(Library { text, managed: Arc::default(), modules: Mutex::default(), kernels: Mutex::default(), names, params })
 }
 
 pub unsafe fn cuLibraryLoadData(
@@ -121,7 +121,7 @@ fn module_here(handle: CUlibrary) -> Answer<u64> {
     if let Some(module) = modules.get(&key) {
         return Ok(*module);
     }
-    let module = load_text(&context, &opened.text).map_err(|error| refused(&error))?;
+    let module = load_text(&context, &opened.text, &opened.managed).map_err(|error| refused(&error))?;
     modules.insert(key, module);
     Ok(module)
 }
@@ -133,6 +133,20 @@ pub unsafe fn cuLibraryGetModule(pMod: *mut CUmodule, handle: CUlibrary) -> Answ
 pub unsafe fn cuLibraryGetGlobal(dptr: *mut CUdeviceptr, bytes: *mut usize, handle: CUlibrary, name: *const c_char) -> Answer {
     // SAFETY: the caller passes a C string.
     global(module_here(handle)?, unsafe { string(name) }?, dptr, bytes)
+}
+
+/// No context need have loaded the library: its managed variables are no context's.
+pub unsafe fn cuLibraryGetManaged(dptr: *mut CUdeviceptr, bytes: *mut usize, handle: CUlibrary, name: *const c_char) -> Answer {
+    // SAFETY: the caller passes a C string.
+    let name = unsafe { string(name) }?;
+    let opened = library(handle)?;
+    // Nobody else loads it meanwhile.
+    let _modules = opened.modules.lock().unwrap_or_else(PoisonError::into_inner);
+    let places = Module::place_managed(&opened.text, &opened.managed).map_err(|error| refused(&error))?;
+    let (address, size) = *places.get(name).ok_or(CUDA_ERROR_NOT_FOUND)?;
+    give_optional(dptr, CUdeviceptr(address));
+    give_optional(bytes, usize::try_from(size).unwrap_or(usize::MAX));
+    Ok(())
 }
 
 pub unsafe fn cuLibraryGetKernelCount(count: *mut u32, lib: CUlibrary) -> Answer {

@@ -2,11 +2,13 @@
 //! prefetching and discarding therefore move nothing; advice is remembered, because a program may ask.
 
 use super::{Answer, current, give, initialised, stream};
+use crate::context::{CONTEXTS, Context};
 use crate::memory::{Owner, Sort, arena};
 use crate::stream::Kind;
 use paravane_protocol::cuda_types::*;
-use paravane_protocol::managed::{Managed, location_of};
+use paravane_protocol::managed::{HOST as HOST_LOCATION, Managed, location_of};
 use std::ffi::c_void;
+use std::panic::catch_unwind;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 static MANAGED: LazyLock<Mutex<Managed>> = LazyLock::new(Mutex::default);
@@ -27,7 +29,13 @@ fn bytes(n: usize) -> u64 {
 
 /// The managed allocation that holds an address: where it begins, what it is.
 fn find(address: u64) -> Answer<(u64, Owner)> {
-    arena().find(address).filter(|(_, owner)| owner.sort == Sort::Managed).ok_or(CUDA_ERROR_INVALID_VALUE)
+    let found = arena().find(address).filter(|(_, owner)| owner.is_managed());
+    let (start, owner) = found.ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    let mut managed = managed();
+    if owner.sort == Sort::Variable && !managed.holds(start, owner.size) {
+        managed.add(start, owner.size);
+    }
+    Ok((start, owner))
 }
 
 pub unsafe fn cuMemAllocManaged(dptr: *mut CUdeviceptr, bytesize: usize, flags: u32) -> Answer {
@@ -132,6 +140,21 @@ pub unsafe fn cuMemRangeGetAttributes(
     Ok(())
 }
 
+/// There is one memory, the host's.
+pub unsafe fn cuMemGetLocationInfo(
+    ptr: CUdeviceptr,
+    size: usize,
+    summaryGranularity: usize,
+    samplingGranularity: usize,
+    location_out: *mut CUmemLocation,
+) -> Answer {
+    initialised()?;
+    find(ptr.0)?;
+    let count = managed().regions(ptr.0, bytes(size), bytes(summaryGranularity), bytes(samplingGranularity))?;
+    (0..usize::try_from(count).unwrap_or(0))
+        .try_for_each(|at| give(location_out.wrapping_add(at), location_of(HOST_LOCATION)))
+}
+
 pub unsafe fn cuMemDiscardBatchAsync(
     dptrs: *mut CUdeviceptr,
     sizes: *mut usize,
@@ -190,5 +213,32 @@ pub unsafe fn cuMemDiscardAndPrefetchBatchAsync(
     // SAFETY: the same contract.
     unsafe {
         cuMemPrefetchBatchAsync(dptrs, sizes, count, prefetchLocs, prefetchLocIdxs, numPrefetchLocs, flags, hStream)
+    }
+}
+
+/// For whoever loads this library for a process that has no part of this one's memory: lends the pages of
+/// the managed variable that begins at `dptr`. They are `bytes` from there, and other pages may be laid in
+/// their place until [`paravane_cpu_take_back`]. Waits for all work first.
+///
+/// # Safety
+/// `bytes` points to a size_t.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn paravane_cpu_lend_variable(dptr: CUdeviceptr, bytes: *mut usize) -> CUresult {
+    let lent = catch_unwind(|| {
+        CONTEXTS.all().iter().for_each(Context::synchronize);
+        arena().lend(dptr.0)
+    });
+    let Some(size) = lent.ok().flatten().and_then(|size| usize::try_from(size).ok()) else {
+        return CUDA_ERROR_INVALID_VALUE;
+    };
+    give(bytes, size).err().unwrap_or(CUDA_SUCCESS)
+}
+
+/// The lent pages from `dptr` are this library's again, and hold zeros.
+#[unsafe(no_mangle)]
+pub extern "C" fn paravane_cpu_take_back(dptr: CUdeviceptr) -> CUresult {
+    match catch_unwind(|| arena().take_back(dptr.0)) {
+        Ok(true) => CUDA_SUCCESS,
+        _ => CUDA_ERROR_INVALID_VALUE,
     }
 }

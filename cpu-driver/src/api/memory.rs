@@ -85,7 +85,7 @@ pub unsafe fn cuMemFree_v2(dptr: CUdeviceptr) -> Answer {
         Some((start, owner)) if start == dptr.0 => match owner.sort {
             Sort::Device | Sort::Managed => None,
             Sort::Pool => Some(Pool::of(dptr.0).ok_or(CUDA_ERROR_INVALID_VALUE)?),
-            Sort::Host(_) | Sort::Global | Sort::Heap | Sort::Graph | Sort::Array | Sort::Mapped | Sort::Attached => return Err(CUDA_ERROR_INVALID_VALUE),
+            Sort::Host(_) | Sort::Global | Sort::Variable | Sort::Heap | Sort::Graph | Sort::Array | Sort::Mapped | Sort::Attached => return Err(CUDA_ERROR_INVALID_VALUE),
         },
         _ => return Err(CUDA_ERROR_INVALID_VALUE),
     };

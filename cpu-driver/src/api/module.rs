@@ -3,6 +3,7 @@
 use super::{Answer, current, give, give_optional, string};
 use crate::context::Context;
 use crate::module::image::ptx_text;
+use crate::module::managed::Managed;
 use crate::module::{ImageError, Module};
 use crate::objects::{KERNELS, Kernel, LoadedModule, MODULES};
 use crate::{ptx, report};
@@ -79,9 +80,9 @@ impl Options {
     }
 }
 
-/// Makes a module of `text` in `context`.
-pub(super) fn load_text(context: &Arc<Context>, text: &str) -> Result<u64, ImageError> {
-    let module = Module::load(text, context.handle)?;
+/// Makes a module of `text` in `context`, with these managed variables.
+pub(super) fn load_text(context: &Arc<Context>, text: &str, managed: &Arc<Managed>) -> Result<u64, ImageError> {
+    let module = Module::load(text, context.handle, managed)?;
     let context = Arc::clone(context);
     Ok(MODULES.insert_with(|_| LoadedModule { module, context, functions: Mutex::new(HashMap::new()) }).0)
 }
@@ -100,7 +101,7 @@ pub unsafe fn cuModuleLoadDataEx(
     // SAFETY: the caller passes arrays of `numOptions` elements.
     let options = unsafe { Options::read(numOptions, options, optionValues) };
     // SAFETY: the caller passes an image.
-    let loaded = unsafe { ptx_text(image.cast()) }.and_then(|text| load_text(&context, &options.applied(text)));
+    let loaded = unsafe { ptx_text(image.cast()) }.and_then(|text| load_text(&context, &options.applied(text), &Arc::default()));
     match loaded {
         Ok(handle) => give(module, CUmodule(handle)),
         Err(error) => {

@@ -3,9 +3,10 @@
 use super::library::kernel;
 use super::{Answer, current, give};
 use crate::memory::arena;
-use paravane_lookup::old_launch;
+use paravane_lookup::{attached, old_launch};
 use paravane_protocol::cuda_types::{
-    CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY, CUcontext, CUdevice, CUevent, CUfunction, CUstream,
+    CUDA_ERROR_INVALID_CONTEXT, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY, CUcontext, CUdevice,
+    CUdeviceptr, CUevent, CUfunction, CUipcHandle, CUstream,
 };
 use std::ffi::c_void;
 use std::ptr;
@@ -30,6 +31,29 @@ first_versions! {
     cuCtxPushCurrent(ctx: CUcontext) = cuCtxPushCurrent_v2;
     cuEventDestroy(hEvent: CUevent) = cuEventDestroy_v2;
     cuStreamDestroy(hStream: CUstream) = cuStreamDestroy_v2;
+    cuIpcOpenMemHandle(pdptr: *mut CUdeviceptr, handle: CUipcHandle, flags: u32) = cuIpcOpenMemHandle_v2;
+}
+
+pub unsafe fn cuCtxAttach(pctx: *mut CUcontext, flags: u32) -> Answer {
+    let context = CUcontext(current()?.handle);
+    if flags != 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    give(pctx, context)?;
+    attached::attach(context);
+    Ok(())
+}
+
+/// The context must be current; its last user's detaching destroys it.
+pub unsafe fn cuCtxDetach(ctx: CUcontext) -> Answer {
+    if current()?.handle != ctx.0 {
+        return Err(CUDA_ERROR_INVALID_CONTEXT);
+    }
+    if attached::detach(ctx) {
+        return Ok(());
+    }
+    // SAFETY: the same contract.
+    unsafe { super::cuCtxDestroy_v2(ctx) }
 }
 
 /// In 32 bits: more memory than they can tell is told as their most.

@@ -19,12 +19,12 @@ fn facts(address: u64) -> Option<PointerFacts> {
         let pool = Pool::of(start).map_or(0, |pool| super::pool::handle_of(&pool));
         return Some(PointerFacts {
             context: owner.context,
-            host: (owner.host_flags().is_some() || owner.sort == Sort::Managed).then_some(address),
+            host: (owner.host_flags().is_some() || owner.is_managed()).then_some(address),
             device: address,
             range: (start, owner.size),
             number: owner.number,
             sync_memops: sync(owner.number),
-            is_managed: owner.sort == Sort::Managed,
+            is_managed: owner.is_managed(),
             is_ipc_capable: owner.sort == Sort::Device,
             handle_types: 0,
             pool,

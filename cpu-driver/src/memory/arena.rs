@@ -2,6 +2,7 @@
 //! the kernel as they are touched, so an idle process holds none; the budget is counted here.
 
 use super::heap::Heap;
+use super::lent::Lent;
 use super::physical::GRANULARITY;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -26,6 +27,9 @@ pub enum Sort {
     Device,
     /// A module's variable.
     Global,
+    /// A module's managed variable, which the program reaches too. It has pages of its own, because they
+    /// may be lent.
+    Variable,
     /// Host memory, with cuMemHostAlloc's flags.
     Host(u32),
     /// Device memory that a pool holds.
@@ -61,11 +65,17 @@ impl Owner {
     pub fn host_flags(&self) -> Option<u32> {
         if let Sort::Host(flags) = self.sort { Some(flags) } else { None }
     }
+
+    /// Whether the program reaches it as the device does.
+    pub fn is_managed(&self) -> bool {
+        matches!(self.sort, Sort::Managed | Sort::Variable)
+    }
 }
 
-struct State {
-    heap: Heap,
-    owners: HashMap<u64, Owner>,
+pub(super) struct State {
+    pub(super) heap: Heap,
+    pub(super) owners: HashMap<u64, Owner>,
+    pub(super) lent: Lent,
     /// Addresses for mappings, behind those of allocations.
     addresses: Heap,
     mapped: BTreeMap<u64, Owner>,
@@ -79,7 +89,7 @@ pub struct Arena {
     device_size: u64,
     granules: *const AtomicU8,
     device_used: AtomicU64,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
 // SAFETY: the mapping is never unmapped, its marks are atomics, and the rest is behind a lock.
@@ -153,7 +163,7 @@ impl Arena {
         let first = (base + allocated).next_multiple_of(GRANULARITY);
         let addresses = Heap::at(first, (base + size).saturating_sub(first) / GRANULARITY * GRANULARITY);
         let heap = Heap::new(allocated);
-        let state = State { heap, owners: HashMap::new(), addresses, mapped: BTreeMap::new() };
+        let state = State { heap, owners: HashMap::new(), lent: Lent::new(), addresses, mapped: BTreeMap::new() };
         Self { base, size, device_size, granules, device_used: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
@@ -203,7 +213,7 @@ impl Arena {
             return None;
         }
         // Host memory begins on a page of its own, as programs expect of pinned memory.
-        let has_pages = !is_device || owner.sort == Sort::Device;
+        let has_pages = !is_device || matches!(owner.sort, Sort::Device | Sort::Variable);
         let (taken, align) = if has_pages { (size.checked_next_multiple_of(4096)?, 4096) } else { (size, GRANULE) };
         let offset = state.heap.allocate(taken, align)?;
         if is_device {
@@ -257,13 +267,20 @@ impl Arena {
         let offset = address.wrapping_sub(self.base);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let owner = state.owners.remove(&offset)?;
-        let size = state.heap.release(offset)?;
+        let size = match state.lent.get_mut(&offset) {
+            Some((size, was_freed)) => {
+                *was_freed = true;
+                *size
+            }
+            None => state.heap.release(offset)?,
+        };
+        let is_lent = state.lent.contains_key(&offset);
         self.mark(offset, size, 0);
         let charged = owner.size.max(1).next_multiple_of(GRANULE);
         if owner.host_flags().is_none() {
             self.device_used.fetch_sub(charged, Ordering::Relaxed);
         }
-        if size >= RETURN_SIZE {
+        if size >= RETURN_SIZE && !is_lent {
             self.return_pages(address, size);
         }
         Some(owner)

@@ -10,6 +10,7 @@ mod arena;
 mod device_heap;
 mod heap;
 pub mod ipc;
+mod lent;
 pub mod physical;
 mod pool;
 mod registered;

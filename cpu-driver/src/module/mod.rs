@@ -1,6 +1,7 @@
 //! A module: functions decoded from PTX and the device memory of its variables, in one context.
 
 pub mod image;
+pub mod managed;
 pub mod object;
 
 use crate::decode;
@@ -11,6 +12,7 @@ use crate::ptx::ast::{self, Init, Linkage, Variable};
 use crate::ptx::types::Space;
 use crate::ptx::{self, SyntaxError};
 use std::collections::{HashMap, HashSet};
+use managed::Managed;
 use std::sync::Arc;
 
 /// Why an image became no module.
@@ -40,8 +42,9 @@ pub struct Global {
 pub struct Module {
     pub functions: Arc<[Function]>,
     pub globals: HashMap<String, Global>,
-    /// Addresses of all variables.
+    /// Addresses of all variables, managed ones excepted.
     placed: Vec<u64>,
+    managed: Arc<Managed>,
     /// Bytes of `.const` variables.
     pub const_size: u64,
     pub version: u32,
@@ -56,21 +59,30 @@ impl std::fmt::Debug for Function {
 
 impl Module {
     /// Parses, links and decodes the modules of `text`, and places their variables for the context
-    /// numbered `context`.
+    /// numbered `context`; managed ones are those that other modules of the text have.
     ///
     /// # Errors
     /// What is wrong with the text, or that memory is spent.
-    pub fn load(text: &str, context: u64) -> Result<Self, ImageError> {
+    pub fn load(text: &str, context: u64, managed: &Arc<Managed>) -> Result<Self, ImageError> {
         let trees = read(text)?;
         let Linked { exports, mut symbols } = link(&trees)?;
         let (version, target) = trees.first().map_or((0, 0), |tree| (tree.version, tree.target));
-        let mut module =
-            Self { functions: Arc::default(), globals: HashMap::new(), placed: Vec::new(), const_size: 0, version, target };
+        let mut module = Self {
+            functions: Arc::default(),
+            globals: HashMap::new(),
+            placed: Vec::new(),
+            managed: Arc::clone(managed),
+            const_size: 0,
+            version,
+            target,
+        };
         module.place_globals(&trees, &exports, &mut symbols, context)?;
         for (place, tree) in trees.iter().enumerate() {
             for (index, variable) in tree.variables.iter().enumerate() {
+                let has_values = variable.is_managed && managed.is_ready();
                 if let Some(at) = symbols[place].addresses.get(variable.name)
                     && is_placed(&exports, variable, place, index)
+                    && !has_values
                 {
                     initialise(variable, *at, &symbols[place])?;
                 }
@@ -81,7 +93,36 @@ impl Module {
             functions.extend(decode::functions(tree, symbols)?);
         }
         module.functions = functions.into();
+        managed.set_ready();
         Ok(module)
+    }
+
+    /// Places the managed variables of a text that no context has loaded yet: by their names, address and
+    /// size of each.
+    ///
+    /// # Errors
+    /// What is wrong with the text, or that memory is spent.
+    pub fn place_managed(text: &str, managed: &Managed) -> Result<HashMap<String, (u64, u64)>, ImageError> {
+        let trees = read(text)?;
+        let Linked { exports, mut symbols } = link(&trees)?;
+        let mut places = HashMap::new();
+        let all = trees.iter().enumerate().flat_map(|(place, tree)| {
+            tree.variables.iter().enumerate().map(move |(index, variable)| (place, index, variable))
+        });
+        let placed = all.filter(|(place, index, variable)| variable.is_managed && is_placed(&exports, variable, *place, *index));
+        let placed: Vec<_> = placed.collect();
+        for (number, (place, _, variable)) in placed.iter().enumerate() {
+            let address = managed.place(number, variable.size)?;
+            symbols[*place].addresses.insert(variable.name, address);
+            places.insert(variable.name.to_owned(), (address, variable.size));
+        }
+        if !managed.is_ready() {
+            for (place, _, variable) in placed {
+                initialise(variable, symbols[place].addresses[variable.name], &symbols[place])?;
+            }
+            managed.set_ready();
+        }
+        Ok(places)
     }
 
     /// Places every variable once, and tells each module where those that it names are.
@@ -93,14 +134,21 @@ impl Module {
         context: u64,
     ) -> Result<(), ImageError> {
         let mut exported = HashMap::new();
+        let mut managed = 0;
         for (place, tree) in trees.iter().enumerate() {
             for (index, variable) in tree.variables.iter().enumerate() {
                 if !is_placed(exports, variable, place, index) {
                     continue;
                 }
-                let owner = Owner { context, sort: Sort::Global, size: variable.size, number: 0 };
-                let address = arena().allocate(owner).ok_or(ImageError::OutOfMemory)?;
-                self.placed.push(address);
+                let address = if variable.is_managed {
+                    managed += 1;
+                    self.managed.place(managed - 1, variable.size)?
+                } else {
+                    let owner = Owner { context, sort: Sort::Global, size: variable.size, number: 0 };
+                    let address = arena().allocate(owner).ok_or(ImageError::OutOfMemory)?;
+                    self.placed.push(address);
+                    address
+                };
                 self.const_size += if variable.space == Space::Const { variable.size } else { 0 };
                 symbols[place].addresses.insert(variable.name, address);
                 let global = Global { address, size: variable.size };

@@ -54,6 +54,8 @@ pub struct Variable<'a> {
     /// In bytes; 0 for an array without a size (`.extern .shared`).
     pub size: u64,
     pub linkage: Linkage,
+    /// `.attribute(.managed)`: the program reaches it too.
+    pub is_managed: bool,
     pub init: Vec<Init<'a>>,
 }
 

@@ -262,14 +262,14 @@ impl<'a> Parser<'a> {
         let Some(space) = space else {
             return self.error("a state space expected");
         };
-        let (mut align, mut elements, mut ty) = (1, 1, None);
+        let (mut align, mut elements, mut ty, mut is_managed) = (1, 1, None, false);
         while let Token::Dot(name) = self.token {
             self.take()?;
             match name {
                 "align" => align = self.int_u32()?,
                 "v2" => elements = 2,
                 "v4" => elements = 4,
-                "attribute" => self.skip_parentheses()?,
+                "attribute" => is_managed |= self.attributes()?,
                 "ptr" | "global" | "const" | "shared" | "local" => {}
                 _ => match Type::from_name(name) {
                     Some(found) => ty = Some(found),
@@ -283,22 +283,25 @@ impl<'a> Parser<'a> {
         let name = if matches!(self.token, Token::Word(_)) { self.word()? } else { "_" };
         let size = u64::from(ty.size()) * elements;
         let least_align = u32::try_from(size).unwrap_or(16).min(16);
-        let mut variable =
-            Variable { name, line, space, ty, align: align.max(least_align), size, linkage: Linkage::Private, init: vec![] };
+        let (align, linkage, init) = (align.max(least_align), Linkage::Private, vec![]);
+        let mut variable = Variable { name, line, space, ty, align, size, linkage, is_managed, init };
         self.dimensions(&mut variable)?;
         variable.init = self.initialiser(ty)?;
         Ok(variable)
     }
 
-    fn skip_parentheses(&mut self) -> Result<()> {
+    /// Attributes of a variable, in parentheses; whether `.managed` is among them.
+    fn attributes(&mut self) -> Result<bool> {
         self.expect('(')?;
+        let mut is_managed = false;
         while !self.take_if(')')? {
             if self.token == Token::End {
                 return self.error("`)` missing");
             }
+            is_managed |= self.token == Token::Dot("managed");
             self.take()?;
         }
-        Ok(())
+        Ok(is_managed)
     }
 
     fn dimensions(&mut self, variable: &mut Variable<'a>) -> Result<()> {

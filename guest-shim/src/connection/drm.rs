@@ -21,7 +21,7 @@ use paravane_protocol::ring::word;
 
 use super::drm_ioctl as ioctl;
 use super::transport::{Area, Mark, Transport};
-use crate::memory;
+use crate::memory::{self, Over};
 
 /// The kernel waits five seconds for a capset; we do not.
 const CAPSET: Duration = Duration::from_millis(500);
@@ -169,8 +169,8 @@ impl Transport for RenderNode {
         mapped
     }
 
-    fn map_over(&self, area: &Area, address: usize) -> io::Result<()> {
-        memory::map_over(&self.node, area.offset, area.pages.bytes(), address)
+    fn map_at(&self, area: &Area, address: usize, over: Over) -> io::Result<()> {
+        memory::map_at(&self.node, area.offset, area.pages.bytes(), address, over)
     }
 
     fn free_area(&self, area: Area) -> io::Result<()> {

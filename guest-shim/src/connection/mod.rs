@@ -26,6 +26,7 @@ use paravane_protocol::shared::{Shared, SharedPages};
 use paravane_protocol::{PROTOCOL_HASH, internal};
 
 use crate::boundary::Answer;
+use crate::memory::Over;
 use thread_ring::Slot;
 use transport::{Mark, Transport};
 
@@ -241,9 +242,9 @@ impl Connection {
         self.area_indexes.lock().unwrap_or_else(PoisonError::into_inner).free.push(index);
     }
 
-    /// Maps an area's pages over what is at `address`.
-    pub(crate) fn map_over(&self, area: &Area, address: usize) -> Answer {
-        self.transport.map_over(area, address).map_err(|error| {
+    /// Maps an area's pages a second time, at `address`.
+    pub(crate) fn map_at(&self, area: &Area, address: usize, over: Over) -> Answer {
+        self.transport.map_at(area, address, over).map_err(|error| {
             log::warn!("mapping an area at {address:#x}: {error}");
             CUDA_ERROR_MAP_FAILED
         })

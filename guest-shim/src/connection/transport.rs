@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use paravane_protocol::shared::SharedPages;
 
+use crate::memory::Over;
+
 /// Create parameters that mark a resource as Paravane's (docs/protocol.md).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
@@ -32,8 +34,8 @@ pub(crate) trait Transport: Send + Sync {
     /// Creates a resource of whole pages and gives its pages to the host.
     fn create_area(&self, mark: Mark, bytes: usize, index: u16) -> io::Result<Area>;
 
-    /// Maps the area's pages a second time, over whatever is at `address`.
-    fn map_over(&self, area: &Area, address: usize) -> io::Result<()>;
+    /// Maps the area's pages a second time, at `address`.
+    fn map_at(&self, area: &Area, address: usize, over: Over) -> io::Result<()>;
 
     /// Takes the pages back. The host does not touch them afterwards. The
     /// caller uses no copy of the area's pages any more.

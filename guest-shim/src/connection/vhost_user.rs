@@ -27,7 +27,7 @@ use zerocopy::IntoBytes;
 
 use super::transport::{Area, Mark, Transport};
 use super::virtqueue::{AVAILABLE, DESCRIPTORS, QUEUE_BYTES, QUEUE_SIZE, USED, VirtQueue};
-use crate::memory::{self, Ranges};
+use crate::memory::{self, Over, Ranges};
 
 /// The guest memory's size: address space only, pages come as they are used.
 const MEMORY_BYTES: u64 = 64 << 30;
@@ -225,8 +225,8 @@ impl Transport for VhostUser {
         Ok(Area { pages, index, resource, offset: at })
     }
 
-    fn map_over(&self, area: &Area, address: usize) -> io::Result<()> {
-        memory::map_over(&self.memory, area.offset, area.pages.bytes(), address)
+    fn map_at(&self, area: &Area, address: usize, over: Over) -> io::Result<()> {
+        memory::map_at(&self.memory, area.offset, area.pages.bytes(), address, over)
     }
 
     fn free_area(&self, area: Area) -> io::Result<()> {

@@ -44,6 +44,11 @@ pub(crate) fn cuDeviceGetAttribute(pi: *mut i32, attrib: CUdevice_attribute, dev
     pointer::put(pi, device.attribute(attrib)?)
 }
 
+pub(crate) fn cuDeviceGetProperties(prop: *mut CUdevprop, dev: CUdevice) -> Answer {
+    let device = device(dev)?;
+    pointer::put(prop, CUdevprop::read(|attribute| device.attribute(attribute))?)
+}
+
 pub(crate) fn cuDeviceComputeCapability(major: *mut i32, minor: *mut i32, dev: CUdevice) -> Answer {
     let device = device(dev)?;
     pointer::put(major, device.attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?)?;

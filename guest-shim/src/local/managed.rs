@@ -6,7 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use paravane_protocol::cuda_types::*;
-use paravane_protocol::managed::{Managed, location_of};
+use paravane_protocol::managed::{HOST as HOST_LOCATION, Managed, location_of};
 
 use crate::boundary::Answer;
 use crate::state::{current, devices, host_memory, stream};
@@ -17,6 +17,19 @@ static MANAGED: Mutex<Option<Managed>> = Mutex::new(None);
 fn with<R>(look: impl FnOnce(&mut Managed) -> R) -> R {
     let mut managed = MANAGED.lock().unwrap_or_else(PoisonError::into_inner);
     look(managed.get_or_insert_default())
+}
+
+/// As [`with`], where a module's variable may be meant, which nobody allocates.
+fn with_at<R>(dptr: CUdeviceptr, look: impl FnOnce(&mut Managed) -> R) -> R {
+    let variable = usize::try_from(dptr.0).ok().and_then(host_memory::variable_at);
+    with(|managed| {
+        if let Some((start, bytes)) = variable
+            && !managed.holds(start as u64, bytes as u64)
+        {
+            managed.add(start as u64, bytes as u64);
+        }
+        look(managed)
+    })
 }
 
 fn devices_count() -> Answer<i32> {
@@ -41,6 +54,9 @@ pub(crate) fn cuMemAllocManaged(dptr: *mut CUdeviceptr, bytes: usize, flags: u32
 pub(crate) fn free_managed(dptr: CUdeviceptr) -> Answer<bool> {
     let Ok(address) = usize::try_from(dptr.0) else { return Ok(false) };
     let Some(bytes) = host_memory::managed_bytes(address) else { return Ok(false) };
+    if host_memory::variable_at(address).is_some() {
+        return Ok(false);
+    }
     wrap::cuCtxSynchronize()?;
     host_memory::free(address)?;
     with(|managed| managed.remove(dptr.0, bytes as u64));
@@ -67,7 +83,7 @@ pub(crate) fn cuStreamAttachMemAsync(
 fn prefetch(dptr: CUdeviceptr, count: usize, location: CUmemLocation) -> Answer {
     current::context()?;
     let devices = devices_count()?;
-    with(|managed| managed.prefetch(dptr.0, count as u64, location, devices))
+    with_at(dptr, |managed| managed.prefetch(dptr.0, count as u64, location, devices))
 }
 
 pub(crate) fn cuMemPrefetchAsync(dptr: CUdeviceptr, count: usize, device: CUdevice, _: CUstream) -> Answer {
@@ -94,7 +110,7 @@ pub(crate) fn cuMemAdvise_v2(
     location: CUmemLocation,
 ) -> Answer {
     let devices = devices_count()?;
-    with(|managed| managed.advise(dptr.0, count as u64, advice, location, devices))
+    with_at(dptr, |managed| managed.advise(dptr.0, count as u64, advice, location, devices))
 }
 
 pub(crate) fn cuMemAdvise(dptr: CUdeviceptr, count: usize, advice: CUmem_advise, device: CUdevice) -> Answer {
@@ -109,7 +125,7 @@ pub(crate) fn cuMemRangeGetAttribute(
     count: usize,
 ) -> Answer {
     devices::hello()?;
-    let value = with(|managed| managed.attribute(attribute, bytes, dptr.0, count as u64))?;
+    let value = with_at(dptr, |managed| managed.attribute(attribute, bytes, dptr.0, count as u64))?;
     pointer::bytes_mut(data.cast(), value.len())?.copy_from_slice(&value);
     Ok(())
 }
@@ -151,6 +167,20 @@ fn each_range(
     Ok(())
 }
 
+/// The pages are the host's, whatever was prefetched.
+pub(crate) fn cuMemGetLocationInfo(
+    dptr: CUdeviceptr,
+    bytes: usize,
+    summary: usize,
+    sampling: usize,
+    locations: *mut CUmemLocation,
+) -> Answer {
+    devices::hello()?;
+    let ask = |managed: &mut Managed| managed.regions(dptr.0, bytes as u64, summary as u64, sampling as u64);
+    let count = usize::try_from(with_at(dptr, ask)?).map_err(|_| CUDA_ERROR_INVALID_VALUE)?;
+    (0..count).try_for_each(|at| pointer::put(locations.wrapping_add(at), location_of(HOST_LOCATION)))
+}
+
 pub(crate) fn cuMemDiscardBatchAsync(
     dptrs: *mut CUdeviceptr,
     sizes: *mut usize,
@@ -159,7 +189,7 @@ pub(crate) fn cuMemDiscardBatchAsync(
     _: CUstream,
 ) -> Answer {
     each_range(dptrs, sizes, count, flags, |_, dptr, bytes| {
-        let known = with(|managed| managed.holds(dptr.0, bytes as u64));
+        let known = with_at(dptr, |managed| managed.holds(dptr.0, bytes as u64));
         if known { Ok(()) } else { Err(CUDA_ERROR_INVALID_VALUE) }
     })
 }

@@ -3,13 +3,13 @@
 
 use std::ptr;
 
-use paravane_lookup::old_launch;
+use paravane_lookup::{attached, old_launch};
 use paravane_protocol::cuda_types::*;
 
 use super::{cuCtxPopCurrent_v2, cuCtxPushCurrent_v2};
 use crate::boundary::Answer;
 use crate::remote::table;
-use crate::state::{devices, functions, stream};
+use crate::state::{current, devices, functions, stream};
 use crate::{custom, pointer, wrap};
 
 pub(crate) fn cuDevicePrimaryCtxRelease(dev: CUdevice) -> Answer {
@@ -22,6 +22,28 @@ pub(crate) fn cuDevicePrimaryCtxReset(dev: CUdevice) -> Answer {
 
 pub(crate) fn cuDevicePrimaryCtxSetFlags(dev: CUdevice, flags: u32) -> Answer {
     wrap::cuDevicePrimaryCtxSetFlags_v2(dev, flags)
+}
+
+pub(crate) fn cuIpcOpenMemHandle(dptr: *mut CUdeviceptr, handle: CUipcHandle, flags: u32) -> Answer {
+    custom::cuIpcOpenMemHandle_v2(dptr, handle, flags)
+}
+
+pub(crate) fn cuCtxAttach(pctx: *mut CUcontext, flags: u32) -> Answer {
+    let context = current::context()?;
+    if flags != 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    pointer::put(pctx, context)?;
+    attached::attach(context);
+    Ok(())
+}
+
+/// The context must be current; its last user's detaching destroys it.
+pub(crate) fn cuCtxDetach(context: CUcontext) -> Answer {
+    if context.0 == 0 || current::number() != context.0 {
+        return Err(CUDA_ERROR_INVALID_CONTEXT);
+    }
+    if attached::detach(context) { Ok(()) } else { custom::cuCtxDestroy_v2(context) }
 }
 
 /// In 32 bits: more memory than they can tell is told as their most.

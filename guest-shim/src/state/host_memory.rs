@@ -11,10 +11,21 @@ use paravane_protocol::internal;
 
 use crate::boundary::Answer;
 use crate::connection::{self, Area, with_ring};
-use crate::memory;
+use crate::memory::{self, Over};
 use crate::state::{current, ranges};
 
 const PAGE: usize = 4096;
+
+/// How host memory came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    Allocated,
+    Registered,
+    /// Allocated as managed memory.
+    Managed,
+    /// A module's managed variable.
+    Variable,
+}
 
 /// One piece of host memory.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +38,7 @@ struct HostMemory {
     /// Where the device sees the first byte.
     device: u64,
     flags: u32,
-    registered: bool,
+    sort: Sort,
     /// The program has not asked for it.
     unasked: bool,
     /// The context in which it was made.
@@ -35,14 +46,17 @@ struct HostMemory {
     /// A number that no other memory of the process ever has.
     buffer: u64,
     sync_memops: bool,
-    is_managed: bool,
 }
 
 impl HostMemory {
-    fn new(bytes: usize, area: Area, offset: usize, device: u64, flags: u32, registered: bool) -> Self {
+    fn new(bytes: usize, area: Area, offset: usize, device: u64, flags: u32, sort: Sort) -> Self {
         let (context, buffer) = (current::number(), ranges::next_buffer());
-        let (unasked, sync_memops, is_managed) = (false, false, false);
-        Self { bytes, area, offset, device, flags, registered, unasked, context, buffer, sync_memops, is_managed }
+        let (unasked, sync_memops) = (false, false);
+        Self { bytes, area, offset, device, flags, sort, unasked, context, buffer, sync_memops }
+    }
+
+    fn is_managed(&self) -> bool {
+        matches!(self.sort, Sort::Managed | Sort::Variable)
     }
 }
 
@@ -72,7 +86,7 @@ fn allocate_with(bytes: usize, flags: u32, also: u64) -> Answer<usize> {
             return Err(error);
         }
     };
-    insert(address, HostMemory { unasked: also != 0, ..HostMemory::new(bytes, area, 0, device, flags, false) });
+    insert(address, HostMemory { unasked: also != 0, ..HostMemory::new(bytes, area, 0, device, flags, Sort::Allocated) });
     Ok(address)
 }
 
@@ -85,7 +99,7 @@ pub(crate) fn allocate_managed(bytes: usize) -> Answer<usize> {
     if let Some(memory) = host.get_mut(&address)
         && memory.device == address as u64
     {
-        memory.is_managed = true;
+        memory.sort = Sort::Managed;
         return Ok(address);
     }
     drop(host);
@@ -97,12 +111,47 @@ pub(crate) fn allocate_managed(bytes: usize) -> Answer<usize> {
 /// Bytes of the managed memory that starts at an address.
 pub(crate) fn managed_bytes(address: usize) -> Option<usize> {
     let host = HOST.read().unwrap_or_else(PoisonError::into_inner);
-    host.get(&address).filter(|memory| memory.is_managed).map(|memory| memory.bytes)
+    host.get(&address).filter(|memory| memory.is_managed()).map(|memory| memory.bytes)
+}
+
+/// Where the managed variable begins that holds an address, and its bytes.
+pub(crate) fn variable_at(address: usize) -> Option<(usize, usize)> {
+    let (start, memory) = lookup(address).filter(|(_, memory)| memory.sort == Sort::Variable)?;
+    Some((start, memory.bytes))
+}
+
+/// Lays shared pages over a managed variable of `bytes` at the device's address,
+/// in this process and in the worker. The address must mean nothing here.
+pub(crate) fn share_variable(address: usize, bytes: usize) -> Answer {
+    let connection = connection::get()?;
+    let area = connection.create_area(bytes)?;
+    let shared = connection.map_at(&area, address, Over::Nothing).and_then(|()| {
+        let added = add(area, address, internal::HOST_ADD_VARIABLE);
+        added.inspect_err(|_| memory::unmap_at(address, area.pages.bytes()))
+    });
+    match shared {
+        Ok(device) => {
+            insert(address, HostMemory::new(bytes, area, 0, device, 0, Sort::Variable));
+            Ok(())
+        }
+        Err(error) => {
+            connection.free_area(area)?;
+            Err(error)
+        }
+    }
+}
+
+/// Undoes [`share_variable`]; the variable is gone.
+pub(crate) fn end_variable(address: usize) -> Answer {
+    let memory = take(address, |sort| sort == Sort::Variable).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    remove(&memory)?;
+    memory::unmap_at(address, memory.area.pages.bytes());
+    connection::get()?.free_area(memory.area)
 }
 
 /// Frees what [`allocate`] returned.
 pub(crate) fn free(address: usize) -> Answer {
-    let memory = take(address, false).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    let memory = take(address, |sort| matches!(sort, Sort::Allocated | Sort::Managed)).ok_or(CUDA_ERROR_INVALID_VALUE)?;
     remove(&memory)?;
     connection::get()?.free_area(memory.area)
 }
@@ -126,7 +175,7 @@ pub(crate) fn register(address: usize, bytes: usize, flags: u32) -> Answer {
     let area = connection.create_area(end - start)?;
     let shared = crate::pointer::bytes_mut(area.pages.at(0, end - start), end - start)?;
     shared.copy_from_slice(crate::pointer::bytes(start as *const u8, end - start)?);
-    if let Err(error) = connection.map_over(&area, start) {
+    if let Err(error) = connection.map_at(&area, start, Over::Anything) {
         connection.free_area(area)?;
         return Err(error);
     }
@@ -140,13 +189,13 @@ pub(crate) fn register(address: usize, bytes: usize, flags: u32) -> Answer {
             return Err(error);
         }
     };
-    insert(address, HostMemory::new(bytes, area, offset, device, flags, true));
+    insert(address, HostMemory::new(bytes, area, offset, device, flags, Sort::Registered));
     Ok(())
 }
 
 /// Undoes [`register`].
 pub(crate) fn unregister(address: usize) -> Answer {
-    let memory = take(address, true).ok_or(CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED)?;
+    let memory = take(address, |sort| sort == Sort::Registered).ok_or(CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED)?;
     remove(&memory)?;
     memory::make_private(address - memory.offset, memory.area.pages.bytes())
         .map_err(|_| CUDA_ERROR_OPERATING_SYSTEM)?;
@@ -206,9 +255,18 @@ pub(crate) fn facts(address: usize) -> Option<PointerFacts> {
         range: (start as u64, memory.bytes as u64),
         number: memory.buffer,
         sync_memops: memory.sync_memops,
-        is_managed: memory.is_managed,
+        is_managed: memory.is_managed(),
         ..PointerFacts::default()
     })
+}
+
+/// The memory, allocated here, that the device knows under an address: where it
+/// begins there, and its bytes.
+pub(crate) fn allocation(device: u64) -> Option<(u64, usize)> {
+    let start = start_of(usize::try_from(device).ok()?)?;
+    let memory = *HOST.read().unwrap_or_else(PoisonError::into_inner).get(&start)?;
+    let is_there = device.wrapping_sub(memory.device) < memory.bytes as u64 && memory.sort != Sort::Registered;
+    is_there.then_some((memory.device, memory.bytes))
 }
 
 /// Makes copies with host memory synchronous, or not; false where none is.
@@ -236,9 +294,9 @@ fn insert(address: usize, memory: HostMemory) {
     HOST.write().unwrap_or_else(PoisonError::into_inner).insert(address, memory);
 }
 
-fn take(address: usize, registered: bool) -> Option<HostMemory> {
+fn take(address: usize, is_wanted: impl Fn(Sort) -> bool) -> Option<HostMemory> {
     let mut host = HOST.write().unwrap_or_else(PoisonError::into_inner);
-    if host.get(&address)?.registered == registered { host.remove(&address) } else { None }
+    if is_wanted(host.get(&address)?.sort) { host.remove(&address) } else { None }
 }
 
 fn add(area: Area, address: usize, flags: u64) -> Answer<u64> {

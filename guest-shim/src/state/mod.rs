@@ -7,6 +7,7 @@ pub(crate) mod arrays;
 pub(crate) mod current;
 pub(crate) mod devices;
 pub(crate) mod functions;
+pub(crate) mod globals;
 pub(crate) mod graph_nodes;
 pub(crate) mod host_memory;
 pub(crate) mod mode;

@@ -5,7 +5,7 @@ use paravane_protocol::cuda_types::*;
 
 use crate::boundary::Answer;
 use crate::remote::table;
-use crate::state::{capture, current, devices, functions, objects, stream};
+use crate::state::{capture, current, devices, functions, globals, objects, stream};
 use crate::{connection, handles};
 
 /// Stays in the guest when nothing is outstanding and no posted call failed.
@@ -52,7 +52,9 @@ pub(crate) fn cuDevicePrimaryCtxReset_v2(dev: CUdevice) -> Answer {
 }
 
 pub(crate) fn cuModuleUnload(module: CUmodule) -> Answer {
+    globals::forget(module.0);
     table::cuModuleUnload(module)?;
+    globals::end(module.0)?;
     for id in functions::forget_owner(module.0) {
         handles::release(CUfunction(id));
     }
@@ -60,13 +62,19 @@ pub(crate) fn cuModuleUnload(module: CUmodule) -> Answer {
 }
 
 pub(crate) fn cuLibraryUnload(library: CUlibrary) -> Answer {
+    globals::forget(library.0);
     table::cuLibraryUnload(library)?;
+    globals::end(library.0)?;
     for id in functions::forget_owner(library.0) {
         handles::release(CUkernel(id));
         let of_kernel = objects::KERNEL_FUNCTION.remove_where(|key| key & !(0xffff << 48) == id);
         of_kernel.into_iter().for_each(|function| handles::release(CUfunction(function)));
     }
     let modules = objects::LIBRARY_MODULE.remove_where(|key| key & !(0xffff << 48) == library.0);
-    modules.into_iter().for_each(|module| handles::release(CUmodule(module)));
+    for module in modules {
+        globals::forget(module);
+        globals::end(module)?;
+        handles::release(CUmodule(module));
+    }
     Ok(())
 }

@@ -8,7 +8,7 @@ use paravane_protocol::cuda_types::*;
 use crate::boundary::Answer;
 use crate::{local, pointer};
 use crate::remote::table;
-use crate::state::ranges;
+use crate::state::{globals, host_memory, ranges};
 
 pub(crate) fn cuMemAlloc_v2(dptr: *mut CUdeviceptr, bytes: usize) -> Answer {
     table::cuMemAlloc_v2(dptr, bytes)?;
@@ -41,16 +41,28 @@ pub(crate) fn cuMemFree_v2(dptr: CUdeviceptr) -> Answer {
     table::cuMemFree_v2(dptr)
 }
 
+/// Host memory's range is the shim's to tell: the host has only registered it.
+pub(crate) fn cuMemGetAddressRange_v2(base: *mut CUdeviceptr, size: *mut usize, dptr: CUdeviceptr) -> Answer {
+    let Some((start, bytes)) = host_memory::allocation(dptr.0) else {
+        return table::cuMemGetAddressRange_v2(base, size, dptr);
+    };
+    crate::state::current::context()?;
+    pointer::put_opt(base, CUdeviceptr(start));
+    pointer::put_opt(size, bytes);
+    Ok(())
+}
+
 /// Asks for both results, whatever the caller declines, and remembers where
-/// the global lies.
+/// the global of that module or library lies.
 fn global(
+    owner: u64,
     dptr: *mut CUdeviceptr,
     bytes: *mut usize,
     ask: impl FnOnce(*mut CUdeviceptr, *mut usize) -> Answer,
 ) -> Answer {
     let (mut at, mut len) = (CUdeviceptr(0), 0);
     ask(&raw mut at, &raw mut len)?;
-    ranges::insert(at.0, len as u64);
+    globals::add(owner, at, len)?;
     pointer::put_opt(dptr, at);
     pointer::put_opt(bytes, len);
     Ok(())
@@ -62,7 +74,7 @@ pub(crate) fn cuModuleGetGlobal_v2(
     module: CUmodule,
     name: *const c_char,
 ) -> Answer {
-    global(dptr, bytes, |at, len| table::cuModuleGetGlobal_v2(at, len, module, name))
+    global(module.0, dptr, bytes, |at, len| table::cuModuleGetGlobal_v2(at, len, module, name))
 }
 
 pub(crate) fn cuLibraryGetGlobal(
@@ -71,5 +83,14 @@ pub(crate) fn cuLibraryGetGlobal(
     library: CUlibrary,
     name: *const c_char,
 ) -> Answer {
-    global(dptr, bytes, |at, len| table::cuLibraryGetGlobal(at, len, library, name))
+    global(library.0, dptr, bytes, |at, len| table::cuLibraryGetGlobal(at, len, library, name))
+}
+
+pub(crate) fn cuLibraryGetManaged(
+    dptr: *mut CUdeviceptr,
+    bytes: *mut usize,
+    library: CUlibrary,
+    name: *const c_char,
+) -> Answer {
+    global(library.0, dptr, bytes, |at, len| table::cuLibraryGetManaged(at, len, library, name))
 }

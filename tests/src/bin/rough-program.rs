@@ -24,7 +24,7 @@ const NULL: CUdeviceptr = CUdeviceptr(0);
 const BYTES: usize = 1 << 20;
 
 macro_rules! names {
-    ($($name:ident;)*) => { const ABSENT: &[&str] = &[$(stringify!($name)),*]; };
+    ($($reason:literal: [$($name:ident;)*])*) => { const ABSENT: &[&str] = &[$($(stringify!($name)),*),*]; };
 }
 paravane_protocol::cuda_api_absent!(names);
 

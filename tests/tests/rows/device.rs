@@ -73,3 +73,23 @@ pub(crate) fn symbols(cuda: &Cuda) {
     let answer = result_of!(cuda.cuGetExportTable(&raw mut table, &raw const unknown));
     assert_eq!(answer, CUDA_ERROR_INVALID_VALUE);
 }
+
+/// What is told of a device in other forms than attributes.
+pub(crate) fn properties(cuda: &Cuda) {
+    let properties = value_of!(cuda.cuDeviceGetProperties(CUdevprop { of_attributes: [0; 14] }, DEV));
+    for (number, value) in (1..).zip(properties.of_attributes) {
+        assert_eq!(value_of!(cuda.cuDeviceGetAttribute(0, CUdevice_attribute(number), DEV)), value);
+    }
+    let asked = [CUatomicOperation(0), CUatomicOperation(11)];
+    let mut told = [9_u32; 2];
+    must!(cuda.cuDeviceGetHostAtomicCapabilities(told.as_mut_ptr(), asked.as_ptr(), 2, DEV));
+    const SCALAR_32: u32 = 8;
+    assert!(told[0] & SCALAR_32 != 0 && told[1] == 0, "{told:?}");
+    let unknown = [CUatomicOperation(99)];
+    let refused = result_of!(cuda.cuDeviceGetHostAtomicCapabilities(told.as_mut_ptr(), unknown.as_ptr(), 1, DEV));
+    assert_eq!(refused, CUDA_ERROR_INVALID_VALUE);
+    let none = result_of!(cuda.cuDeviceGetHostAtomicCapabilities(told.as_mut_ptr(), asked.as_ptr(), 0, DEV));
+    assert_eq!(none, CUDA_ERROR_INVALID_VALUE);
+    let alone = result_of!(cuda.cuDeviceGetP2PAtomicCapabilities(told.as_mut_ptr(), asked.as_ptr(), 2, DEV, DEV));
+    assert_eq!(alone, CUDA_ERROR_INVALID_DEVICE, "a device is no peer of itself");
+}

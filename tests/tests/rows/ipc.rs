@@ -20,6 +20,8 @@ pub(crate) fn handles(cuda: &Cuda) {
     let mut opened = NULL;
     let own = result_of!(cuda.cuIpcOpenMemHandle_v2(&raw mut opened, handle, 1));
     assert_eq!(own, CUDA_ERROR_INVALID_CONTEXT);
+    let first = result_of!(cuda.cuIpcOpenMemHandle(&raw mut opened, handle, 1));
+    assert_eq!(first, own, "the first version is the same");
     let made_up = CUipcHandle { bytes: [7; 64] };
     for (handle, flags) in [(made_up, 1), (CUipcHandle { bytes: [0; 64] }, 1), (handle, 0)] {
         let bad = result_of!(cuda.cuIpcOpenMemHandle_v2(&raw mut opened, handle, flags));

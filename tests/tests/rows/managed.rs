@@ -1,5 +1,8 @@
 //! Managed memory, and virtual memory that is mapped by hand.
 
+use std::ffi::CStr;
+use std::ptr;
+
 use paravane_protocol::cuda_types::*;
 use paravane_tests::cuda::Cuda;
 use paravane_tests::{must, result_of, value_of};
@@ -44,6 +47,13 @@ pub(crate) fn managed(cuda: &Cuda) {
     assert_eq!(plain, CUDA_ERROR_INVALID_VALUE);
     advice(cuda, memory);
     batches(cuda, memory);
+    let mut places = [CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id: 7 }; 3];
+    must!(cuda.cuMemGetLocationInfo(memory, BYTES, BYTES / 2, 0, places.as_mut_ptr()));
+    assert!(places[..2] == [HOST; 2] && places[2] != HOST, "two regions, both with the host");
+    let coarse = result_of!(cuda.cuMemGetLocationInfo(memory, BYTES, BYTES + 1, 0, places.as_mut_ptr()));
+    assert_eq!(coarse, CUDA_ERROR_INVALID_VALUE);
+    let plain = result_of!(cuda.cuMemGetLocationInfo(copy, 10, 10, 0, places.as_mut_ptr()));
+    assert_eq!(plain, CUDA_ERROR_INVALID_VALUE);
     let plain = result_of!(cuda.cuMemPrefetchAsync(copy, 10, CUdevice(0), STREAM));
     assert_eq!(plain, CUDA_ERROR_INVALID_VALUE);
     must!(cuda.cuMemFree_v2(memory));
@@ -218,4 +228,83 @@ fn tensor_maps(cuda: &Cuda) {
         )),
     ];
     assert_eq!(all, [CUDA_ERROR_NOT_SUPPORTED; 3]);
+}
+
+/// `count` counts launches of `tick`; `plain` is no managed variable.
+const VARIABLES: &CStr = c"
+.version 7.0
+.target sm_70
+.address_size 64
+.visible .global .attribute(.managed) .align 4 .u32 count = 40;
+.visible .global .attribute(.managed) .align 8 .b8 room[5000];
+.visible .global .align 4 .u32 plain = 1;
+.visible .entry tick()
+{
+    .reg .b32 %r<2>;
+    ld.global.u32 %r1, [count];
+    add.u32 %r1, %r1, 1;
+    st.global.u32 [count], %r1;
+    st.global.u32 [room+4096], %r1;
+    ret;
+}
+";
+
+/// The program's view of a managed word.
+#[allow(unsafe_code, reason = "managed memory is the program's too")]
+fn word(at: CUdeviceptr) -> &'static mut u32 {
+    // SAFETY: a managed variable of a module that is unloaded after the last use.
+    unsafe { &mut *(at.0 as *mut u32) }
+}
+
+fn tick(cuda: &Cuda, function: CUfunction) {
+    let none = ptr::null_mut();
+    must!(cuda.cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, STREAM, none, none));
+    must!(cuda.cuCtxSynchronize());
+}
+
+pub(crate) fn variables(cuda: &Cuda) {
+    let image = VARIABLES.as_ptr() as Pointer;
+    for _ in 0..3 {
+        let module = value_of!(cuda.cuModuleLoadData(CUmodule(0), image));
+        let function = value_of!(cuda.cuModuleGetFunction(CUfunction(0), module, c"tick".as_ptr()));
+        tick(cuda, function);
+        let (mut count, mut room, mut bytes) = (NULL, NULL, 0);
+        must!(cuda.cuModuleGetGlobal_v2(&raw mut count, &raw mut bytes, module, c"count".as_ptr()));
+        assert_eq!((*word(count), bytes), (41, 4), "what a kernel wrote before the program asked");
+        must!(cuda.cuModuleGetGlobal_v2(&raw mut room, &raw mut bytes, module, c"room".as_ptr()));
+        *word(count) = 90;
+        tick(cuda, function);
+        assert_eq!((*word(count), *word(CUdeviceptr(room.0 + 4096)), bytes), (91, 91, 5000));
+        must!(cuda.cuMemsetD32_v2(count, 6, 1));
+        assert_eq!(*word(count), 6);
+        let freed = result_of!(cuda.cuMemFree_v2(count));
+        assert_eq!(freed, CUDA_ERROR_INVALID_VALUE, "a variable is no allocation");
+        must!(cuda.cuModuleUnload(module));
+    }
+    library_variables(cuda);
+}
+
+fn library_variables(cuda: &Cuda) {
+    let (image, none) = (VARIABLES.as_ptr() as Pointer, ptr::null_mut());
+    let no_values = ptr::null_mut();
+    let library =
+        value_of!(cuda.cuLibraryLoadData(CUlibrary(0), image, none, no_values, 0, ptr::null_mut(), no_values, 0));
+    let (mut count, mut again, mut bytes) = (NULL, NULL, 0);
+    must!(cuda.cuLibraryGetManaged(&raw mut count, &raw mut bytes, library, c"count".as_ptr()));
+    must!(cuda.cuLibraryGetManaged(&raw mut again, ptr::null_mut(), library, c"count".as_ptr()));
+    assert_eq!((*word(count), bytes, again), (40, 4, count));
+    let kernel = value_of!(cuda.cuLibraryGetKernel(CUkernel(0), library, c"tick".as_ptr()));
+    tick(cuda, value_of!(cuda.cuKernelGetFunction(CUfunction(0), kernel)));
+    assert_eq!(*word(count), 41);
+    let mut is_managed = 0_u32;
+    let into = (&raw mut is_managed).cast();
+    must!(cuda.cuPointerGetAttribute(into, CU_POINTER_ATTRIBUTE_IS_MANAGED, count));
+    assert_eq!(is_managed, 1);
+    must!(cuda.cuMemPrefetchAsync(count, 4, CUdevice(0), STREAM));
+    must!(cuda.cuStreamAttachMemAsync(STREAM, count, 0, GLOBAL));
+    for name in [c"plain", c"absent"] {
+        let refused = result_of!(cuda.cuLibraryGetManaged(&raw mut again, &raw mut bytes, library, name.as_ptr()));
+        assert_eq!(refused, CUDA_ERROR_NOT_FOUND);
+    }
+    must!(cuda.cuLibraryUnload(library));
 }

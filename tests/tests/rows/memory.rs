@@ -40,6 +40,9 @@ pub(crate) fn host_memory(cuda: &Cuda) {
     let host = value_of!(cuda.cuMemHostAlloc(std::ptr::null_mut(), 1 << 20, DEVICE_MAP));
     assert_eq!(value_of!(cuda.cuMemHostGetFlags(0, host)) & DEVICE_MAP, DEVICE_MAP);
     let seen = value_of!(cuda.cuMemHostGetDevicePointer_v2(NULL, host, 0));
+    let (mut base, mut held) = (NULL, 0);
+    must!(cuda.cuMemGetAddressRange_v2(&raw mut base, &raw mut held, CUdeviceptr(seen.0 + 9)));
+    assert_eq!(base, seen, "the device's view of host memory has a range");
     // What the program writes, the device copies.
     // SAFETY: a megabyte that cuMemHostAlloc has just given.
     #[allow(unsafe_code, reason = "the program's own memory")]

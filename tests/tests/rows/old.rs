@@ -79,12 +79,27 @@ pub(crate) fn clusters_and_profiler(cuda: &Cuda, module: CUmodule) {
     assert_eq!(odd, CUDA_ERROR_INVALID_VALUE);
 }
 
+/// A context lasts until its last user detaches.
+fn attached(cuda: &Cuda, own: CUcontext) {
+    assert_eq!(value_of!(cuda.cuCtxAttach(NONE, 0)), own);
+    must!(cuda.cuCtxDetach(own));
+    assert_eq!(value_of!(cuda.cuCtxGetCurrent(NONE)), own);
+    let mut none = NONE;
+    let flagged = result_of!(cuda.cuCtxAttach(&raw mut none, 1));
+    assert_eq!(flagged, CUDA_ERROR_INVALID_VALUE);
+    let other = value_of!(cuda.cuCtxCreate(NONE, 0, DEV));
+    assert_eq!(result_of!(cuda.cuCtxDetach(own)), CUDA_ERROR_INVALID_CONTEXT, "it is not current");
+    must!(cuda.cuCtxDetach(other));
+    assert_eq!(value_of!(cuda.cuCtxGetCurrent(NONE)), own);
+}
+
 pub(crate) fn first_versions(cuda: &Cuda) {
     let mut whole = 0_usize;
     must!(cuda.cuDeviceTotalMem_v2(&raw mut whole, DEV));
     let short = value_of!(cuda.cuDeviceTotalMem(0, DEV));
     assert_eq!(short, u32::try_from(whole).unwrap_or(u32::MAX));
     let own = value_of!(cuda.cuCtxCreate(NONE, 0, DEV));
+    attached(cuda, own);
     let stream = value_of!(cuda.cuStreamCreate(CUstream(0), 0));
     let event = value_of!(cuda.cuEventCreate(CUevent(0), 0));
     must!(cuda.cuEventDestroy(event));

@@ -345,9 +345,9 @@ fn told_host(process: &Process, kind: CUmemorytype, host: u64) -> (u64, u64) {
         return (0, 0);
     }
     let memory = process.host_memory.lock().unwrap_or_else(PoisonError::into_inner);
-    let found = memory.iter().find_map(|(area, (mapping, base))| {
-        let offset = host.checked_sub(*base)?;
-        mapping.address(offset, 1)?;
+    let found = memory.iter().find_map(|(area, memory)| {
+        let offset = host.checked_sub(memory.base)?;
+        memory.mapping.address(offset, 1)?;
         Some((OPERAND_AREA | u64::from(*area), offset))
     });
     found.unwrap_or((0, 0))

@@ -3,12 +3,14 @@
 use std::sync::PoisonError;
 
 use paravane_protocol::cuda_types::*;
-use paravane_protocol::internal::HOST_ADD_UNASKED;
+use paravane_protocol::internal::{HOST_ADD_UNASKED, HOST_ADD_VARIABLE};
 use paravane_protocol::limits::{STAGING_SLOT_BYTES, STAGING_SLOTS};
 
 use super::take_area;
 use crate::worker::dispatch::Command;
+use crate::worker::host_memory::HostMemory;
 use crate::worker::libcuda::{Answer, Libcuda, cuda};
+use crate::worker::process::Process;
 
 /// Portable and mapped: the guest's other contexts and its kernels may use the
 /// memory whatever it asked for.
@@ -42,6 +44,18 @@ pub(super) fn add(command: &mut Command) -> Answer {
     let area = area?;
     let process = command.thread.process();
     let wanted = usize::try_from(wanted).ok().filter(|address| address.is_multiple_of(4096));
+    let (memory, device) = if flags & HOST_ADD_VARIABLE != 0 {
+        HostMemory::lend(&process, area, wanted.ok_or(CUDA_ERROR_INVALID_VALUE)?, bytes)?
+    } else {
+        register(&process, area, wanted, bytes, flags)?
+    };
+    let mut host_memory = process.host_memory.lock().unwrap_or_else(PoisonError::into_inner);
+    host_memory.insert(area, memory);
+    command.to.word(device.0);
+    Ok(())
+}
+
+fn register(process: &Process, area: u16, wanted: Option<usize>, bytes: u64, flags: u64) -> Answer<(HostMemory, CUdeviceptr)> {
     let mapping = process.areas.map(area, wanted).map_err(|error| mapping_failed(area, &error))?;
     let base = mapping.address(0, bytes).ok_or(CUDA_ERROR_INVALID_VALUE)?;
     let len = usize::try_from(bytes).map_err(|_| CUDA_ERROR_INVALID_VALUE)?;
@@ -53,10 +67,7 @@ pub(super) fn add(command: &mut Command) -> Answer {
         unasked(lib, flags, || cuda!(lib.cuMemHostUnregister(base.cast())))?;
         return Err(error);
     }
-    let mut host_memory = process.host_memory.lock().unwrap_or_else(PoisonError::into_inner);
-    host_memory.insert(area, (mapping, base as u64));
-    command.to.word(device.0);
-    Ok(())
+    Ok((HostMemory::registered(mapping, base as u64), device))
 }
 
 /// In: area.
@@ -64,12 +75,30 @@ pub(super) fn remove(command: &mut Command) -> Answer {
     let area = take_area(command);
     let flags = command.from.word();
     command.read_all()?;
+    let area = area?;
     let process = command.thread.process();
     let mut host_memory = process.host_memory.lock().unwrap_or_else(PoisonError::into_inner);
-    let (_, base) = host_memory.remove(&area?).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    let memory = host_memory.remove(&area).ok_or(CUDA_ERROR_INVALID_VALUE)?;
     drop(host_memory);
+    unasked(&process.lib, flags, || memory.end(&process, area))
+}
+
+/// In: address. Reply: 1 for a managed variable that can be lent, else 0.
+pub(super) fn variable(command: &mut Command) -> Answer {
+    let asked = CUdeviceptr(command.from.word());
+    command.read_all()?;
+    let process = command.thread.process();
     let lib = &process.lib;
-    unasked(lib, flags, || cuda!(lib.cuMemHostUnregister(base as Pointer)))
+    let mut is_managed = 0_u32;
+    let into = (&raw mut is_managed).cast();
+    let told = cuda!(lib.cuPointerGetAttribute(into, CU_POINTER_ATTRIBUTE_IS_MANAGED, asked));
+    let is_managed = told.is_ok() && is_managed != 0;
+    if is_managed && lib.lend_variable.is_none() {
+        log::warn!("a managed variable: this libcuda's lie where the guest does not reach");
+        return Err(CUDA_ERROR_NOT_SUPPORTED);
+    }
+    command.to.word(is_managed.into());
+    Ok(())
 }
 
 /// In: area.

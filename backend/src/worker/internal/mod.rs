@@ -26,6 +26,7 @@ pub(super) fn dispatch(opcode: u16, command: &mut Command) -> Answer {
         op::ADD_RINGS => add_rings(command),
         op::HOST_ADD => host_memory::add(command),
         op::HOST_REMOVE => host_memory::remove(command),
+        op::VARIABLE => host_memory::variable(command),
         op::STAGING_ADD => host_memory::add_staging(command),
         op::COPY => copy::linear(command),
         op::COPY_2D => copy::plane(command),

@@ -9,6 +9,7 @@ use paravane_protocol::cuda_types::*;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+const AUTO_FREE_ON_LAUNCH: u64 = 1;
 const UPLOAD: u64 = 2;
 const DEVICE_LAUNCH: u64 = 4;
 const FLAGS_MASK: u64 = 15;
@@ -16,7 +17,8 @@ const FLAGS_MASK: u64 = 15;
 fn instantiate(handle: CUgraph, flags: u64) -> Result<Arc<Exec>, Refusal> {
     let refuse = |code| Refusal { code, node: 0, reason: 1 };
     let graph = graph(handle).map_err(refuse)?;
-    if flags & !FLAGS_MASK != 0 || graph.is_embedded.load(Ordering::Relaxed) {
+    let both = AUTO_FREE_ON_LAUNCH | DEVICE_LAUNCH;
+    if flags & !FLAGS_MASK != 0 || flags & both == both || graph.is_embedded.load(Ordering::Relaxed) {
         return Err(refuse(CUDA_ERROR_INVALID_VALUE));
     }
     // Kernels here cannot launch anything.

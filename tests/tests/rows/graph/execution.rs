@@ -67,6 +67,9 @@ fn instantiated(cuda: &Cuda, graph: CUgraph) -> CUgraphExec {
     must!(cuda.cuGraphExecGetId(fourth, &raw mut other));
     assert_ne!(id, other);
     [first, second, third, fourth].into_iter().for_each(|exec| must!(cuda.cuGraphExecDestroy(exec)));
+    let mut none = NO_EXEC;
+    let both = result_of!(cuda.cuGraphInstantiateWithFlags(&raw mut none, graph, 1 | 4));
+    assert_eq!(both, CUDA_ERROR_INVALID_VALUE, "freed at its launch, and launched by the device");
     let prioritised = value_of!(cuda.cuGraphInstantiateWithFlags(NO_EXEC, graph, 8));
     let mut flags = 0;
     must!(cuda.cuGraphExecGetFlags(prioritised, &raw mut flags));
