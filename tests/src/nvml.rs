@@ -9,6 +9,7 @@ use libloading::Library;
 use paravane_protocol::arg::*;
 use paravane_protocol::nvml_arg::*;
 use paravane_protocol::nvml_types::*;
+use tempfile::TempDir;
 
 use crate::backend::executable;
 
@@ -74,6 +75,16 @@ pub fn install(folder: &Path) {
         assert!(built.is_file(), "{} is missing: cargo build --release", built.display());
         symlink(built, folder.join(name)).unwrap();
     }
+}
+
+/// A folder in which a backend's dynamic linker finds the stand-in for the
+/// host's NVML.
+pub fn host_with_nvml() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let stand_in = executable().with_file_name("libhost_nvml.so");
+    assert!(stand_in.is_file(), "{} is missing: cargo build --release --workspace", stand_in.display());
+    symlink(stand_in, folder.path().join("libnvidia-ml.so.1")).unwrap();
+    folder
 }
 
 /// Calls a function: `nvml!(nvml.nvmlDeviceGetIndex(device, &raw mut index))` is its result.

@@ -16,6 +16,7 @@ use paravane_protocol::{internal, limits, opcode};
 use paravane_tests::backend::{Backend, HANG};
 use paravane_tests::frontend::FrontEnd;
 use paravane_tests::guest::{self, Channel, bell};
+use paravane_tests::nvml::host_with_nvml;
 
 /// A channel whose first ring is written by hand.
 struct Ring {
@@ -79,7 +80,7 @@ fn noise(seed: &mut u64, words: usize) -> Vec<u64> {
 
 /// Every opcode but the one that rightly waits until a host function is due.
 fn opcodes() -> impl Iterator<Item = u16> {
-    let internal = (internal::HELLO..internal::HELLO + 0x50).filter(|&op| op != internal::CALLBACK_NEXT);
+    let internal = (internal::HELLO..internal::HELLO + 0x100).filter(|&op| op != internal::CALLBACK_NEXT);
     opcode::ALL.iter().map(|(opcode, _)| *opcode).chain(internal).chain([0, 0x7777, 0xfffe])
 }
 
@@ -109,6 +110,37 @@ fn frames_that_mean_nothing_cost_at_most_their_own_worker() {
     // The last channel still serves.
     assert!(ring.send(&mut guest, internal::HELLO, &[0]));
     drop(guest);
+    backend.assert_nothing_leaked(&before);
+}
+
+#[test]
+fn readings_that_mean_nothing_cost_at_most_their_own_worker() {
+    let host = host_with_nvml();
+    let backend = Backend::start_with(&[], |command| {
+        command.env("LD_LIBRARY_PATH", host.path());
+    });
+    let before = backend.settled();
+    let mut seed = 11;
+    let mut open: Option<(FrontEnd, Ring)> = None;
+    let (mut lived, mut died) = (0, 0);
+    for number in 0..0x180 {
+        let (mut guest, mut ring) = open.take().unwrap_or_else(|| {
+            let mut guest = FrontEnd::connect(&backend.socket());
+            let ring = Ring::open(&mut guest, 1);
+            (guest, ring)
+        });
+        let words = usize::try_from(number % 5).unwrap();
+        let body = [vec![number, 0], noise(&mut seed, words)].concat();
+        if ring.send(&mut guest, internal::NVML_READ, &body) {
+            lived += 1;
+            open = Some((guest, ring)).filter(|(_, ring)| ring.tail < limits::RING_BYTES - 1024);
+        } else {
+            died += 1;
+        }
+    }
+    // Rows whose arguments are as many words as were sent are read; others, and numbers that are none, are no frames.
+    assert!(lived > 0 && died > 0, "{lived} and {died}");
+    drop(open);
     backend.assert_nothing_leaked(&before);
 }
 

@@ -4,12 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use paravane_tests::backend::{Backend, eventually, executable, without_symbols};
-use paravane_tests::nvml::install;
+use paravane_tests::nvml::{host_with_nvml, install};
 use tempfile::TempDir;
 
 /// A folder with the guest's libraries.
@@ -137,15 +136,6 @@ fn without_the_hosts_nvml_the_hardware_is_not_read() {
     let backend = Backend::start(&[]);
     let expected = format!("Not Supported {}", env!("CARGO_PKG_VERSION"));
     assert_eq!(says("hardware", folder.path(), &backend.socket()), expected);
-}
-
-/// A folder in which the dynamic linker finds the stand-in for NVML.
-fn host_with_nvml() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let stand_in = executable().with_file_name("libhost_nvml.so");
-    assert!(stand_in.is_file(), "{} is missing: cargo build --release --workspace", stand_in.display());
-    symlink(stand_in, folder.path().join("libnvidia-ml.so.1")).unwrap();
-    folder
 }
 
 #[test]
