@@ -35,15 +35,17 @@ ran=0
 for program in $programs; do
     "$python" -c "import numpy" 2>/dev/null || { echo "SKIP $program: $python has no numpy"; continue; }
     skip=
+    bad=
     for side in native shim; do
         LD_LIBRARY_PATH=$work/$side${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} PARAVANE_SOCKET=$work/socket PARAVANE_LOG=$work/shim.log \
             timeout 1800 "$python" "$here/${program}_cases.py" "$work/$side-$program.npz" "$rounds" >"$work/$side-$program.log" 2>&1
         status=$?
         [ "$status" != 77 ] || { skip=$(tail -n 1 "$work/$side-$program.log"); break; }
-        [ "$status" = 0 ] || { echo "FAIL $program, $side: ended with $status"; tail -n 30 "$work/$side-$program.log" | sed 's/^/    /'; failed=1; }
+        [ "$status" = 0 ] || { echo "FAIL $program, $side: ended with $status"; tail -n 30 "$work/$side-$program.log" | sed 's/^/    /'; bad=1; }
     done
     [ -z "$skip" ] || { echo "SKIP $program: $skip"; continue; }
     ran=1
+    [ -z "$bad" ] || { failed=1; continue; }
     echo
     "$python" "$here/compare.py" "$program" "$work/native-$program.npz" "$work/shim-$program.npz" || failed=1
 done

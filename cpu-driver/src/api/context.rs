@@ -13,6 +13,8 @@ use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+const LIMIT_CIG_ENABLED: CUlimit = CUlimit(8);
+const LIMIT_CIG_SHMEM_FALLBACK_ENABLED: CUlimit = CUlimit(9);
 const LIMIT_STACK_SIZE: CUlimit = CUlimit(0);
 const LIMIT_PRINTF_FIFO_SIZE: CUlimit = CUlimit(1);
 const LIMIT_MALLOC_HEAP_SIZE: CUlimit = CUlimit(2);
@@ -144,6 +146,11 @@ pub unsafe fn cuCtxSetLimit(limit: CUlimit, value: usize) -> Answer {
 }
 
 pub unsafe fn cuCtxGetLimit(pvalue: *mut usize, limit: CUlimit) -> Answer {
+    if matches!(limit, LIMIT_CIG_ENABLED | LIMIT_CIG_SHMEM_FALLBACK_ENABLED) {
+        // No context shares its device with graphics. cuBLAS takes an error here for the contrary.
+        current()?;
+        return give(pvalue, 0);
+    }
     give(pvalue, limit_of(&*current()?, limit)?.load(Ordering::Relaxed))
 }
 

@@ -12,13 +12,24 @@ const PCI_BUS_ID: &str = "0000:00:00.0";
 /// The same on every machine and in every run: there is one such device wherever it is.
 const UUID: [u8; 16] = *b"paravane-cpu-dev";
 /// Figures that occupancy and launch checks use too.
-pub const COMPUTE_CAPABILITY: (i32, i32) = (8, 0);
 pub const THREADS_PER_BLOCK_MAX: u32 = 1024;
 pub const SHARED_PER_BLOCK: u32 = 48 << 10;
 pub const SHARED_PER_BLOCK_OPTIN: u32 = 163 << 10;
 pub const SHARED_PER_MULTIPROCESSOR: u32 = 164 << 10;
 pub const THREADS_PER_MULTIPROCESSOR: u32 = 2048;
 pub const BLOCKS_PER_MULTIPROCESSOR: u32 = 32;
+
+/// `PARAVANE_CPU_CAPABILITY`, "major.minor", else 8.0. PTX of every architecture runs whatever this is; libraries choose by it
+/// what they offer, and offer a device that is newer than they are PTX alone.
+pub fn compute_capability() -> (i32, i32) {
+    static CAPABILITY: LazyLock<(i32, i32)> = LazyLock::new(|| {
+        let asked = std::env::var("PARAVANE_CPU_CAPABILITY").ok();
+        let parts = asked.as_deref().and_then(|text| text.split_once('.'));
+        let read = |(major, minor): (&str, &str)| Some((major.parse().ok()?, minor.parse().ok()?));
+        parts.and_then(read).filter(|(major, minor)| (1..100).contains(major) && (0..10).contains(minor)).unwrap_or((8, 0))
+    });
+    *CAPABILITY
+}
 
 /// Processors stand for multiprocessors.
 pub fn multiprocessors() -> i32 {
@@ -53,8 +64,8 @@ fn attribute(number: u32) -> Option<i32> {
         39 => THREADS_PER_MULTIPROCESSOR.cast_signed(),
         40 => 1,
         51 => 32,
-        75 => COMPUTE_CAPABILITY.0,
-        76 => COMPUTE_CAPABILITY.1,
+        75 => compute_capability().0,
+        76 => compute_capability().1,
         81 => SHARED_PER_MULTIPROCESSOR.cast_signed(),
         // Atomics between host and device are the host's own.
         86 => 1,
@@ -118,8 +129,8 @@ pub unsafe fn cuDeviceGetProperties(prop: *mut CUdevprop, dev: CUdevice) -> Answ
 
 pub unsafe fn cuDeviceComputeCapability(major: *mut i32, minor: *mut i32, dev: CUdevice) -> Answer {
     device(dev)?;
-    give(major, COMPUTE_CAPABILITY.0)?;
-    give(minor, COMPUTE_CAPABILITY.1)
+    give(major, compute_capability().0)?;
+    give(minor, compute_capability().1)
 }
 
 pub unsafe fn cuDeviceGetPCIBusId(pciBusId: *mut u8, len: i32, dev: CUdevice) -> Answer {

@@ -1,6 +1,6 @@
 //! What a function says about itself.
 
-use super::device::{COMPUTE_CAPABILITY, SHARED_PER_BLOCK, SHARED_PER_BLOCK_OPTIN};
+use super::device::{SHARED_PER_BLOCK, SHARED_PER_BLOCK_OPTIN, compute_capability};
 use super::library::kernel;
 use super::{Answer, current, give, give_optional};
 use crate::objects::Kernel;
@@ -38,7 +38,7 @@ pub unsafe fn cuFuncGetAttribute(pi: *mut i32, attrib: CUfunction_attribute, hfu
         4 => signed(function.registers.min(function.max_registers.unwrap_or(REGISTERS_MAX)).min(REGISTERS_MAX)),
         // The virtual architecture that the PTX was made for, and the device's own, which it now is for.
         5 => signed(module.target),
-        6 => COMPUTE_CAPABILITY.0 * 10 + COMPUTE_CAPABILITY.1,
+        6 => compute_capability().0 * 10 + compute_capability().1,
         MAX_DYNAMIC_SHARED_SIZE_BYTES => signed(dynamic_shared_max(&kernel)),
         PREFERRED_SHARED_MEMORY_CARVEOUT => kernel.shared_carveout.load(Ordering::Relaxed),
         7 | 10..=17 => 0,

@@ -20,6 +20,7 @@ pub unsafe fn cuInit(Flags: u32) -> Answer {
     multiprocessors();
     executor::prepare();
     report::prepare();
+    super::device::compute_capability();
     arena();
     if !INITIALISED.swap(true, Ordering::Relaxed) {
         // SAFETY: the handler stores to an atomic, which is allowed after fork().

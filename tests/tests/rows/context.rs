@@ -50,6 +50,12 @@ fn state(cuda: &Cuda, context: CUcontext) {
     let stack = CUlimit(0);
     must!(cuda.cuCtxSetLimit(stack, 4096));
     assert!(value_of!(cuda.cuCtxGetLimit(0, stack)) >= 4096);
+    let cig_enabled = CUlimit(8);
+    match result_of!(cuda.cuCtxSetLimit(cig_enabled, 1)) {
+        CUDA_ERROR_UNSUPPORTED_LIMIT | CUDA_ERROR_INVALID_VALUE => {}
+        other => panic!("a limit that can only be asked for: {other}"),
+    }
+    assert_eq!(value_of!(cuda.cuCtxGetLimit(9, cig_enabled)), 0);
     must!(cuda.cuCtxSetCacheConfig(CUfunc_cache(2)));
     assert_eq!(value_of!(cuda.cuCtxGetCacheConfig(CUfunc_cache(0))), CUfunc_cache(2));
     let (mut least, mut greatest) = (-9, 9);
