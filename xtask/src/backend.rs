@@ -24,6 +24,11 @@ pub(crate) struct Backend {
 impl Backend {
     /// Starts paravane-backend and waits until its socket is there. `name` is the VM's, and its log's.
     pub(crate) fn start(name: &str, arguments: &[&str]) -> Result<Self> {
+        Self::start_with(name, arguments, &[])
+    }
+
+    /// As `start`, with variables for its workers' libcuda.
+    pub(crate) fn start_with(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
         let dir =
             TempDir::with_prefix("paravane-").context("cannot create a temporary directory")?;
         let log = process::log_path(&format!("{name}-backend"))?;
@@ -37,6 +42,7 @@ impl Backend {
             .arg(dir.path().join("usage.json"))
             .args(["--name", name])
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

@@ -65,6 +65,7 @@ pub(crate) fn all() -> Vec<Box<dyn Client>> {
         Box::new(cudarc::Cudarc),
         Box::new(numba::Numba),
         Box::new(cupy::Cupy),
+        Box::new(cupy::PRODUCTS),
         Box::new(cuda_core::CUDA_CORE),
         Box::new(tinygrad::TINYGRAD),
         Box::new(torch::TORCH),
@@ -104,7 +105,7 @@ impl Clients {
         row.version = ready.version();
         for way in client.ways().iter().copied().filter(|way| self.way.is_none_or(|only| only == *way)) {
             let outcome = step(&format!("{}, {}", client.name(), way.name()), || {
-                let target = Target::start(client.name(), way)?;
+                let target = Target::start(client.name(), way, client.capability())?;
                 let outcome = ready.run(&target, &self.tests)?;
                 target.stop()?;
                 let note = outcome.note();

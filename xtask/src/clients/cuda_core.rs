@@ -7,6 +7,8 @@ use super::scripts::{Script, Value};
 pub(crate) const CUDA_CORE: Script = Script {
     name: "cuda-core",
     about: "cuda-core: programs over its devices, streams, buffers, compilers, linkers, launches and graphs",
+    environment_name: "cuda-core",
+    capability: "8.0",
     version: "1.2.2",
     packages: &[
         "cuda-core==1.2.2",

@@ -12,6 +12,8 @@ use super::suite::{self, Client, Ready, Verdict};
 const COMPARISON: Script = Script {
     name: "cupy",
     about: "over 300 of CuPy's public functions, each beside NumPy's",
+    environment_name: "cupy",
+    capability: "8.0",
     version: "14.2.0",
     packages: &[
         "cupy-cuda13x==14.2.0",
@@ -29,6 +31,16 @@ const COMPARISON: Script = Script {
     // Every function is compiled at its first use.
     limit: Duration::from_secs(40 * 60),
     compiles: false,
+};
+/// cuBLAS by its PTX, which it launches on devices that are newer than it is.
+pub(crate) const PRODUCTS: Script = Script {
+    name: "cublas",
+    about: "products of cuBLAS, through CuPy, each beside NumPy's",
+    version: "13.4.1",
+    capability: "13.0",
+    script: "tests/clients/cupy/products.py",
+    limit: Duration::from_secs(10 * 60),
+    ..COMPARISON
 };
 /// Without the libraries of machine code.
 const GUEST_PACKAGES: &[&str] =

@@ -11,6 +11,8 @@ use super::target::Way;
 const COMPARISON: Script = Script {
     name: "nvml",
     about: "nvidia-ml-py: every getter, and the VM's figures beside CUDA's",
+    environment_name: "nvml",
+    capability: "8.0",
     version: "13.615.71",
     packages: &["nvidia-ml-py==13.615.71"],
     size: "1 MB",

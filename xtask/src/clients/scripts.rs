@@ -16,6 +16,9 @@ use crate::{paths, process};
 pub(crate) struct Script {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
+    /// The environment that its packages are in; scripts over the same ones share it.
+    pub(crate) environment_name: &'static str,
+    pub(crate) capability: &'static str,
     /// Of the package that is judged.
     pub(crate) version: &'static str,
     /// As pip writes them.
@@ -56,8 +59,12 @@ impl Client for Script {
         self.about
     }
 
+    fn capability(&self) -> &'static str {
+        self.capability
+    }
+
     fn prepare(&self) -> Result<Box<dyn Ready>> {
-        let environment = Environment::ensure(self.name, self.size, self.packages, &[])?;
+        let environment = Environment::ensure(self.environment_name, self.size, self.packages, &[])?;
         if self.compiles && !environment.has_headers()? {
             apt::ensure(HEADERS)?;
         }

@@ -18,6 +18,10 @@ pub(crate) trait Client {
     fn ways(&self) -> &'static [Way] {
         &target::WAYS
     }
+    /// The compute capability that the CPU device names for it.
+    fn capability(&self) -> &'static str {
+        "8.0"
+    }
     /// Installs and builds what is not there yet, saying so in steps.
     fn prepare(&self) -> Result<Box<dyn Ready>>;
     /// What of it runs in a guest too; packs what that needs.

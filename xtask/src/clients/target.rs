@@ -34,16 +34,20 @@ pub(crate) struct Target {
     way: Way,
     library_dir: PathBuf,
     backend: Option<Backend>,
+    capability: &'static str,
 }
 
+/// The CPU device's variable for the compute capability that it names.
+const CAPABILITY: &str = "PARAVANE_CPU_CAPABILITY";
+
 impl Target {
-    /// Starts what `way` needs; `client` names the logs.
-    pub(crate) fn start(client: &str, way: Way) -> Result<Self> {
+    /// Starts what `way` needs; `client` names the logs. The CPU device names this compute capability.
+    pub(crate) fn start(client: &str, way: Way, capability: &'static str) -> Result<Self> {
         let (library, backend) = match way {
             Way::Alone => (build::cpu_driver()?, None),
-            Way::Forwarded => (build::shim()?, Some(Backend::start(&format!("client-{client}"), &[])?)),
+            Way::Forwarded => (build::shim()?, Some(Backend::start_with(&format!("client-{client}"), &[], &[(CAPABILITY, capability)])?)),
         };
-        Ok(Target { way, library_dir: samples::library_dir(&library)?, backend })
+        Ok(Target { way, library_dir: samples::library_dir(&library)?, backend, capability })
     }
 
     pub(crate) fn way(&self) -> Way {
@@ -57,7 +61,7 @@ impl Target {
         let dirs = std::iter::once(self.library_dir.clone()).chain(more.iter().cloned()).chain(inherited);
         command.env("LD_LIBRARY_PATH", env::join_paths(dirs)?);
         // Says in the program's log what was refused and why.
-        command.env("PARAVANE_CPU_LOG", "1").env_remove("PARAVANE_SOCKET");
+        command.env("PARAVANE_CPU_LOG", "1").env(CAPABILITY, self.capability).env_remove("PARAVANE_SOCKET");
         if let Some(backend) = &self.backend {
             command.env("PARAVANE_SOCKET", backend.socket());
         }

@@ -7,6 +7,8 @@ use super::scripts::{Script, Value};
 pub(crate) const TINYGRAD: Script = Script {
     name: "tinygrad",
     about: "tinygrad: operations, and the training of a small network, beside its CPU backend",
+    environment_name: "tinygrad",
+    capability: "8.0",
     version: "0.14.0",
     packages: &["tinygrad==0.14.0", "numpy==2.4.6", "nvidia-cuda-nvrtc==13.5.37", "nvidia-cuda-runtime==13.5.37"],
     size: "130 MB",

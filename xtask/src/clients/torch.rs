@@ -7,6 +7,8 @@ use super::scripts::{Script, Value};
 pub(crate) const TORCH: Script = Script {
     name: "torch",
     about: "PyTorch: device, memory, copies, streams, graphs; kernels of NVRTC, Triton and torch.compile",
+    environment_name: "torch",
+    capability: "8.0",
     version: "2.15.0",
     packages: &["torch==2.15.0", "numpy==2.4.6"],
     size: "2.9 GB",
