@@ -18,7 +18,7 @@ use vm_memory::GuestMemoryMmap;
 use crate::backing::Backing;
 use crate::control::{FromWorker, Piece, Share, ToWorker};
 use crate::channels::Env;
-use crate::exchange;
+use crate::exchange::Shares;
 use crate::fence::Ticket;
 use crate::usage::{ProcessAccount, User};
 use crate::worker_link::WorkerLink;
@@ -112,6 +112,8 @@ pub struct Channel {
     home: Arc<Backing>,
     areas: HashMap<u16, Area>,
     pongs: u32,
+    /// What the back end's workers hand to each other.
+    shares: Arc<Shares>,
     reason: Option<CUresult>,
 }
 
@@ -122,11 +124,12 @@ impl Channel {
         account: Arc<ProcessAccount>,
         link: WorkerLink,
         backing: Arc<Backing>,
+        shares: Arc<Shares>,
     ) -> Self {
         let home = Arc::clone(&backing);
         let areas = HashMap::from([(0, Area { backing, removing: None })]);
         let state = State::Starting;
-        Self { token, account, state, link: Some(link), home, areas, pongs: 0, reason: None }
+        Self { token, account, state, link: Some(link), home, areas, pongs: 0, shares, reason: None }
     }
 
     /// The worker, while there is one.
@@ -218,7 +221,7 @@ impl Channel {
             }
             FromWorker::Share(share) => {
                 let token = share.token;
-                let filed = exchange::put(self.token, share);
+                let filed = self.shares.put(self.token, share);
                 let share = Share { token, bytes: [0; 64], file: None };
                 self.answer(filed.then_some(share));
                 Vec::new()
@@ -229,7 +232,12 @@ impl Channel {
                 Vec::new()
             }
             FromWorker::Seek { token } => {
-                self.answer(exchange::get(token));
+                let found = self.shares.get(token);
+                self.answer(found);
+                Vec::new()
+            }
+            FromWorker::Withdraw { token } => {
+                self.shares.remove(self.token, token);
                 Vec::new()
             }
         }
@@ -244,7 +252,7 @@ impl Channel {
     /// The worker has ended: tells the guest, unless it has taken its pages
     /// back, and returns who waited for it.
     pub fn die(&mut self, memory: &GuestMemoryMmap) -> Vec<Ticket> {
-        exchange::remove_owner(self.token);
+        self.shares.remove_owner(self.token);
         self.link = None;
         let mut tickets = Vec::new();
         if let State::Closing(ticket) = self.state {
@@ -303,7 +311,7 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        exchange::remove_owner(self.token);
+        self.shares.remove_owner(self.token);
     }
 }
 

@@ -178,7 +178,7 @@ impl Channels {
         let worker = link.process().pid();
         let account = env.host.usage.open(header.pid, header.name.clone(), worker, page);
         self.by_token.insert(token, id);
-        self.by_id.insert(id, Channel::new(token, account, link, Arc::clone(backing)));
+        self.by_id.insert(id, Channel::new(token, account, link, Arc::clone(backing), Arc::clone(&env.host.shares)));
         Ok(())
     }
 

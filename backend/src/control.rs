@@ -43,6 +43,7 @@ const REMOVED: u32 = 18;
 const SHARE: u32 = 19;
 const SEEK: u32 = 20;
 const USERS: u32 = 21;
+const WITHDRAW: u32 = 22;
 const ANSWER: u32 = 4;
 
 const FDS_MAX: usize = REGIONS_MAX;
@@ -119,6 +120,11 @@ struct ShareRecord {
 }
 
 impl Share {
+    /// A token alone.
+    fn named(token: [u8; 16]) -> Self {
+        Self { token, bytes: [0; 64], file: None }
+    }
+
     fn packet(self, kind: u32) -> Packet {
         let head = Head { kind: kind.into(), ..Head::default() };
         let mut bytes = head.as_bytes().to_vec();
@@ -191,6 +197,11 @@ pub enum FromWorker {
     Users,
     /// What has another worker filed under this token?
     Seek {
+        /// The share's name.
+        token: [u8; 16],
+    },
+    /// What was filed under this token is gone.
+    Withdraw {
         /// The share's name.
         token: [u8; 16],
     },
@@ -360,9 +371,8 @@ impl FromWorker {
             }
             Self::Users => head.kind = USERS.into(),
             Self::Share(share) => return share.packet(SHARE).send(socket),
-            Self::Seek { token } => {
-                return Share { token, bytes: [0; 64], file: None }.packet(SEEK).send(socket);
-            }
+            Self::Seek { token } => return Share::named(token).packet(SEEK).send(socket),
+            Self::Withdraw { token } => return Share::named(token).packet(WITHDRAW).send(socket),
         }
         Packet { bytes: head.as_bytes().to_vec(), fds: Vec::new() }.send(socket)
     }
@@ -375,6 +385,7 @@ impl FromWorker {
         match head.kind.get() {
             SHARE => return Ok(Self::Share(Share::read(record, fds)?)),
             SEEK => return Ok(Self::Seek { token: Share::read(record, fds)?.token }),
+            WITHDRAW => return Ok(Self::Withdraw { token: Share::read(record, fds)?.token }),
             _ => {}
         }
         if !record.is_empty() {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use paravane_protocol::limits::WORKERS_MAX;
 
+use crate::exchange::Shares;
 use crate::fault_log::FaultLog;
 use crate::usage::Usage;
 use crate::worker_process::Starter;
@@ -25,6 +26,8 @@ pub struct Host {
     pub usage: Usage,
     /// Bounded log of guests' faults.
     pub faults: FaultLog,
+    /// What workers hand to each other.
+    pub shares: Arc<Shares>,
     /// Workers in use.
     pub workers: Arc<AtomicUsize>,
 }

@@ -64,6 +64,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         starter: Starter::new(workers)?,
         usage: Usage::default(),
         faults: FaultLog::default(),
+        shares: Arc::default(),
         workers: Arc::default(),
     });
     let served = serve(&door, &host);

@@ -163,7 +163,7 @@ macro_rules! cuda_api {
             0x0482 post fn cuEventRecordWithFlags(hEvent: In<CUevent>, hStream: On<CUstream>, flags: In<u32>) + cuEventRecordWithFlags_ptsz;
             0x0483 call fn cuEventQuery(hEvent: In<CUevent>);
             0x0484 call fn cuEventSynchronize(hEvent: In<CUevent>);
-            0x0485 call fn cuEventDestroy_v2(hEvent: Del<CUevent>);
+            0x0485 wrap fn cuEventDestroy_v2(hEvent: Del<CUevent>);
             0x0486 call fn cuEventElapsedTime(pMilliseconds: Out<f32>, hStart: In<CUevent>, hEnd: In<CUevent>);
             0x0487 call fn cuEventElapsedTime_v2(pMilliseconds: Out<f32>, hStart: In<CUevent>, hEnd: In<CUevent>);
             // Occupancy.

@@ -92,6 +92,10 @@ pub const CALLBACK_DONE: u16 = 0xf041;
 /// when that is all.
 pub const OUTPUT_TAKE: u16 = 0xf048;
 
+/// Posted: what other processes were given a handle of is gone. In: the handle's
+/// token (bytes).
+pub const SHARE_END: u16 = 0xf050;
+
 /// In place of a host function's CUresult: it was never enqueued and must not
 /// run.
 pub const CALLBACK_REFUSED: u64 = u64::MAX;
@@ -183,6 +187,7 @@ pub fn name(opcode: u16) -> Option<&'static str> {
         GRAPH_NODE_GET => "GRAPH_NODE_GET",
         GRAPH_LIST => "GRAPH_LIST",
         GRAPH_CONNECT => "GRAPH_CONNECT",
+        SHARE_END => "SHARE_END",
         OUTPUT_TAKE => "OUTPUT_TAKE",
         NVML_READ => "NVML_READ",
         NVML_PROCESSES => "NVML_PROCESSES",

@@ -80,6 +80,18 @@ impl Exchange {
         })
     }
 
+    /// What was filed under a token of this worker's is gone.
+    pub(super) fn withdraw(&self, control: BorrowedFd<'_>, token: Token) {
+        let mut known = self.filed.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known.len();
+        known.retain(|_, filed| *filed != token);
+        if known.len() < before
+            && let Err(error) = (FromWorker::Withdraw { token }).send(control)
+        {
+            log::warn!("the exchange: {error}");
+        }
+    }
+
     /// What another worker has filed under a token; CUDA_ERROR_INVALID_VALUE
     /// for nothing.
     pub(super) fn seek(&self, control: BorrowedFd<'_>, token: Token) -> Answer<Share> {

@@ -1,6 +1,9 @@
 //! Stream-ordered allocation, and the pools it allocates from.
 
+use super::graph::{captured_alloc, captured_free};
 use super::{Answer, device, give, work_stream};
+use crate::capture;
+use crate::graph::params::Params;
 use crate::memory::{Pool, Sort, arena};
 use crate::objects::POOLS;
 use crate::stream::task::Work;
@@ -43,11 +46,14 @@ fn current_pool() -> Arc<Pool> {
 /// Every stream-ordered allocation passes here.
 fn allocate(dptr: *mut CUdeviceptr, bytesize: usize, pool: &Arc<Pool>, hStream: CUstream) -> Answer {
     let stream = work_stream(hStream)?;
-    if stream.capture.is_taken() {
-        return Err(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
-    }
     if dptr.is_null() || bytesize == 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    if stream.capture.is_taken() {
+        let node = captured_alloc(bytes(bytesize))?;
+        let (at, allocation) = (node.asked.dptr, Arc::clone(&node.allocation));
+        capture::add(&stream, Params::Alloc(node)).inspect_err(|_| allocation.end())?;
+        return give(dptr, at);
     }
     let wanted = bytes(bytesize);
     let found = pool.allocate(wanted, stream.id).or_else(|| {
@@ -78,7 +84,8 @@ pub unsafe fn cuMemAllocFromPoolAsync(
 pub unsafe fn cuMemFreeAsync(dptr: CUdeviceptr, hStream: CUstream) -> Answer {
     let stream = work_stream(hStream)?;
     if stream.capture.is_taken() {
-        return Err(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+        let graph = capture::graph_of(&stream)?;
+        return capture::add(&stream, captured_free(dptr, &graph)?).map(|_| ());
     }
     if let Some(allocation) = crate::graph::memory::find(dptr.0) {
         stream.synchronize();

@@ -227,6 +227,12 @@ pub fn add(stream: &Stream, params: Params) -> Answer<u64> {
     Ok(node)
 }
 
+/// The graph that a captured stream's work becomes part of.
+pub fn graph_of(stream: &Stream) -> Answer<Arc<Graph>> {
+    let part = stream.capture.lock();
+    Ok(Arc::clone(&part.as_ref().ok_or(CUDA_ERROR_ILLEGAL_STATE)?.capture.graph))
+}
+
 /// An event's mark in a capture: what waits for it comes behind these nodes.
 pub type Mark = Option<(Arc<Capture>, Vec<u64>)>;
 

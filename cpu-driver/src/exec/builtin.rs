@@ -1,4 +1,5 @@
-//! Functions that a device's runtime gives to kernels: formatted output, failed assertions, memory.
+//! Functions that a device's runtime gives to kernels: formatted output, failed assertions, memory,
+//! the values of conditional handles.
 
 use super::address::generic_bytes;
 use super::fault::FaultKind;
@@ -6,6 +7,7 @@ use super::function::{Argument, Builtin, CallSite};
 use super::op::Op;
 use super::sync::each;
 use super::warp::Warp;
+use crate::graph::condition;
 
 /// Longest string that a kernel's output may name.
 const STRING_MAX: u64 = 4096;
@@ -39,6 +41,16 @@ pub unsafe fn run(w: &mut Warp, at: *const Op, which: Builtin, site: &CallSite) 
                 let address = grid.heap.allocate(value, grid.heap_limit);
                 // SAFETY: the caller's promise.
                 unsafe { result(w, site, lane, address) };
+            }
+            // SAFETY: a call is never a function's last operation.
+            unsafe { at.add(1) }
+        }
+        Builtin::SetConditional => {
+            for lane in each(w.mask) {
+                // SAFETY: the caller's promise.
+                let (handle, value) = unsafe { (argument(w, site, 0, lane), argument(w, site, 1, lane)) };
+                // What is no handle is nobody's.
+                condition::set(handle, value as u32);
             }
             // SAFETY: a call is never a function's last operation.
             unsafe { at.add(1) }

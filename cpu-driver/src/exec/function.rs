@@ -78,6 +78,7 @@ pub enum Builtin {
     AssertFail,
     Malloc,
     Free,
+    SetConditional,
 }
 
 impl Builtin {
@@ -88,6 +89,7 @@ impl Builtin {
             "__assertfail" => Self::AssertFail,
             "malloc" => Self::Malloc,
             "free" => Self::Free,
+            "cudaGraphSetConditional" => Self::SetConditional,
             _ => return None,
         })
     }

@@ -4,19 +4,22 @@
 
 use super::object::Held;
 use super::params::{ConditionalNode, KernelNode, Params};
-use super::{Answer, Condition, EXECS, Graph, next_id};
+use super::condition::Condition;
+use super::{Answer, EXECS, Graph, next_id};
 use crate::api::grid_of;
 use crate::context::Context;
 use crate::objects::EVENTS;
 use crate::stream::{StepWork, Stream};
+use crate::stream::branch::{Body, Branch};
 use crate::stream::event::Record;
 use crate::stream::host::Callback;
 use crate::stream::kernel::Launch;
 use crate::stream::memop::Batch;
 use crate::stream::task::{Task, Work};
 use paravane_protocol::cuda_types::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const AUTO_FREE_ON_LAUNCH: u64 = 1;
@@ -32,15 +35,8 @@ pub struct Step {
     /// Steps that come before it.
     pub before: Vec<usize>,
     pub is_enabled: bool,
-    /// Conditional bodies that it is in: which handle has to choose which body.
-    guards: Vec<(u64, Selector)>,
-}
-
-/// When a conditional node's body runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Selector {
-    NotZero,
-    Equals(u32),
+    /// A conditional node's bodies, each laid out by itself.
+    bodies: Arc<Vec<Vec<Step>>>,
 }
 
 #[derive(Default)]
@@ -75,79 +71,116 @@ impl Refusal {
     }
 }
 
-/// Lays a graph out behind `outer`; the steps that end it.
-fn lay_out(graph: &Graph, steps: &mut Vec<Step>, outer: &[usize], guards: &[(u64, Selector)]) -> Result<Vec<usize>, Refusal> {
-    let state = graph.state();
-    let cycle = Refusal { code: CUDA_ERROR_INVALID_VALUE, node: 0, reason: Refusal::INVALID_STRUCTURE };
-    let nodes = state.ordered().ok_or(cycle)?;
-    let mut before: HashMap<u64, Vec<u64>> = HashMap::new();
-    let mut is_followed: HashMap<u64, ()> = HashMap::new();
-    for edge in &state.edges {
-        before.entry(edge.to).or_default().push(edge.from);
-        is_followed.insert(edge.from, ());
+/// Lays graphs out as steps.
+struct Layout {
+    steps: Vec<Step>,
+    conditions: Vec<Condition>,
+    /// The graph is a conditional node's body.
+    is_body: bool,
+}
+
+impl Layout {
+    fn push(&mut self, node: u64, params: Params, before: Vec<usize>) -> usize {
+        self.steps.push(Step { node, params, before, is_enabled: true, bodies: Arc::default() });
+        self.steps.len() - 1
     }
-    let mut place = HashMap::new();
-    let mut ends = Vec::new();
-    for node in nodes {
-        let of_node: Vec<usize> = match before.get(&node.handle) {
-            None => outer.to_vec(),
-            Some(nodes) => nodes.iter().filter_map(|node| place.get(node).copied()).collect(),
-        };
-        let params = node.params();
-        let mut push = |params: Params, before: Vec<usize>| {
-            steps.push(Step { node: node.handle, params, before, is_enabled: true, guards: guards.to_vec() });
-            steps.len() - 1
-        };
-        let at = push(params.clone(), of_node);
-        let last = match params {
+
+    /// Lays a graph out behind `outer`; the steps that end it.
+    fn graph(&mut self, graph: &Graph, outer: &[usize]) -> Result<Vec<usize>, Refusal> {
+        let state = graph.state();
+        let cycle = Refusal { code: CUDA_ERROR_INVALID_VALUE, node: 0, reason: Refusal::INVALID_STRUCTURE };
+        let nodes = state.ordered().ok_or(cycle)?;
+        self.conditions.extend(state.conditions.iter().cloned());
+        let mut before: HashMap<u64, Vec<u64>> = HashMap::new();
+        let mut is_followed: HashSet<u64> = HashSet::new();
+        for edge in &state.edges {
+            before.entry(edge.to).or_default().push(edge.from);
+            is_followed.insert(edge.from);
+        }
+        let mut place = HashMap::new();
+        let mut ends = Vec::new();
+        for node in nodes {
+            let of_node: Vec<usize> = match before.get(&node.handle) {
+                None => outer.to_vec(),
+                Some(nodes) => nodes.iter().filter_map(|node| place.get(node).copied()).collect(),
+            };
+            let last = self.node(node.handle, node.params(), of_node)?;
+            place.insert(node.handle, last);
+            if !is_followed.contains(&node.handle) {
+                ends.push(last);
+            }
+        }
+        Ok(ends)
+    }
+
+    /// Lays one node out; the step that ends it.
+    fn node(&mut self, node: u64, params: Params, before: Vec<usize>) -> Result<usize, Refusal> {
+        // Allocations and events are of the whole launch.
+        let is_outer = matches!(params, Params::Alloc(_) | Params::Free(_) | Params::Record(_) | Params::Wait(_));
+        if self.is_body && is_outer {
+            return Err(Refusal::of(CUDA_ERROR_NOT_SUPPORTED, node));
+        }
+        let at = self.push(node, params.clone(), before);
+        match params {
             Params::Child(child) => {
-                let inner = lay_out(&child, steps, &[at], guards)?;
-                after(steps, node.handle, if inner.is_empty() { vec![at] } else { inner }, guards)
+                let inner = self.graph(&child, &[at])?;
+                Ok(self.push(node, Params::Empty, if inner.is_empty() { vec![at] } else { inner }))
             }
             Params::Conditional(conditional) => {
-                let inner = lay_out_bodies(&conditional, steps, at, guards)
-                    .map_err(|refusal| Refusal { node: node.handle, ..refusal })?;
-                after(steps, node.handle, inner, guards)
+                let bodies = self.bodies(&conditional).map_err(|refusal| Refusal { node, ..refusal })?;
+                if let Some(step) = self.steps.get_mut(at) {
+                    step.bodies = Arc::new(bodies);
+                }
+                Ok(at)
             }
-            _ => at,
-        };
-        place.insert(node.handle, last);
-        if !is_followed.contains_key(&node.handle) {
-            ends.push(last);
+            _ => Ok(at),
         }
     }
-    Ok(ends)
+
+    fn bodies(&mut self, node: &ConditionalNode) -> Result<Vec<Vec<Step>>, Refusal> {
+        node.bodies
+            .iter()
+            .map(|body| {
+                let mut layout = Layout { steps: Vec::new(), conditions: Vec::new(), is_body: true };
+                layout.graph(body, &[])?;
+                self.conditions.append(&mut layout.conditions);
+                Ok(layout.steps)
+            })
+            .collect()
+    }
 }
 
-/// A step that only waits for others.
-fn after(steps: &mut Vec<Step>, node: u64, before: Vec<usize>, guards: &[(u64, Selector)]) -> usize {
-    steps.push(Step { node, params: Params::Empty, before, is_enabled: true, guards: guards.to_vec() });
-    steps.len() - 1
+/// The step of a node, in bodies too.
+pub fn step_of(steps: &mut [Step], node: u64) -> Option<&mut Step> {
+    if let Some(place) = steps.iter().position(|step| step.node == node) {
+        return steps.get_mut(place);
+    }
+    steps.iter_mut().filter(|step| !step.bodies.is_empty()).find_map(|step| {
+        Arc::make_mut(&mut step.bodies).iter_mut().find_map(|body| step_of(body, node))
+    })
 }
 
-/// Which bodies run is known when the launch begins: nothing on this device sets a handle later. So
-/// a loop would run never or for ever, and is refused.
-fn lay_out_bodies(
-    node: &ConditionalNode,
-    steps: &mut Vec<Step>,
-    at: usize,
-    guards: &[(u64, Selector)],
-) -> Result<Vec<usize>, Refusal> {
-    if node.asked.kind == CU_GRAPH_COND_TYPE_WHILE {
-        return Err(Refusal::of(CUDA_ERROR_NOT_SUPPORTED, 0));
+/// Whether steps can become others of the same form; what differs, and at which node.
+fn check_update(ours: &[Step], theirs: &[Step]) -> Result<(), (CUgraphExecUpdateResult, u64)> {
+    if ours.len() != theirs.len() {
+        return Err((CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED, 0));
     }
-    let mut ends = vec![at];
-    for (number, body) in (0_u32..).zip(node.bodies.iter()) {
-        let selector = match (node.asked.kind, number) {
-            (CU_GRAPH_COND_TYPE_IF, 0) => Selector::NotZero,
-            (CU_GRAPH_COND_TYPE_IF, _) => Selector::Equals(0),
-            _ => Selector::Equals(number),
-        };
-        let mut inner: Vec<_> = guards.to_vec();
-        inner.push((node.asked.handle, selector));
-        ends.extend(lay_out(body, steps, &[at], &inner)?);
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        if ours.params.kind() != theirs.params.kind() {
+            return Err((CU_GRAPH_EXEC_UPDATE_ERROR_NODE_TYPE_CHANGED, theirs.node));
+        }
+        if ours.before != theirs.before || ours.bodies.len() != theirs.bodies.len() {
+            return Err((CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED, theirs.node));
+        }
+        if matches!(ours.params, Params::Alloc(_) | Params::Free(_)) {
+            return Err((CU_GRAPH_EXEC_UPDATE_ERROR_NOT_SUPPORTED, theirs.node));
+        }
+        may_become(&ours.params, &theirs.params).map_err(|_| (CU_GRAPH_EXEC_UPDATE_ERROR_PARAMETERS_CHANGED, theirs.node))?;
+        for (ours, theirs) in ours.bodies.iter().zip(theirs.bodies.iter()) {
+            check_update(ours, theirs)?;
+        }
     }
-    Ok(ends)
+    Ok(())
 }
 
 /// What a graph and those in its nodes keep.
@@ -162,12 +195,12 @@ fn kept_by(graph: &Graph, objects: &mut Vec<Held>) {
 }
 
 fn prepared(graph: &Graph) -> Result<Inner, Refusal> {
-    let mut steps = Vec::new();
-    lay_out(graph, &mut steps, &[], &[])?;
+    let mut layout = Layout { steps: Vec::new(), conditions: Vec::new(), is_body: false };
+    layout.graph(graph, &[])?;
     let mut objects = Vec::new();
     kept_by(graph, &mut objects);
-    let (objects, state) = (Arc::new(objects), graph.state());
-    Ok(Inner { steps, conditions: state.conditions.clone(), objects, last: None })
+    let Layout { steps, conditions, .. } = layout;
+    Ok(Inner { steps, conditions, objects: Arc::new(objects), last: None })
 }
 
 impl Exec {
@@ -186,23 +219,10 @@ impl Exec {
     pub fn update(&self, graph: &Graph) -> Result<(), (CUgraphExecUpdateResult, u64)> {
         let new = prepared(graph).map_err(|refusal| (CU_GRAPH_EXEC_UPDATE_ERROR, refusal.node))?;
         let mut inner = self.inner();
-        if new.steps.len() != inner.steps.len() {
-            return Err((CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED, 0));
-        }
-        for (ours, theirs) in inner.steps.iter().zip(&new.steps) {
-            if ours.params.kind() != theirs.params.kind() {
-                return Err((CU_GRAPH_EXEC_UPDATE_ERROR_NODE_TYPE_CHANGED, theirs.node));
-            }
-            if ours.before != theirs.before {
-                return Err((CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED, theirs.node));
-            }
-            if matches!(ours.params, Params::Alloc(_) | Params::Free(_)) {
-                return Err((CU_GRAPH_EXEC_UPDATE_ERROR_NOT_SUPPORTED, theirs.node));
-            }
-            may_become(&ours.params, &theirs.params).map_err(|_| (CU_GRAPH_EXEC_UPDATE_ERROR_PARAMETERS_CHANGED, theirs.node))?;
-        }
+        check_update(&inner.steps, &new.steps)?;
         for (ours, theirs) in inner.steps.iter_mut().zip(new.steps) {
             ours.params = theirs.params;
+            ours.bodies = theirs.bodies;
         }
         inner.conditions = new.conditions;
         inner.objects = new.objects;
@@ -212,7 +232,7 @@ impl Exec {
     /// Replaces what one node does.
     pub fn set(&self, node: u64, params: Params) -> Answer {
         let mut inner = self.inner();
-        let step = inner.steps.iter_mut().find(|step| step.node == node).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+        let step = step_of(&mut inner.steps, node).ok_or(CUDA_ERROR_INVALID_VALUE)?;
         may_become(&step.params, &params)?;
         step.params = match (&step.params, params) {
             // Attributes stay.
@@ -230,9 +250,9 @@ impl Exec {
         let mut inner = self.inner();
         let first = inner.steps.iter().position(|step| step.node == node).ok_or(CUDA_ERROR_INVALID_VALUE)?;
         let entry = inner.steps.get(first).cloned().ok_or(CUDA_ERROR_INVALID_VALUE)?;
-        let guards = entry.guards.clone();
-        let mut new = vec![entry];
-        lay_out(child, &mut new, &[0], &guards).map_err(|refusal| refusal.code)?;
+        let mut layout = Layout { steps: vec![entry], conditions: Vec::new(), is_body: false };
+        layout.graph(child, &[0]).map_err(|refusal| refusal.code)?;
+        let new = layout.steps;
         let old = inner.steps.get_mut(first..first + new.len()).ok_or(CUDA_ERROR_INVALID_VALUE)?;
         for (ours, theirs) in old.iter().zip(&new).skip(1) {
             let shifted: Vec<usize> = ours.before.iter().map(|n| n.wrapping_sub(first)).collect();
@@ -255,34 +275,49 @@ impl Exec {
         let mut inner = self.inner();
         self.allocate(&inner)?;
         let context = Arc::clone(&stream.context);
-        let chosen = |step: &Step| {
-            step.guards.iter().all(|(handle, selector)| {
-                let value = inner.conditions.iter().find(|condition| condition.handle == *handle);
-                let value = value.map_or(0, |condition| condition.default);
-                match selector {
-                    Selector::NotZero => value != 0,
-                    Selector::Equals(wanted) => value == *wanted,
-                }
-            })
-        };
         let by_priority = self.flags & USE_NODE_PRIORITY != 0;
+        let set = Arc::new(inner.conditions.clone());
+        if !set.is_empty() {
+            stream.enqueue(Work::Assign(Arc::clone(&set)), inner.last.clone());
+        }
         let works = inner.steps.iter().map(|step| {
             let also = match &step.params {
                 Params::Wait(asked) => EVENTS.get(asked.event.0).and_then(|event| event.pending()),
                 _ => None,
             };
-            let runs = step.is_enabled && chosen(step);
             let event = match &step.params {
-                Params::Record(asked) if runs => EVENTS.get(asked.event.0),
+                Params::Record(asked) if step.is_enabled => EVENTS.get(asked.event.0),
                 _ => None,
             };
-            let work = if runs { work_of(&step.params, &context, by_priority) } else { Work::Nothing };
+            let work = work_of_step(step, &context, by_priority, &set);
             StepWork { work, before: &step.before, also, event }
         });
         let kept: Arc<Vec<Held>> = Arc::clone(&inner.objects);
         let last = stream.enqueue_steps(inner.last.clone(), works, Work::Keep(kept));
         inner.last = Some(last);
         Ok(())
+    }
+
+    /// A graph with the same work, for a node of another. Memory nodes and conditional nodes cannot be in one.
+    pub fn as_child(&self) -> Answer<Arc<Graph>> {
+        let inner = self.inner();
+        let child = Graph::create();
+        child.is_embedded.store(true, Ordering::Relaxed);
+        let mut nodes = Vec::new();
+        for step in &inner.steps {
+            let params = match &step.params {
+                Params::Alloc(_) | Params::Free(_) | Params::Conditional(_) => Err(CUDA_ERROR_NOT_SUPPORTED),
+                // What is in it are steps of their own.
+                Params::Child(_) => Ok(Params::Empty),
+                _ if !step.is_enabled => Ok(Params::Empty),
+                other => Ok(other.clone()),
+            };
+            let before: Vec<u64> = step.before.iter().filter_map(|place| nodes.get(*place).copied()).collect();
+            let added = params.and_then(|params| child.add(&before, &[], params));
+            nodes.push(added.inspect_err(|_| child.end())?);
+        }
+        child.state().objects = inner.objects.iter().map(Held::again).collect();
+        Ok(child)
     }
 
     /// Memory nodes: what a launch allocates must be free.
@@ -359,6 +394,33 @@ fn function_at(address: u64) -> CUhostFn {
     // SAFETY: an option of a function has the form of a pointer that may be NULL; the program gave
     // it as such.
     unsafe { std::mem::transmute::<*const c_void, CUhostFn>(pointer) }
+}
+
+fn work_of_step(step: &Step, context: &Arc<Context>, by_priority: bool, conditions: &Arc<Vec<Condition>>) -> Work {
+    match &step.params {
+        _ if !step.is_enabled => Work::Nothing,
+        Params::Conditional(node) => branch(node, &step.bodies, context, by_priority, conditions),
+        params => work_of(params, context, by_priority),
+    }
+}
+
+fn branch(
+    node: &ConditionalNode,
+    bodies: &Arc<Vec<Vec<Step>>>,
+    context: &Arc<Context>,
+    by_priority: bool,
+    conditions: &Arc<Vec<Condition>>,
+) -> Work {
+    let Some(condition) = conditions.iter().find(|condition| condition.handle == node.asked.handle) else {
+        return Work::Nothing;
+    };
+    let body = |number: usize| -> Body {
+        let (bodies, context, conditions) = (Arc::clone(bodies), Arc::clone(context), Arc::clone(conditions));
+        let work = move |step: &Step| (work_of_step(step, &context, by_priority, &conditions), step.before.clone());
+        Box::new(move || bodies.get(number).into_iter().flatten().map(&work).collect())
+    };
+    let value = Arc::clone(&condition.value);
+    Work::Branch(Branch { value, kind: node.asked.kind, bodies: (0..bodies.len()).map(body).collect() })
 }
 
 fn work_of(params: &Params, context: &Context, by_priority: bool) -> Work {

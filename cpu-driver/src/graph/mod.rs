@@ -1,12 +1,14 @@
 //! Graphs: nodes and the edges between them. `params` says what a node does, `exec` runs a graph that
 //! is instantiated, `memory` keeps what allocation nodes hold, `object` what graphs keep alive.
 
+pub mod condition;
 pub mod exec;
 pub mod memory;
 pub mod object;
 pub mod params;
 
 use crate::registry::Registry;
+use condition::Condition;
 use exec::Exec;
 use object::{Held, UserObject};
 use params::Params;
@@ -57,13 +59,6 @@ pub struct Edge {
     pub from: u64,
     pub to: u64,
     pub data: CUgraphEdgeData,
-}
-
-/// A conditional handle: what it is when a launch begins.
-#[derive(Debug, Clone, Copy)]
-pub struct Condition {
-    pub handle: u64,
-    pub default: u32,
 }
 
 #[derive(Default)]

@@ -4,7 +4,8 @@
 use super::clock::BusyClock;
 use super::kernel::Left;
 use super::task::{Task, Work};
-use super::{host, memop};
+use super::{branch, host, memop};
+use crate::graph::condition::Condition;
 use crate::transfer;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -101,21 +102,32 @@ fn ready(task: &Arc<Task>) {
     match &task.work {
         Work::Host(_) => host::submit(task),
         Work::Memory(_) => memop::submit(task),
+        Work::Then(of) => {
+            complete(task);
+            branch::is_over(of);
+        }
         _ => queue(&EXECUTOR, Entry { task: Arc::clone(task), is_help: false }),
     }
 }
 
 /// Whether a ready task is over without anybody running it.
 fn is_settled(task: &Task) -> bool {
-    let settled = task.is_trivial() || task.stream.context.failure().is_some() && !matches!(task.work, Work::Host(_));
+    let goes_on = matches!(task.work, Work::Host(_) | Work::Then(_));
+    let settled = task.is_trivial() || task.stream.context.failure().is_some() && !goes_on;
     match &task.work {
         Work::Record(record) if settled => {
             let _ = record.time.set(std::time::Instant::now());
         }
         Work::Free(freed) if settled => freed.settle(),
+        Work::Assign(conditions) if settled => conditions.iter().for_each(Condition::assign),
         _ => {}
     }
     settled
+}
+
+/// A task that is not over has another turn.
+pub(super) fn again(task: &Arc<Task>) {
+    queue(&EXECUTOR, Entry { task: Arc::clone(task), is_help: false });
 }
 
 fn queue(executor: &'static Executor, entry: Entry) {
@@ -266,7 +278,11 @@ fn perform(executor: &'static Executor, task: &Arc<Task>, enough: impl Fn() -> b
             transfer::set(set);
             Left::Complete
         }
-        Work::Nothing | Work::Record(_) | Work::Host(_) | Work::Memory(_) | Work::Keep(_) | Work::Free(_) => {
+        Work::Branch(_) => {
+            branch::run(task);
+            Left::Nothing
+        }
+        Work::Nothing | Work::Assign(_) | Work::Record(_) | Work::Host(_) | Work::Memory(_) | Work::Keep(_) | Work::Free(_) | Work::Then(_) => {
             Left::Complete
         }
     }

@@ -3,6 +3,7 @@
 
 mod barrier;
 mod clock;
+pub mod branch;
 pub mod event;
 pub mod executor;
 pub mod host;
@@ -135,6 +136,28 @@ impl Stream {
         let _order = self.context.order.lock().unwrap_or_else(PoisonError::into_inner);
         let mut first = self.predecessors();
         first.extend(also.filter(|task| !task.is_done()));
+        let tasks = self.put_steps(first, steps);
+        let last = Arc::new(Task::new(self, end));
+        self.count(1);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&last));
+        executor::submit(&last, &tasks);
+        last
+    }
+
+    /// As `enqueue_steps` for work within a task of this stream, which is not over before `end` is.
+    pub(super) fn submit_steps<'a>(self: &Arc<Self>, steps: impl Iterator<Item = StepWork<'a>>, end: Work) {
+        let tasks = self.put_steps(Vec::new(), steps);
+        let last = Arc::new(Task::new(self, end));
+        self.count(1);
+        executor::submit(&last, &tasks);
+    }
+
+    /// Submits works; their tasks, and those that the first of them wait for.
+    fn put_steps<'a>(
+        self: &Arc<Self>,
+        first: Vec<Arc<Task>>,
+        steps: impl Iterator<Item = StepWork<'a>>,
+    ) -> Vec<Arc<Task>> {
         let mut tasks: Vec<Arc<Task>> = Vec::new();
         for step in steps {
             let task = Arc::new(Task::new(self, step.work));
@@ -151,11 +174,7 @@ impl Stream {
             tasks.push(task);
         }
         tasks.extend(first);
-        let last = Arc::new(Task::new(self, end));
-        self.count(1);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&last));
-        executor::submit(&last, &tasks);
-        last
+        tasks
     }
 
     fn count(&self, step: u64) {

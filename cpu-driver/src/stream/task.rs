@@ -1,10 +1,12 @@
 //! A task: one piece of work on a stream, and what waits for it.
 
 use super::Stream;
+use super::branch::Branch;
 use super::event::Record;
 use super::host::Callback;
 use super::kernel::Launch;
 use super::memop::Batch;
+use crate::graph::condition::Condition;
 use crate::memory::Freed;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,6 +24,12 @@ pub enum Work {
     Record(Arc<Record>),
     Host(Callback),
     Memory(Batch),
+    /// Conditional handles get what they are as a launch begins.
+    Assign(Arc<Vec<Condition>>),
+    /// A conditional node.
+    Branch(Branch),
+    /// The tasks of a conditional node's body are over.
+    Then(Arc<Task>),
     /// As `Nothing`, and holds something until its turn.
     Keep(Arc<dyn std::any::Any + Send + Sync>),
     /// Gives stream-ordered memory back.
@@ -110,6 +118,6 @@ impl Task {
 
     /// Whether the work is so small that whoever finds it ready does it.
     pub(super) fn is_trivial(&self) -> bool {
-        matches!(self.work, Work::Nothing | Work::Record(_) | Work::Keep(_) | Work::Free(_))
+        matches!(self.work, Work::Nothing | Work::Assign(_) | Work::Record(_) | Work::Keep(_) | Work::Free(_))
     }
 }

@@ -3,9 +3,12 @@
 //! useless. A shareable descriptor is a memory file with such a token in it.
 #![allow(unsafe_code, reason = "memory files")]
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use paravane_protocol::cuda_types::*;
+use paravane_protocol::internal::SHARE_END;
 use paravane_protocol::opcode;
 
 use crate::boundary::Answer;
@@ -29,18 +32,21 @@ pub(crate) fn cuIpcGetMemHandle(into: *mut CUipcHandle, dptr: CUdeviceptr) -> An
     if into.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    handle_for(into, opcode::cuIpcGetMemHandle, dptr.0)
+    // A handle is of the whole allocation.
+    let start = ranges::find(dptr.0).map_or(dptr.0, |range| range.start);
+    handle_for(into, opcode::cuIpcGetMemHandle, dptr.0, start)
 }
 
 pub(crate) fn cuIpcGetEventHandle(into: *mut CUipcHandle, event: CUevent) -> Answer {
     if into.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    handle_for(into, opcode::cuIpcGetEventHandle, event.0)
+    handle_for(into, opcode::cuIpcGetEventHandle, event.0, event.0)
 }
 
-/// Asks for a token for something and makes a handle of it.
-fn handle_for(into: *mut CUipcHandle, opcode: u16, of: u64) -> Answer {
+/// Asks for a token for something and makes a handle of it, which is good until
+/// what has the number `key` is gone.
+fn handle_for(into: *mut CUipcHandle, opcode: u16, of: u64, key: u64) -> Answer {
     let token = with_ring(|ring| {
         ring.call(
             opcode,
@@ -51,9 +57,24 @@ fn handle_for(into: *mut CUipcHandle, opcode: u16, of: u64) -> Answer {
             |from| token(from.bytes()),
         )
     })??;
+    SHARED.lock().unwrap_or_else(PoisonError::into_inner).insert(key, token);
     let mut handle = CUipcHandle { bytes: [0; 64] };
     handle.bytes[..token.len()].copy_from_slice(&token);
     pointer::put(into, handle)
+}
+
+/// Tokens of handles that were given away, by device address or event.
+static SHARED: Mutex<BTreeMap<u64, Token>> = Mutex::new(BTreeMap::new());
+
+/// Memory or an event is gone: nobody opens it any more.
+pub(crate) fn end_share(of: u64) -> Answer {
+    let Some(token) = SHARED.lock().unwrap_or_else(PoisonError::into_inner).remove(&of) else { return Ok(()) };
+    with_ring(|ring| {
+        ring.post(SHARE_END, |to| {
+            to.bytes(&token);
+            Ok(())
+        })
+    })
 }
 
 /// The token of a handle; CUDA_ERROR_INVALID_VALUE for what is no handle.

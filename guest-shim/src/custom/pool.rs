@@ -6,7 +6,7 @@ use paravane_protocol::opcode;
 
 use crate::boundary::Answer;
 use crate::connection::with_ring;
-use crate::state::{current, mode, pools, ranges, stream};
+use crate::state::{capture, current, mode, pools, ranges, stream};
 use crate::{handles, local, pointer};
 
 /// Forgets the range first: once the host has freed it, another thread's
@@ -15,7 +15,8 @@ use crate::{handles, local, pointer};
 pub(crate) fn cuMemFreeAsync(dptr: CUdeviceptr, on: CUstream) -> Answer {
     current::context()?;
     let stream = stream::resolve(on);
-    let known = ranges::remove(dptr.0).is_some();
+    // Under capture nothing is freed yet; libcuda may still say that it cannot be.
+    let known = !capture::is_any() && ranges::remove(dptr.0).is_some();
     let encode = |to: &mut paravane_protocol::codec::Encoder| {
         stream::mark_busy(stream);
         to.word(dptr.0);

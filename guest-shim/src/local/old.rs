@@ -8,7 +8,6 @@ use paravane_protocol::cuda_types::*;
 
 use super::{cuCtxPopCurrent_v2, cuCtxPushCurrent_v2};
 use crate::boundary::Answer;
-use crate::remote::table;
 use crate::state::{current, devices, functions, stream};
 use crate::{custom, pointer, wrap};
 
@@ -83,7 +82,7 @@ pub(crate) fn cuCtxPushCurrent(ctx: CUcontext) -> Answer {
 }
 
 pub(crate) fn cuEventDestroy(event: CUevent) -> Answer {
-    table::cuEventDestroy_v2(event)
+    wrap::cuEventDestroy_v2(event)
 }
 
 pub(crate) fn cuStreamDestroy(stream: CUstream) -> Answer {

@@ -6,7 +6,7 @@ use std::ffi::c_char;
 use paravane_protocol::cuda_types::*;
 
 use crate::boundary::Answer;
-use crate::{local, pointer};
+use crate::{custom, local, pointer};
 use crate::remote::table;
 use crate::state::{globals, host_memory, ranges};
 
@@ -38,7 +38,8 @@ pub(crate) fn cuMemFree_v2(dptr: CUdeviceptr) -> Answer {
     if ranges::remove(dptr.0).is_none() && local::free_managed(dptr)? {
         return Ok(());
     }
-    table::cuMemFree_v2(dptr)
+    table::cuMemFree_v2(dptr)?;
+    custom::end_share(dptr.0)
 }
 
 /// Host memory's range is the shim's to tell: the host has only registered it.

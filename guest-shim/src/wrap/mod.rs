@@ -4,6 +4,7 @@
 mod capture;
 mod array;
 mod context;
+mod event;
 mod function;
 mod graph;
 mod memory;
@@ -16,6 +17,7 @@ mod virtual_memory;
 pub(crate) use capture::*;
 pub(crate) use array::*;
 pub(crate) use context::*;
+pub(crate) use event::*;
 pub(crate) use function::*;
 pub(crate) use graph::*;
 pub(crate) use memory::*;

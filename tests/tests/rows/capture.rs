@@ -80,8 +80,54 @@ pub(crate) fn captured(cuda: &Cuda, module: CUmodule) {
     must!(cuda.cuGraphExecDestroy(exec));
     must!(cuda.cuGraphDestroy(graph));
     planes(cuda, on, at);
+    memory(cuda, on, at);
     must!(cuda.cuStreamDestroy_v2(on));
     must!(cuda.cuMemFree_v2(at));
+}
+
+/// Allocations and frees become nodes, and so does a graph that is launched.
+fn memory(cuda: &Cuda, on: CUstream, at: CUdeviceptr) {
+    must!(cuda.cuStreamBeginCapture_v2(on, GLOBAL));
+    let inner = value_of!(cuda.cuMemAllocAsync(CUdeviceptr(0), 4096, on));
+    must!(cuda.cuMemsetD8Async(inner, 7, 4096, on));
+    must!(cuda.cuMemcpyDtoDAsync_v2(at, inner, 64, on));
+    must!(cuda.cuMemFreeAsync(inner, on));
+    let graph = end(cuda, on);
+    assert_eq!(count_of(cuda, graph), 4);
+    let exec = value_of!(cuda.cuGraphInstantiateWithFlags(CUgraphExec(0), graph, 0));
+    for _ in 0..2 {
+        must!(cuda.cuMemsetD8_v2(at, 0, 64));
+        must!(cuda.cuGraphLaunch(exec, on));
+        must!(cuda.cuStreamSynchronize(on));
+        let mut back = [0_u8; 64];
+        must!(cuda.cuMemcpyDtoH_v2(back.as_mut_ptr().cast(), at, 64));
+        assert_eq!(back, [7; 64]);
+    }
+    must!(cuda.cuGraphExecDestroy(exec));
+    must!(cuda.cuGraphDestroy(graph));
+    child(cuda, on, at);
+}
+
+fn child(cuda: &Cuda, on: CUstream, at: CUdeviceptr) {
+    must!(cuda.cuStreamBeginCapture_v2(on, GLOBAL));
+    must!(cuda.cuMemsetD8Async(at, 3, 64, on));
+    let inner = end(cuda, on);
+    let inner_exec = value_of!(cuda.cuGraphInstantiateWithFlags(CUgraphExec(0), inner, 0));
+    must!(cuda.cuStreamBeginCapture_v2(on, GLOBAL));
+    must!(cuda.cuGraphLaunch(inner_exec, on));
+    must!(cuda.cuMemsetD8Async(at, 4, 32, on));
+    let outer = end(cuda, on);
+    assert_eq!(count_of(cuda, outer), 2, "the launch is a node");
+    must!(cuda.cuGraphExecDestroy(inner_exec));
+    must!(cuda.cuGraphDestroy(inner));
+    let exec = value_of!(cuda.cuGraphInstantiateWithFlags(CUgraphExec(0), outer, 0));
+    must!(cuda.cuGraphLaunch(exec, on));
+    must!(cuda.cuStreamSynchronize(on));
+    let mut back = [0_u8; 64];
+    must!(cuda.cuMemcpyDtoH_v2(back.as_mut_ptr().cast(), at, 64));
+    assert!(back[..32] == [4; 32] && back[32..] == [3; 32], "the child runs first");
+    must!(cuda.cuGraphExecDestroy(exec));
+    must!(cuda.cuGraphDestroy(outer));
 }
 
 fn planes(cuda: &Cuda, on: CUstream, at: CUdeviceptr) {

@@ -29,6 +29,8 @@ pub(crate) fn handles(cuda: &Cuda) {
     }
     assert_eq!(result_of!(cuda.cuIpcCloseMemHandle(memory)), CUDA_ERROR_INVALID_VALUE);
     must!(cuda.cuMemFree_v2(memory));
+    let withdrawn = result_of!(cuda.cuIpcOpenMemHandle_v2(&raw mut opened, handle, 1));
+    assert_eq!(withdrawn, CUDA_ERROR_INVALID_VALUE, "the memory is gone");
     let gone = result_of!(cuda.cuIpcGetMemHandle(&raw mut handle, memory));
     assert_eq!(gone, CUDA_ERROR_INVALID_VALUE);
     exported(cuda);
@@ -97,6 +99,8 @@ fn events(cuda: &Cuda) {
     assert_eq!(made_up, CUDA_ERROR_INVALID_VALUE);
     must!(cuda.cuCtxSynchronize());
     must!(cuda.cuEventDestroy_v2(event));
+    let withdrawn = result_of!(cuda.cuIpcOpenEventHandle(&raw mut none, handle));
+    assert_ne!(withdrawn, CUDA_SUCCESS, "the event is gone");
     let plain = value_of!(cuda.cuEventCreate(CUevent(0), 0));
     let alone = result_of!(cuda.cuIpcGetEventHandle(&raw mut handle, plain));
     assert_eq!(alone, CUDA_ERROR_INVALID_HANDLE);

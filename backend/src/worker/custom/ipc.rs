@@ -50,6 +50,15 @@ fn share(command: &mut Command, handle: &CUipcHandle) -> Answer {
     Ok(())
 }
 
+/// In: token.
+pub(in crate::worker) fn share_end(command: &mut Command) -> Answer {
+    let token = token(&mut command.from);
+    command.read_all()?;
+    let process = command.thread.process();
+    process.exchange.withdraw(process.control(), token?);
+    Ok(())
+}
+
 /// Libcuda's handle under a token, ready to be opened.
 fn seek(command: &Command, token: [u8; 16]) -> Answer<CUipcHandle> {
     let process = command.thread.process();

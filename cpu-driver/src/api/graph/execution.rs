@@ -1,9 +1,10 @@
 //! Graphs instantiated, updated, launched.
 
-use super::super::{give, stream};
+use super::super::{any_stream, give, stream};
 use super::topology::give_node;
 use super::{Answer, exec, graph, node_of, read};
-use crate::graph::exec::{Exec, Refusal};
+use crate::capture;
+use crate::graph::exec::{Exec, Refusal, step_of};
 use crate::graph::params::Params;
 use paravane_protocol::cuda_types::*;
 use std::sync::Arc;
@@ -146,15 +147,21 @@ pub unsafe fn cuGraphUpload(hGraphExec: CUgraphExec, hStream: CUstream) -> Answe
     stream(hStream).map(|_| ())
 }
 
+/// On a captured stream the graph becomes a node.
 pub unsafe fn cuGraphLaunch(hGraphExec: CUgraphExec, hStream: CUstream) -> Answer {
-    exec(hGraphExec)?.launch(&stream(hStream)?)
+    let (exec, stream) = (exec(hGraphExec)?, any_stream(hStream)?);
+    if stream.capture.is_taken() {
+        let child = exec.as_child()?;
+        return capture::add(&stream, Params::Child(Arc::clone(&child))).map(|_| ()).inspect_err(|_| child.end());
+    }
+    exec.launch(&self::stream(hStream)?)
 }
 
 /// Copies, memsets and kernels can be left out.
 fn with_step<T>(of: CUgraphExec, node: CUgraphNode, look: impl FnOnce(&mut bool) -> T) -> Answer<T> {
     let (of, node) = (exec(of)?, node_of(node)?);
     let mut inner = of.inner();
-    let step = inner.steps.iter_mut().find(|step| step.node == node.handle).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    let step = step_of(&mut inner.steps, node.handle).ok_or(CUDA_ERROR_INVALID_VALUE)?;
     match step.params {
         Params::Kernel(_) | Params::Copy(_) | Params::Set(_) => Ok(look(&mut step.is_enabled)),
         _ => Err(CUDA_ERROR_INVALID_VALUE),

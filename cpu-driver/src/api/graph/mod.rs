@@ -10,6 +10,7 @@ mod topology;
 pub use execution::*;
 pub use keep::*;
 pub use node::*;
+pub(super) use parse::{captured_alloc, captured_free};
 pub use topology::*;
 
 use super::{Answer, initialised};

@@ -5,11 +5,11 @@ use super::super::give;
 use super::parse::parse;
 use super::{Answer, exec, graph, list, node_of, read};
 use crate::graph::params::{KernelNode, Params};
-use crate::graph::{Condition, GRAPHS, Graph, Node};
+use crate::graph::condition::Condition;
+use crate::graph::{GRAPHS, Graph, Node};
 use crate::objects::EVENTS;
 use paravane_protocol::cuda_types::*;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 fn write<T>(to: *mut T, value: T) -> Answer {
     give(to, value)
@@ -139,16 +139,14 @@ pub unsafe fn cuGraphConditionalHandleCreate(
     flags: u32,
 ) -> Answer {
     const ASSIGN_DEFAULT: u32 = 1;
-    static NEXT: AtomicU64 = AtomicU64::new(1);
     let of = graph(hGraph)?;
     if flags & !ASSIGN_DEFAULT != 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    let handle = NEXT.fetch_add(1, Ordering::Relaxed);
     // Without the flag the value is what the last launch left, and begins as 0.
-    let default = if flags == ASSIGN_DEFAULT { defaultLaunchValue } else { 0 };
-    give(pHandle_out, handle)?;
-    of.state().conditions.push(Condition { handle, default });
+    let condition = Condition::create((flags == ASSIGN_DEFAULT).then_some(defaultLaunchValue));
+    give(pHandle_out, condition.handle)?;
+    of.state().conditions.push(condition);
     Ok(())
 }
 

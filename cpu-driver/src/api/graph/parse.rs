@@ -7,7 +7,8 @@ use super::{Answer, graph, list};
 use crate::graph::params::{
     AllocNode, Arguments, ConditionalNode, CopyNode, KernelNode, MemoryNode, Params, SetNode,
 };
-use crate::graph::{Condition, Graph, memory as graph_memory};
+use crate::graph::condition::Condition;
+use crate::graph::{Graph, memory as graph_memory};
 use crate::memory::{Owner, Sort, arena};
 use crate::objects::EVENTS;
 use crate::stream::task::{Copy, Set, Source};
@@ -218,11 +219,29 @@ fn alloc_node(asked: CUDA_MEM_ALLOC_NODE_PARAMS) -> Answer<AllocNode> {
     }
     let count = usize::try_from(asked.accessDescCount).unwrap_or(0);
     let access = list(pointer::<u8>(asked.accessDescs).cast_const(), count * ACCESS_BYTES)?.into();
+    allocated(asked, access)
+}
+
+/// An allocation node with memory of its own.
+fn allocated(asked: CUDA_MEM_ALLOC_NODE_PARAMS, access: Arc<[u8]>) -> Answer<AllocNode> {
     // No context's: it ends with its graph.
     let owner = Owner { context: 0, sort: Sort::Graph, size: asked.bytesize, number: 0 };
     let at = arena().allocate(owner).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
     let allocation = graph_memory::file(at, asked.bytesize);
     Ok(AllocNode { asked: CUDA_MEM_ALLOC_NODE_PARAMS { dptr: CUdeviceptr(at), ..asked }, access, allocation })
+}
+
+/// What a stream-ordered allocation is in a capture: pinned memory of the device.
+pub(in crate::api) fn captured_alloc(bytes: u64) -> Answer<AllocNode> {
+    let mut poolProps = [0; 11];
+    (poolProps[0], poolProps[1]) = (1, 1);
+    let (accessDescs, accessDescCount, dptr) = (0, 0, CUdeviceptr(0));
+    allocated(CUDA_MEM_ALLOC_NODE_PARAMS { poolProps, accessDescs, accessDescCount, bytesize: bytes, dptr }, Arc::default())
+}
+
+/// What a stream-ordered free is in a capture: of memory that a graph has allocated.
+pub(in crate::api) fn captured_free(dptr: CUdeviceptr, of: &Graph) -> Answer<Params> {
+    free_node(&CUDA_MEM_FREE_NODE_PARAMS { dptr }, of)
 }
 
 fn free_node(asked: &CUDA_MEM_FREE_NODE_PARAMS, of: &Graph) -> Answer<Params> {

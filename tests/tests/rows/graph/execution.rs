@@ -1,5 +1,6 @@
 //! Instantiated, updated, launched, in part switched off, chosen by a handle.
 
+use std::ffi::CStr;
 use std::ptr;
 
 use paravane_protocol::cuda_types::*;
@@ -47,6 +48,8 @@ pub(crate) fn execution(cuda: &Cuda) {
     [one, other].into_iter().for_each(|graph| must!(cuda.cuGraphDestroy(graph)));
     order(cuda, at);
     conditional(cuda, at);
+    must!(cuda.cuMemsetD8_v2(at, 0, 16));
+    looped(cuda, at);
     must!(cuda.cuMemFree_v2(at));
 }
 
@@ -108,6 +111,98 @@ fn order(cuda: &Cuda, at: CUdeviceptr) {
     super::run(cuda, graph);
     assert_eq!(words_at(cuda, at), [33, 1]);
     must!(cuda.cuGraphDestroy(graph));
+}
+
+/// `count` takes one from a word and sets a handle to what is left; `add` adds one to the next word.
+const LOOP: &CStr = c"
+.version 8.0
+.target sm_70
+.address_size 64
+.extern .func cudaGraphSetConditional(.param .b64 handle, .param .b32 value);
+.visible .entry count(.param .u64 at, .param .u64 handle)
+{
+    .reg .b32 %r<2>;
+    .reg .b64 %rd<3>;
+    ld.param.u64 %rd1, [at];
+    ld.param.u64 %rd2, [handle];
+    ld.global.u32 %r1, [%rd1];
+    sub.u32 %r1, %r1, 1;
+    st.global.u32 [%rd1], %r1;
+    {
+        .param .b64 first;
+        .param .b32 second;
+        st.param.b64 [first], %rd2;
+        st.param.b32 [second], %r1;
+        call.uni cudaGraphSetConditional, (first, second);
+    }
+    ret;
+}
+.visible .entry add(.param .u64 at)
+{
+    .reg .b32 %r<2>;
+    .reg .b64 %rd<2>;
+    ld.param.u64 %rd1, [at];
+    ld.global.u32 %r1, [%rd1+4];
+    add.u32 %r1, %r1, 1;
+    st.global.u32 [%rd1+4], %r1;
+    ret;
+}
+";
+
+/// The only body of a new conditional node.
+fn body_of(cuda: &Cuda, graph: CUgraph, kind: CUgraphConditionalNodeType, handle: u64) -> CUgraph {
+    let ctx = value_of!(cuda.cuCtxGetCurrent(CUcontext(0)));
+    let of = CUDA_CONDITIONAL_NODE_PARAMS { handle, kind, size: 1, phGraph_out: 0, ctx };
+    let mut params = CUgraphNodeParams::new(CU_GRAPH_NODE_TYPE_CONDITIONAL, &of);
+    let mut node = NO_NODE;
+    must!(cuda.cuGraphAddNode(&raw mut node, graph, ptr::null(), 0, &raw mut params));
+    let of: CUDA_CONDITIONAL_NODE_PARAMS = params.get();
+    let bodies: *const CUgraph = ptr::with_exposed_provenance(usize::from_word(of.phGraph_out));
+    // SAFETY: the node's own array of one graph.
+    #[allow(unsafe_code, reason = "the node's memory")]
+    unsafe {
+        bodies.read_unaligned()
+    }
+}
+
+fn add_kernel(cuda: &Cuda, graph: CUgraph, after: &[CUgraphNode], func: CUfunction, parameters: &mut [Pointer]) -> CUgraphNode {
+    let of = CUDA_KERNEL_NODE_PARAMS {
+        func,
+        gridDimX: 1,
+        gridDimY: 1,
+        gridDimZ: 1,
+        blockDimX: 1,
+        blockDimY: 1,
+        blockDimZ: 1,
+        kernelParams: parameters.as_mut_ptr() as u64,
+        ..CUDA_KERNEL_NODE_PARAMS::default()
+    };
+    let mut params = CUgraphNodeParams::new(CU_GRAPH_NODE_TYPE_KERNEL, &of);
+    let mut node = NO_NODE;
+    must!(cuda.cuGraphAddNode(&raw mut node, graph, after.as_ptr(), after.len(), &raw mut params));
+    node
+}
+
+/// A kernel ends the loop that it is in; a second launch starts the count again where it was left.
+fn looped(cuda: &Cuda, at: CUdeviceptr) {
+    let module = value_of!(cuda.cuModuleLoadData(CUmodule(0), LOOP.as_ptr() as Pointer));
+    let count = value_of!(cuda.cuModuleGetFunction(CUfunction(0), module, c"count".as_ptr()));
+    let add = value_of!(cuda.cuModuleGetFunction(CUfunction(0), module, c"add".as_ptr()));
+    let graph = graph(cuda);
+    let ctx = value_of!(cuda.cuCtxGetCurrent(CUcontext(0)));
+    let mut handle = value_of!(cuda.cuGraphConditionalHandleCreate(0, graph, ctx, 1, 1));
+    let body = body_of(cuda, graph, CU_GRAPH_COND_TYPE_WHILE, handle);
+    let mut word = at.0;
+    let (at_word, at_handle) = ((&raw mut word).cast(), (&raw mut handle).cast());
+    let counted = add_kernel(cuda, body, &[], count, &mut [at_word, at_handle]);
+    add_kernel(cuda, body, &[counted], add, &mut [at_word]);
+    for (turns, sum) in [(5, 5), (3, 8)] {
+        must!(cuda.cuMemsetD32_v2(at, turns, 1));
+        super::run(cuda, graph);
+        assert_eq!(words_at(cuda, at), [0, sum]);
+    }
+    must!(cuda.cuGraphDestroy(graph));
+    must!(cuda.cuModuleUnload(module));
 }
 
 /// One body of two runs, as the handle's default says.
