@@ -205,14 +205,17 @@ fn looped(cuda: &Cuda, at: CUdeviceptr) {
     must!(cuda.cuModuleUnload(module));
 }
 
-/// One body of two runs, as the handle's default says.
+/// One body of two runs, or none, as the handle's default says.
 fn conditional(cuda: &Cuda, at: CUdeviceptr) {
+    const IF: CUgraphConditionalNodeType = CU_GRAPH_COND_TYPE_IF;
+    const SWITCH: CUgraphConditionalNodeType = CU_GRAPH_COND_TYPE_SWITCH;
     let ctx = value_of!(cuda.cuCtxGetCurrent(CUcontext(0)));
-    for (default, expected) in [(1, [5, 0]), (0, [0, 6])] {
+    let ways = [(IF, 1, [5, 0]), (IF, 0, [0, 6]), (SWITCH, 0, [5, 0]), (SWITCH, 1, [0, 6]), (SWITCH, 2, [0, 0])];
+    for (kind, default, expected) in ways {
         must!(cuda.cuMemsetD8_v2(at, 0, 16));
         let graph = graph(cuda);
         let handle = value_of!(cuda.cuGraphConditionalHandleCreate(0, graph, ctx, default, 1));
-        let of = CUDA_CONDITIONAL_NODE_PARAMS { handle, kind: CU_GRAPH_COND_TYPE_IF, size: 2, phGraph_out: 0, ctx };
+        let of = CUDA_CONDITIONAL_NODE_PARAMS { handle, kind, size: 2, phGraph_out: 0, ctx };
         let mut params = CUgraphNodeParams::new(CU_GRAPH_NODE_TYPE_CONDITIONAL, &of);
         let mut node = NO_NODE;
         must!(cuda.cuGraphAddNode(&raw mut node, graph, ptr::null(), 0, &raw mut params));
