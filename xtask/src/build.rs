@@ -44,6 +44,12 @@ pub(crate) fn product() -> Result<()> {
     process::run("cargo-build", cargo("build").args(["--release", "--quiet"]))
 }
 
+/// What tests load beside the product: a host's NVML where there is none.
+pub(crate) fn stand_ins() -> Result<()> {
+    let mut build = cargo("build");
+    process::run("cargo-build-stand-ins", build.args(["--release", "--quiet", "--package", "paravane-host-nvml"]))
+}
+
 /// The cargo that runs this xtask, at the root of the source tree.
 pub(crate) fn cargo(command: &str) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
