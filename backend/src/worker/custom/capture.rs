@@ -3,30 +3,13 @@
 #![allow(unsafe_code, reason = "libcuda's own arrays")]
 
 use paravane_protocol::cuda_types::*;
-use zerocopy::FromBytes;
 
 use crate::worker::dispatch::Command;
+use crate::worker::internal::{edge_data, nodes};
 use crate::worker::libcuda::{Answer, cuda};
-use crate::worker::process::Process;
 
 /// What comes after the nodes that a stream's next one comes behind: a frame's.
 const NODES_MAX: usize = 480;
-
-fn nodes(process: &Process, bytes: &[u8]) -> Answer<Vec<CUgraphNode>> {
-    let (ids, rest) = bytes.as_chunks::<8>();
-    if !rest.is_empty() {
-        return Err(CUDA_ERROR_INVALID_VALUE);
-    }
-    ids.iter().map(|id| process.handles.resolve(CUgraphNode(u64::from_le_bytes(*id)))).collect()
-}
-
-fn edge_data(bytes: &[u8], count: usize) -> Answer<Vec<CUgraphEdgeData>> {
-    if !bytes.is_empty() && bytes.len() != count * size_of::<CUgraphEdgeData>() {
-        return Err(CUDA_ERROR_INVALID_VALUE);
-    }
-    let read = |raw| CUgraphEdgeData::read_from_bytes(raw).map_err(|_| CUDA_ERROR_INVALID_VALUE);
-    bytes.chunks(size_of::<CUgraphEdgeData>()).map(read).collect()
-}
 
 fn data_or_null(data: &[CUgraphEdgeData]) -> *const CUgraphEdgeData {
     if data.is_empty() { std::ptr::null() } else { data.as_ptr() }

@@ -23,7 +23,7 @@ const MOVE: u32 = 1;
 const LISTED_MAX: usize = 160;
 
 /// Resolves ids that travel as bytes.
-fn nodes(process: &Process, bytes: &[u8]) -> Answer<Vec<CUgraphNode>> {
+pub(in crate::worker) fn nodes(process: &Process, bytes: &[u8]) -> Answer<Vec<CUgraphNode>> {
     let ids = bytes.as_chunks::<8>();
     if !ids.1.is_empty() {
         return Err(CUDA_ERROR_INVALID_VALUE);
@@ -31,7 +31,8 @@ fn nodes(process: &Process, bytes: &[u8]) -> Answer<Vec<CUgraphNode>> {
     ids.0.iter().map(|id| process.handles.resolve(CUgraphNode(u64::from_le_bytes(*id)))).collect()
 }
 
-fn edge_data(bytes: &[u8], count: usize) -> Answer<Vec<CUgraphEdgeData>> {
+/// Edge data for so many nodes, or none.
+pub(in crate::worker) fn edge_data(bytes: &[u8], count: usize) -> Answer<Vec<CUgraphEdgeData>> {
     if !bytes.is_empty() && bytes.len() != count * size_of::<CUgraphEdgeData>() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }

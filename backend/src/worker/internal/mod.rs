@@ -16,6 +16,8 @@ use super::dispatch::Command;
 use super::libcuda::{Answer, cuda};
 use super::nvml;
 
+pub(super) use graph::{edge_data, nodes};
+
 /// Runs an internal operation; an opcode that is none breaks the protocol.
 pub(super) fn dispatch(opcode: u16, command: &mut Command) -> Answer {
     match opcode {
