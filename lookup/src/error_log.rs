@@ -97,7 +97,8 @@ pub fn note(call: &str, error: CUresult) {
     log.add(message.clone());
     drop(log);
     let Ok(text) = CString::new(message.trim_end()) else { return };
-    TELLING.set(true);
+    // A callback's own failing call comes here too, and must leave it set.
+    let was_telling = TELLING.replace(true);
     for (_, callback, data) in callbacks {
         if let Some(function) = callback {
             let length = text.as_bytes().len();
@@ -105,7 +106,7 @@ pub fn note(call: &str, error: CUresult) {
             unsafe { function(data as *mut c_void, LEVEL_ERROR, text.as_ptr().cast_mut(), length) };
         }
     }
-    TELLING.set(false);
+    TELLING.set(was_telling);
 }
 
 /// cuLogsRegisterCallback: the callback's handle, never 0.

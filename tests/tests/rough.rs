@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use paravane_tests::backend::{Backend, executable};
 
-/// Works before cuInit, or tells a bad argument first. The first five are what
-/// NVIDIA's library of release 535 answers then, measured without a GPU.
+/// What works before cuInit, as in NVIDIA's library of release 535, measured
+/// without a GPU.
 const EARLY: &[&str] = &[
     "cuDriverGetVersion",
     "cuGetErrorName",

@@ -132,7 +132,11 @@ impl Handles {
     /// A context is gone with all that was made in it.
     pub(super) fn forget_context(&self, context: u64) {
         for table in 0..TYPES {
-            self.forget_in(table, |entry| entry.context == context || entry.id == context);
+            let ended = self.forget_in(table, |entry| entry.context == context || entry.id == context);
+            let mut named = self.named();
+            for id in &ended {
+                named.parents.remove(id);
+            }
         }
     }
 
