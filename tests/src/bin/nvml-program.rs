@@ -52,38 +52,66 @@ fn text(call: impl FnOnce(*mut c_char, u32) -> nvmlReturn_t) -> String {
     CStr::from_bytes_until_nul(&buffer).unwrap().to_str().unwrap().to_owned()
 }
 
-fn memory(device: &Device) -> nvmlMemory_t {
+fn memory_once(device: &Device) -> nvmlMemory_t {
     let Device { nvml, handle } = *device;
     let mut memory = nvmlMemory_t::new_zeroed();
     assert_eq!(nvml!(nvml.nvmlDeviceGetMemoryInfo(handle, &raw mut memory)), NVML_SUCCESS);
+    memory
+}
+
+/// By both of NVML's calls, which must tell the same while nothing changes.
+fn memory(device: &Device) -> nvmlMemory_t {
+    let Device { nvml, handle } = *device;
+    let memory = memory_once(device);
     let mut second = nvmlMemory_v2_t::new_zeroed();
     let unversioned = nvml!(nvml.nvmlDeviceGetMemoryInfo_v2(handle, &raw mut second));
     assert_eq!(unversioned, NVML_ERROR_ARGUMENT_VERSION_MISMATCH);
     second.version = struct_version(40, 2);
     assert_eq!(nvml!(nvml.nvmlDeviceGetMemoryInfo_v2(handle, &raw mut second)), NVML_SUCCESS);
+    if memory_once(device).used != memory.used {
+        return self::memory(device);
+    }
     assert_eq!((second.total, second.used, second.free), (memory.total, memory.used, memory.free));
     memory
 }
 
-fn processes(device: &Device) -> Vec<nvmlProcessInfo_t> {
+/// As the newest of its calls tells them.
+fn listed(device: &Device) -> Vec<nvmlProcessInfo_t> {
     let Device { nvml, handle } = *device;
     let mut list = [nvmlProcessInfo_t::new_zeroed(); 16];
     let mut count = 16;
     let told = nvml!(nvml.nvmlDeviceGetComputeRunningProcesses_v3(handle, &raw mut count, list.as_mut_ptr()));
     assert_eq!(told, NVML_SUCCESS);
-    if count > 0 {
+    list.into_iter().take(count as usize).collect()
+}
+
+/// The processes, by two of NVML's calls that must tell the same, unless one
+/// comes or goes meanwhile: then they are asked again.
+fn processes(device: &Device) -> Vec<nvmlProcessInfo_t> {
+    let pids = |list: &[nvmlProcessInfo_t]| list.iter().map(|process| process.pid).collect::<Vec<_>>();
+    let Device { nvml, handle } = *device;
+    loop {
+        let list = listed(device);
+        let count = u32::try_from(list.len()).unwrap();
         let (mut room, mut first) = (0, [nvmlProcessInfo_v1_t::new_zeroed(); 16]);
         let short = nvml!(nvml.nvmlDeviceGetComputeRunningProcesses(handle, &raw mut room, first.as_mut_ptr()));
-        assert_eq!((short, room), (NVML_ERROR_INSUFFICIENT_SIZE, count));
+        let needed = room;
         let fits = nvml!(nvml.nvmlDeviceGetComputeRunningProcesses(handle, &raw mut room, first.as_mut_ptr()));
-        assert_eq!((fits, first[0].pid), (NVML_SUCCESS, list[0].pid));
+        let mut none = 16;
+        let mut other = [nvmlProcessInfo_t::new_zeroed(); 16];
+        let graphics =
+            nvml!(nvml.nvmlDeviceGetGraphicsRunningProcesses_v3(handle, &raw mut none, other.as_mut_ptr()));
+        if pids(&listed(device)) != pids(&list) {
+            continue;
+        }
+        assert_eq!((needed, fits), (count, NVML_SUCCESS));
+        if count > 0 {
+            assert_eq!((short, first[0].pid), (NVML_ERROR_INSUFFICIENT_SIZE, list[0].pid));
+        } else {
+            assert_eq!((short, graphics, none), (NVML_SUCCESS, NVML_SUCCESS, 0));
+        }
+        return list;
     }
-    let mut none = 16;
-    let graphics = nvml!(nvml.nvmlDeviceGetGraphicsRunningProcesses_v3(handle, &raw mut none, list.as_mut_ptr()));
-    if count == 0 {
-        assert_eq!((graphics, none), (NVML_SUCCESS, 0));
-    }
-    list.into_iter().take(count as usize).collect()
 }
 
 /// Used bytes, then `pid:bytes` of each process, by pid.
