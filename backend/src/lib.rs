@@ -19,6 +19,7 @@ pub mod exchange;
 pub mod fault_log;
 pub mod fence;
 pub mod host;
+pub mod lease;
 pub mod libcuda;
 pub mod logging;
 pub mod memory;

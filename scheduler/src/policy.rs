@@ -133,6 +133,17 @@ impl Scheduler {
         self.waiting.len() + self.eligible.len() + self.throttled.len() + self.running.len()
     }
 
+    /// How many have work, are not let in and not at their caps; and when the next of those that are at their caps may go on.
+    pub fn wanting(&mut self, now: Nanos) -> (usize, Option<Nanos>) {
+        self.release(now);
+        (self.waiting.len() + self.eligible.len(), self.throttled.first().map(|(until, _)| *until))
+    }
+
+    /// Whether a VM has work and is at its cap.
+    pub fn is_throttled(&self, vm: VmId) -> bool {
+        self.accounts.get(&vm).is_some_and(|account| matches!(account.state, State::Throttled(_)))
+    }
+
     /// Puts a VM that has work where it belongs.
     fn enter(&mut self, vm: VmId, coming: Coming, now: Nanos) {
         let virtual_now = self.virtual_now;

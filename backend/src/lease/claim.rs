@@ -1,0 +1,138 @@
+//! What one VM is charged for: measured GPU time, as far as it can be true;
+//! work that is ahead, before it is measured; work that is never told of.
+
+use paravane_scheduler::{MS, Nanos, SECOND};
+
+/// More predicted work than this is not charged before it is measured.
+const AHEAD_MAX: Nanos = 20 * MS;
+/// A worker that has work in flight and tells of none for so long is taken to
+/// have used all the time since.
+const SILENT: Nanos = 20 * MS;
+/// Time unaccounted for that a report may still claim.
+const LATE: Nanos = 20 * MS;
+/// Thousandths of a GPU's time.
+const WHOLE: u128 = 1000;
+
+#[derive(Debug, Default)]
+pub(super) struct Claim {
+    /// GPU time in all: what is shared with another VM split.
+    pub(super) gpu_ns: Nanos,
+    /// Thousandths of the GPU over about the last second.
+    pub(super) share: u32,
+    /// Real time in which the VM may have used the device, not charged yet.
+    claimable: Nanos,
+    /// Charged before it was measured, because it was ahead; and what of that
+    /// turned out to be too much.
+    credit: Nanos,
+    surplus: Nanos,
+    /// Charged without a report, and since when there has been none.
+    assumed: Nanos,
+    reported: Nanos,
+    sample: (Nanos, Nanos),
+}
+
+impl Claim {
+    pub(super) fn new(now: Nanos) -> Self {
+        Self { reported: now, sample: (now, 0), ..Self::default() }
+    }
+
+    /// Whether something was used since the share was computed.
+    pub(super) fn moves(&self) -> bool {
+        self.gpu_ns != self.sample.1
+    }
+
+    /// A look: `delta` is reported, in `part` of the time since the last look
+    /// the device may have worked for the VM, and has work of it still if it
+    /// `flies`, of which `ahead` is predicted. What was used; what to charge.
+    pub(super) fn look(
+        &mut self,
+        delta: Nanos,
+        part: Nanos,
+        flies: bool,
+        ahead: Nanos,
+        now: Nanos,
+    ) -> (Nanos, Nanos) {
+        self.claimable = self.claimable.saturating_add(part).min(10 * SECOND);
+        let known = delta.min(self.assumed);
+        self.assumed -= known;
+        let mut used = (delta - known).min(self.claimable);
+        self.claimable -= used;
+        if delta > 0 || !flies {
+            self.reported = now;
+            self.claimable = self.claimable.min(LATE);
+        } else if now.saturating_sub(self.reported) > SILENT {
+            used += self.claimable;
+            self.assumed = self.assumed.saturating_add(self.claimable);
+            self.claimable = 0;
+        }
+        if !flies {
+            self.claimable = 0;
+            self.assumed = 0;
+        }
+        self.gpu_ns = self.gpu_ns.saturating_add(used);
+        let paid = used.min(self.credit);
+        self.credit -= paid;
+        let too_much = self.credit.saturating_sub(ahead);
+        self.credit -= too_much;
+        self.surplus = self.surplus.saturating_add(too_much);
+        (used, self.give_back(used - paid))
+    }
+
+    /// So much is ahead: what of it is to be charged now.
+    pub(super) fn pay_ahead(&mut self, ahead: Nanos) -> Nanos {
+        let unpaid = Self::bounded(ahead).saturating_sub(self.credit);
+        self.credit += unpaid;
+        self.give_back(unpaid)
+    }
+
+    /// As much of a prediction as counts.
+    pub(super) fn bounded(ahead: Nanos) -> Nanos {
+        ahead.min(AHEAD_MAX)
+    }
+
+    fn give_back(&mut self, charge: Nanos) -> Nanos {
+        let given = self.surplus.min(charge);
+        self.surplus -= given;
+        charge - given
+    }
+
+    /// Computes the share of the last second, if one has passed.
+    pub(super) fn take_sample(&mut self, now: Nanos) {
+        let (since, before) = self.sample;
+        if let Some(period) = now.checked_sub(since).filter(|period| *period >= SECOND) {
+            let share = u128::from(self.gpu_ns - before) * WHOLE / u128::from(period);
+            self.share = u32::try_from(share).unwrap_or(u32::MAX);
+            self.sample = (now, self.gpu_ns);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ahead_is_charged_once() {
+        let mut claim = Claim::new(0);
+        assert_eq!(claim.pay_ahead(2 * MS), 2 * MS);
+        assert_eq!(claim.pay_ahead(2 * MS), 0);
+        // It was less than predicted: the next is cheaper.
+        assert_eq!(claim.look(MS, 3 * MS, false, 0, 3 * MS), (MS, 0));
+        assert_eq!(claim.pay_ahead(2 * MS), MS);
+    }
+
+    #[test]
+    fn nobody_uses_more_than_has_passed() {
+        let mut claim = Claim::new(0);
+        assert_eq!(claim.look(u64::MAX, 3 * MS, true, 0, 3 * MS).0, 3 * MS);
+    }
+
+    #[test]
+    fn silence_is_taken_for_work_and_a_late_report_for_what_it_was() {
+        let mut claim = Claim::new(0);
+        let used: Nanos = (1..=10).map(|at| claim.look(0, 10 * MS, true, 0, at * 10 * MS).0).sum();
+        assert_eq!(used, 100 * MS);
+        assert_eq!(claim.look(100 * MS, MS, false, 0, 101 * MS).0, 0);
+        assert_eq!(claim.gpu_ns, 100 * MS);
+    }
+}

@@ -1,0 +1,403 @@
+//! Who holds the lease of a GPU: a function of the time and of what the VMs'
+//! pages show. [`super::arbiter`] calls [`Leases::look`] whenever a worker has
+//! kicked it or the moment has come that the last look named.
+//!
+//! A VM that nobody waits behind, and that has no cap, holds an open lease: its
+//! workers issue without asking. Else leases have an end; whoever is let in
+//! next waits until the last one's work has drained, or for [`DRAIN_MAX`].
+
+use std::collections::BTreeMap;
+
+use paravane_scheduler::{Decision, MS, Nanos, SECOND, Scheduler, Settings, SettingsError, VmId};
+
+use super::claim::Claim;
+use super::page::{Grant, Wants};
+
+/// A holder without work keeps the lease so long: a program that launches and
+/// synchronises is not done between two kernels. Its worker tells that it has
+/// no work only when its threads have slept or polled for some 60 us.
+const ANTICIPATION: Nanos = MS / 20;
+/// The lease is given on, or renewed, so long before its time is used: the work
+/// that is ahead then keeps the device busy meanwhile.
+const EARLY: Nanos = MS / 10;
+/// How long the next VM waits for the last one's work. After that both run.
+const DRAIN_MAX: Nanos = 5 * MS;
+/// A VM whose work does not end gets leases again after this: its stream may
+/// wait for what its own thread is to bring next.
+const STUCK: Nanos = 100 * MS;
+/// Time that the change of leases itself takes, which nobody is charged for.
+const CHANGE: Nanos = MS / 5;
+/// What a lease of a VM alone may last for each nanosecond of its budget.
+const ALONE: u64 = 4;
+/// A lease that is kept open is looked at so often while something runs.
+const HEARTBEAT: Nanos = SECOND / 4;
+
+/// Where the VMs' pages are.
+pub trait Pages {
+    /// What a VM's workers want and have used.
+    fn wants(&mut self, vm: VmId) -> Wants;
+    /// What is left of its lease's budget.
+    fn budget_ns(&mut self, vm: VmId) -> i64;
+    /// Grants it a lease, or takes it away.
+    fn grant(&mut self, vm: VmId, grant: Grant, budget_ns: Nanos);
+    /// It is held up by its own cap, or not any more.
+    fn set_capped(&mut self, vm: VmId, capped: bool);
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    from: Nanos,
+    /// GPU time that may be issued; the contended lease's length too.
+    length: Nanos,
+    grant: Grant,
+    /// What has been measured since `from`, what was ahead then, and how long
+    /// others waited meanwhile.
+    measured: Nanos,
+    ahead: Nanos,
+    contended: Nanos,
+    quiet_since: Option<Nanos>,
+}
+
+impl Lease {
+    /// When it is over, where so many others want it.
+    fn end(&self, wanting: usize) -> Nanos {
+        match self.grant {
+            Grant::Until(end) if wanting == 0 => end,
+            _ => self.from.saturating_add(self.length - EARLY.min(self.length / 2)),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Nothing wanted and nothing granted.
+    Idle,
+    /// Threads wait at the gate.
+    Waiting,
+    Holding(Lease),
+    /// The lease is over; its work is not. Unless the scheduler has been told
+    /// that it waits, it wants to be told when the work is done.
+    Draining {
+        since: Nanos,
+        queued: bool,
+    },
+}
+
+#[derive(Debug)]
+struct Vm {
+    settings: Settings,
+    phase: Phase,
+    wants: Wants,
+    /// Whether the device had work of its at the last look.
+    flew: bool,
+    claim: Claim,
+    capped: bool,
+}
+
+/// The leases of one GPU.
+#[derive(Debug, Default)]
+pub struct Leases {
+    scheduler: Scheduler,
+    vms: BTreeMap<VmId, Vm>,
+    looked: Nanos,
+}
+
+/// What a VM has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VmFigures {
+    /// GPU time, in nanoseconds; what two VMs used at once is split between them.
+    pub gpu_time_ns: u64,
+    /// Time its threads waited for others' leases.
+    pub waited_ns: u64,
+    /// Time its threads waited because of its cap.
+    pub throttled_ns: u64,
+    /// Time its commands took beyond their leases.
+    pub overrun_ns: u64,
+    /// Bytes copied.
+    pub copied_bytes: u64,
+    /// Thousandths of the GPU's time over about the last second.
+    pub share: u32,
+    /// Threads at the gate now.
+    pub waiting: u32,
+    /// Whether the device has work of it now.
+    pub in_flight: bool,
+}
+
+impl Leases {
+    /// No VM yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A VM that may use the GPU; one that is known gets other settings.
+    ///
+    /// # Errors
+    /// If the guarantees of all VMs together would be more than the GPU.
+    pub fn set(
+        &mut self,
+        vm: VmId,
+        settings: Settings,
+        now: Nanos,
+        pages: &mut impl Pages,
+    ) -> Result<(), SettingsError> {
+        self.scheduler.set(vm, settings, now)?;
+        if let Some(known) = self.vms.get_mut(&vm) {
+            known.settings = settings;
+            if let Phase::Holding(lease) = &mut known.phase
+                && settings.cap() < WHOLE
+                && lease.grant == Grant::Open
+            {
+                lease.grant = Grant::Until(now);
+            }
+            return Ok(());
+        }
+        pages.grant(vm, Grant::None, 0);
+        let wants = pages.wants(vm);
+        let new =
+            Vm { settings, phase: Phase::Idle, wants, flew: false, claim: Claim::new(now), capped: false };
+        self.vms.insert(vm, new);
+        Ok(())
+    }
+
+    /// A VM has gone. Its page is left as it is.
+    pub fn remove(&mut self, vm: VmId) {
+        self.vms.remove(&vm);
+        self.scheduler.remove(vm);
+    }
+
+    /// What a VM has used up to the last look.
+    pub fn figures(&self, vm: VmId) -> Option<VmFigures> {
+        let vm = self.vms.get(&vm)?;
+        Some(VmFigures {
+            gpu_time_ns: vm.claim.gpu_ns,
+            waited_ns: vm.wants.waited_ns,
+            throttled_ns: vm.wants.throttled_ns,
+            overrun_ns: vm.wants.overrun_ns,
+            copied_bytes: vm.wants.copied_bytes,
+            share: vm.claim.share,
+            waiting: vm.wants.waiting,
+            in_flight: vm.wants.in_flight,
+        })
+    }
+
+    /// The thousandths that each VM is entitled to, had all work.
+    pub fn shares(&self) -> Vec<(VmId, u32)> {
+        let sum: u64 = self.vms.values().map(|vm| u64::from(vm.settings.weight())).sum();
+        let share = |(id, vm): (&VmId, &Vm)| {
+            let by_weight = u64::from(vm.settings.weight()) * u64::from(WHOLE) / sum.max(1);
+            let by_weight = u32::try_from(by_weight).unwrap_or(WHOLE).max(1);
+            (*id, by_weight.max(vm.settings.minimum()).min(vm.settings.cap()))
+        };
+        self.vms.iter().map(share).collect()
+    }
+
+    /// Reads the pages, ends and gives leases. Returns when to look again even
+    /// if nobody kicks.
+    pub fn look(&mut self, now: Nanos, pages: &mut impl Pages) -> Option<Nanos> {
+        self.read(now, pages);
+        let urgent = self.arrive(now);
+        self.end_leases(now, urgent, pages);
+        self.admit(now, pages);
+        self.tell_capped(pages);
+        self.looked = now;
+        self.next_moment(now)
+    }
+
+    /// What has been used since the last look is charged. Nobody can have used
+    /// more than the time that has passed, and what several used at once is
+    /// split between them.
+    fn read(&mut self, now: Nanos, pages: &mut impl Pages) {
+        let passed = now.saturating_sub(self.looked);
+        let mut used = Vec::with_capacity(self.vms.len());
+        for (id, vm) in &mut self.vms {
+            let wants = pages.wants(*id);
+            let delta = wants.gpu_ns.wrapping_sub(vm.wants.gpu_ns);
+            // A figure that runs backwards is worth nothing.
+            let delta = if delta > u64::MAX / 2 { 0 } else { delta };
+            let flew = vm.flew || wants.in_flight || delta > 0;
+            vm.flew = wants.in_flight;
+            vm.wants = wants;
+            if flew {
+                used.push((*id, delta));
+            }
+        }
+        let each = passed / u64::try_from(used.len()).unwrap_or(1).max(1);
+        for (id, delta) in used {
+            let Some(vm) = self.vms.get_mut(&id) else { continue };
+            let (used, charge) = vm.claim.look(delta, each, vm.flew, vm.wants.ahead_ns, now);
+            if let Phase::Holding(lease) = &mut vm.phase {
+                lease.measured += used;
+            }
+            self.scheduler.charge(id, charge, now);
+        }
+        self.vms.values_mut().for_each(|vm| vm.claim.take_sample(now));
+    }
+
+    /// VMs come to have work, or have drained. Whether one that has come goes
+    /// before who holds the lease.
+    fn arrive(&mut self, now: Nanos) -> bool {
+        let mut urgent = false;
+        for (id, vm) in &mut self.vms {
+            match vm.phase {
+                Phase::Idle if vm.wants.waiting > 0 => {
+                    vm.phase = Phase::Waiting;
+                    urgent |= self.scheduler.ready(*id, now);
+                }
+                Phase::Waiting if vm.wants.waiting == 0 => {
+                    vm.phase = Phase::Idle;
+                    self.scheduler.idle(*id);
+                }
+                Phase::Draining { since, queued } => {
+                    let stuck = now.saturating_sub(since) >= STUCK && vm.wants.waiting > 0;
+                    if vm.wants.in_flight && !stuck {
+                        continue;
+                    }
+                    if vm.wants.waiting == 0 {
+                        self.scheduler.idle(*id);
+                        vm.phase = Phase::Idle;
+                    } else {
+                        urgent |= !queued && self.scheduler.ready(*id, now);
+                        vm.phase = Phase::Waiting;
+                    }
+                }
+                _ => {}
+            }
+        }
+        urgent
+    }
+
+    /// Ends the holder's lease, or lets it know that it has an end now.
+    fn end_leases(&mut self, now: Nanos, urgent: bool, pages: &mut impl Pages) {
+        let passed = now.saturating_sub(self.looked);
+        let (wanting, _) = self.scheduler.wanting(now);
+        let holder = self.vms.iter_mut().find_map(|(id, vm)| match vm.phase {
+            Phase::Holding(lease) => Some((*id, lease, vm)),
+            _ => None,
+        });
+        let Some((id, mut lease, vm)) = holder else { return };
+        if wanting > 0 {
+            lease.contended += passed.min(now.saturating_sub(lease.from));
+        }
+        if wanting == 0 && vm.settings.cap() >= WHOLE {
+            if lease.grant != Grant::Open {
+                lease.grant = Grant::Open;
+                pages.grant(id, Grant::Open, 0);
+            }
+            vm.phase = Phase::Holding(Lease { quiet_since: None, ..lease });
+            return;
+        }
+        let busy = vm.wants.in_flight || vm.wants.waiting > 0;
+        lease.quiet_since = if busy { None } else { lease.quiet_since.or(Some(now)) };
+        let quiet = wanting > 0 && lease.quiet_since.is_some_and(|since| now - since >= ANTICIPATION);
+        let spent_out = !vm.wants.in_flight && lease.grant != Grant::Open && pages.budget_ns(id) <= 0;
+        let end = lease.end(wanting);
+        if !(quiet || spent_out || urgent || now >= end) {
+            if lease.grant == Grant::Open {
+                lease.grant = Grant::Until(end);
+                pages.grant(id, lease.grant, end - now);
+            }
+            vm.phase = Phase::Holding(lease);
+            return;
+        }
+        self.end_lease(id, lease, now, pages);
+    }
+
+    /// The holder's lease is over. If it is its turn again, it goes on at once.
+    fn end_lease(&mut self, id: VmId, lease: Lease, now: Nanos, pages: &mut impl Pages) {
+        let Some(vm) = self.vms.get_mut(&id) else { return };
+        // What is ahead is charged now, so that it counts in who is next; and
+        // how long the device stood still while others waited.
+        let ahead = Claim::bounded(vm.wants.ahead_ns);
+        let unpaid = vm.claim.pay_ahead(ahead);
+        let worked = lease.measured.saturating_add(ahead).saturating_sub(lease.ahead);
+        let idle = lease.contended.saturating_sub(CHANGE).saturating_sub(worked);
+        self.scheduler.charge(id, unpaid + idle, now);
+        vm.phase = if !vm.wants.in_flight && vm.wants.waiting == 0 {
+            self.scheduler.idle(id);
+            pages.grant(id, Grant::None, 0);
+            Phase::Idle
+        } else {
+            self.scheduler.over(id, now);
+            Phase::Draining { since: now, queued: true }
+        };
+        match self.scheduler.next(now) {
+            Decision::Run(turn) if turn.vm == id => self.let_in(id, turn.length, now, pages),
+            Decision::Run(turn) => {
+                self.scheduler.over(turn.vm, now);
+                pages.grant(id, Grant::None, 0);
+            }
+            _ => pages.grant(id, Grant::None, 0),
+        }
+    }
+
+    fn let_in(&mut self, id: VmId, length: Nanos, now: Nanos, pages: &mut impl Pages) {
+        let (wanting, _) = self.scheduler.wanting(now);
+        let Some(vm) = self.vms.get_mut(&id) else { return };
+        let open = wanting == 0 && vm.settings.cap() >= WHOLE;
+        let lasts = if wanting == 0 { length.saturating_mul(ALONE) } else { length };
+        let grant = if open { Grant::Open } else { Grant::Until(now.saturating_add(lasts)) };
+        vm.phase = Phase::Holding(Lease {
+            from: now,
+            length,
+            grant,
+            measured: 0,
+            ahead: Claim::bounded(vm.wants.ahead_ns),
+            contended: 0,
+            quiet_since: None,
+        });
+        pages.grant(id, grant, length);
+    }
+
+    /// Gives the lease to whose turn it is.
+    fn admit(&mut self, now: Nanos, pages: &mut impl Pages) {
+        let in_the_way = |vm: &Vm| match vm.phase {
+            Phase::Holding(_) => true,
+            Phase::Draining { since, .. } => now < since + DRAIN_MAX,
+            _ => false,
+        };
+        if self.vms.values().any(in_the_way) {
+            return;
+        }
+        while let Decision::Run(turn) = self.scheduler.next(now) {
+            match self.vms.get_mut(&turn.vm).map(|vm| &mut vm.phase) {
+                Some(Phase::Waiting) => return self.let_in(turn.vm, turn.length, now, pages),
+                Some(Phase::Draining { queued, .. }) => *queued = false,
+                _ => {}
+            }
+            self.scheduler.idle(turn.vm);
+        }
+    }
+
+    fn tell_capped(&mut self, pages: &mut impl Pages) {
+        for (id, vm) in &mut self.vms {
+            let capped = self.scheduler.is_throttled(*id);
+            if capped != vm.capped {
+                vm.capped = capped;
+                pages.set_capped(*id, capped);
+            }
+        }
+    }
+
+    fn next_moment(&mut self, now: Nanos) -> Option<Nanos> {
+        let (wanting, throttled) = self.scheduler.wanting(now);
+        let of = |vm: &Vm| match vm.phase {
+            Phase::Idle | Phase::Waiting => None,
+            Phase::Holding(Lease { grant: Grant::Open, .. }) => None,
+            Phase::Holding(lease) => {
+                let end = lease.end(wanting);
+                let quiet = lease.quiet_since.map_or(end, |since| since + ANTICIPATION);
+                Some(if wanting > 0 { end.min(quiet) } else { end })
+            }
+            Phase::Draining { since, .. } if now < since + DRAIN_MAX => Some(since + DRAIN_MAX),
+            Phase::Draining { since, .. } if vm.wants.waiting > 0 => Some(since + STUCK),
+            Phase::Draining { .. } => None,
+        };
+        let moment = self.vms.values().filter_map(of).chain(throttled).min();
+        let moves = self.vms.values().any(|vm| vm.wants.in_flight || vm.claim.moves());
+        let beat = moves.then_some(now + HEARTBEAT);
+        moment.into_iter().chain(beat).min().map(|at| at.max(now + 1))
+    }
+}
+
+/// Thousandths of a GPU's time.
+const WHOLE: u32 = 1000;

@@ -1,0 +1,325 @@
+//! The leases under a virtual clock: workers that issue as their pages let
+//! them, a device that runs what was issued, an arbiter that is slow to wake.
+
+use std::collections::VecDeque;
+
+use paravane_scheduler::{MS, Nanos, Priority, SECOND, Settings, VmId};
+
+use super::leases::{Leases, Pages};
+use super::page::{Grant, Wants};
+
+const STEP: Nanos = 5_000;
+/// From a kick to the look that follows it.
+const LATENCY: Nanos = 30_000;
+/// A ring's thread polls so long before it says that it has no work.
+const PATIENCE: Nanos = 60_000;
+/// Work in flight under an open lease.
+const AHEAD_MAX: Nanos = 10 * MS;
+
+/// What a VM does.
+#[derive(Clone, Copy)]
+struct Habit {
+    kernel: Nanos,
+    /// Waits for each kernel, and so long after it.
+    pause: Option<Nanos>,
+    from: Nanos,
+    until: Nanos,
+}
+
+impl Habit {
+    fn stream(kernel: Nanos) -> Self {
+        Habit { kernel, pause: None, from: 0, until: Nanos::MAX }
+    }
+
+    fn awaits(kernel: Nanos, pause: Nanos) -> Self {
+        Habit { kernel, pause: Some(pause), from: 0, until: Nanos::MAX }
+    }
+}
+
+struct Guest {
+    habit: Habit,
+    grant: Grant,
+    budget: i64,
+    queue: VecDeque<Nanos>,
+    wants: Wants,
+    /// What the device really did for it.
+    used: Nanos,
+    unreported: Nanos,
+    quiet: Nanos,
+    next_issue: Nanos,
+    waits_since: Option<Nanos>,
+    longest_wait: Nanos,
+}
+
+#[derive(Default)]
+struct Machine {
+    guests: Vec<Guest>,
+    leases: Leases,
+    now: Nanos,
+    timer: Option<Nanos>,
+    kicked: Option<Nanos>,
+    idle: Nanos,
+}
+
+struct View<'a>(&'a mut Vec<Guest>);
+
+impl View<'_> {
+    fn of(&mut self, vm: VmId) -> &mut Guest {
+        &mut self.0[vm.0 as usize]
+    }
+}
+
+impl Pages for View<'_> {
+    fn wants(&mut self, vm: VmId) -> Wants {
+        self.of(vm).wants
+    }
+    fn budget_ns(&mut self, vm: VmId) -> i64 {
+        self.of(vm).budget
+    }
+    fn grant(&mut self, vm: VmId, grant: Grant, budget_ns: Nanos) {
+        let guest = self.of(vm);
+        guest.grant = grant;
+        guest.budget = i64::try_from(budget_ns).unwrap();
+    }
+    fn set_capped(&mut self, _: VmId, _: bool) {}
+}
+
+impl Machine {
+    fn new(vms: &[(Settings, Habit)]) -> Self {
+        let mut machine = Machine::default();
+        for (number, (settings, habit)) in vms.iter().enumerate() {
+            machine.guests.push(Guest {
+                habit: *habit,
+                grant: Grant::None,
+                budget: 0,
+                queue: VecDeque::new(),
+                wants: Wants::default(),
+                used: 0,
+                unreported: 0,
+                quiet: 0,
+                next_issue: habit.from,
+                waits_since: None,
+                longest_wait: 0,
+            });
+            let vm = VmId(u32::try_from(number).unwrap());
+            machine.leases.set(vm, *settings, 0, &mut View(&mut machine.guests)).unwrap();
+        }
+        machine
+    }
+
+    fn run(&mut self, until: Nanos) {
+        while self.now < until {
+            let now = self.now;
+            let due = self.timer.into_iter().chain(self.kicked.map(|at| at + LATENCY)).min();
+            if due.is_none_or(|due| due <= now) && (due.is_some() || now == 0) {
+                self.kicked = None;
+                self.timer = self.leases.look(now, &mut View(&mut self.guests));
+                assert!(self.timer.is_none_or(|at| at > now), "a look for the past");
+            }
+            let kicks = self.guests.iter_mut().map(|guest| guest.step(now)).filter(|kick| *kick).count();
+            if kicks > 0 {
+                self.kicked = self.kicked.or(Some(now));
+            }
+            self.device();
+            self.now += STEP;
+        }
+        self.leases.look(self.now, &mut View(&mut self.guests));
+    }
+
+    /// One step of the device: those with work share it.
+    fn device(&mut self) {
+        let busy = self.guests.iter().filter(|guest| !guest.queue.is_empty()).count() as u64;
+        if busy == 0 {
+            self.idle += STEP;
+            return;
+        }
+        for guest in self.guests.iter_mut().filter(|guest| !guest.queue.is_empty()) {
+            guest.used += STEP / busy;
+            // Each one's clock runs while the device has work of it.
+            guest.unreported += STEP;
+            let first = guest.queue.front_mut().unwrap();
+            *first = first.saturating_sub(STEP / busy);
+            if *first == 0 {
+                guest.queue.pop_front();
+                guest.next_issue = self.now + STEP + guest.habit.pause.unwrap_or(0);
+            }
+        }
+    }
+
+    fn percent(&self, vm: usize) -> f64 {
+        100.0 * self.guests[vm].used as f64 / self.now as f64
+    }
+
+    fn charged(&self, vm: u32) -> u64 {
+        self.leases.figures(VmId(vm)).unwrap().gpu_time_ns
+    }
+}
+
+impl Guest {
+    /// Issues what it may; whether it kicks.
+    fn step(&mut self, now: Nanos) -> bool {
+        let mut kick = false;
+        let wants_to = (self.habit.from..self.habit.until).contains(&now)
+            && match self.habit.pause {
+                Some(_) => self.queue.is_empty() && now >= self.next_issue,
+                None => true,
+            };
+        let mut held = false;
+        while wants_to && (self.habit.pause.is_none() || self.queue.is_empty()) {
+            let may = match self.grant {
+                Grant::None => false,
+                Grant::Open => true,
+                Grant::Until(end) => now < end && self.budget > 0,
+            };
+            if !may {
+                held = true;
+                break;
+            }
+            let full = self.queue.iter().sum::<Nanos>() >= AHEAD_MAX;
+            if self.grant == Grant::Open && full && self.habit.kernel <= AHEAD_MAX {
+                break;
+            }
+            self.budget -= i64::try_from(self.habit.kernel).unwrap();
+            self.queue.push_back(self.habit.kernel);
+            self.wants.in_flight = true;
+            if let Some(since) = self.waits_since.take() {
+                self.longest_wait = self.longest_wait.max(now - since);
+            }
+            if self.habit.kernel > AHEAD_MAX {
+                break;
+            }
+        }
+        if held != (self.wants.waiting > 0) {
+            self.wants.waiting = u32::from(held);
+            kick |= held;
+        }
+        if held && self.waits_since.is_none() {
+            self.waits_since = Some(now);
+        }
+        self.wants.ahead_ns = self.unreported + self.queue.iter().sum::<Nanos>();
+        self.quiet = if self.queue.is_empty() { self.quiet + STEP } else { 0 };
+        if self.wants.in_flight && self.queue.is_empty() && (held || self.quiet >= PATIENCE) {
+            self.wants.gpu_ns += std::mem::take(&mut self.unreported);
+            self.wants.in_flight = false;
+            self.wants.ahead_ns = 0;
+            kick |= self.grant != Grant::Open;
+        }
+        kick
+    }
+}
+
+fn of_weight(weight: u32) -> Settings {
+    Settings::new(weight, 0, 1000, Priority::Normal).unwrap()
+}
+
+fn capped(cap: u32) -> Settings {
+    Settings::new(100, 0, cap, Priority::Normal).unwrap()
+}
+
+#[test]
+fn one_vm_alone_loses_nothing() {
+    let mut machine = Machine::new(&[(of_weight(1), Habit::stream(MS / 100))]);
+    machine.run(SECOND);
+    assert!(machine.percent(0) > 99.9, "{}", machine.percent(0));
+}
+
+#[test]
+fn two_vms_share_by_weight() {
+    for kernel in [MS / 100, MS / 2, MS] {
+        let mut machine =
+            Machine::new(&[(of_weight(3), Habit::stream(kernel)), (of_weight(1), Habit::stream(kernel))]);
+        machine.run(SECOND);
+        let (a, b) = (machine.percent(0), machine.percent(1));
+        assert!((a / (a + b) - 0.75).abs() < 0.02, "kernels of {kernel}: {a} {b}");
+        assert!(a + b > 97.0, "kernels of {kernel}: {a} {b}");
+    }
+}
+
+#[test]
+fn long_kernels_are_owed_for() {
+    let long = Habit::stream(50 * MS);
+    let mut machine = Machine::new(&[(of_weight(1), long), (of_weight(1), Habit::stream(MS / 2))]);
+    machine.run(10 * SECOND);
+    let (a, b) = (machine.percent(0), machine.percent(1));
+    assert!((a - b).abs() < 6.0 && a + b > 97.0, "{a} {b}");
+    let charged = machine.charged(0) + machine.charged(1);
+    assert!(charged <= machine.now, "more charged than has passed");
+    assert!(charged > machine.now * 95 / 100, "{charged} of {}", machine.now);
+}
+
+#[test]
+fn a_cap_holds_alone_and_beside_others() {
+    let mut alone = Machine::new(&[(capped(250), Habit::stream(MS / 100))]);
+    alone.run(2 * SECOND);
+    assert!((alone.percent(0) - 25.0).abs() < 1.0, "{}", alone.percent(0));
+    let mut beside =
+        Machine::new(&[(capped(250), Habit::stream(MS / 2)), (of_weight(100), Habit::stream(MS / 2))]);
+    beside.run(2 * SECOND);
+    let (a, b) = (beside.percent(0), beside.percent(1));
+    assert!((a - 25.0).abs() < 1.5 && a + b > 97.0, "{a} {b}");
+}
+
+#[test]
+fn a_program_that_waits_for_each_kernel_keeps_its_turn() {
+    let short = Habit::awaits(MS / 50, MS / 100);
+    let mut machine = Machine::new(&[(of_weight(1), short), (of_weight(1), Habit::stream(MS / 2))]);
+    machine.run(SECOND);
+    // It is charged for the time that the device stood still for it.
+    let (a, b) = (machine.percent(0), machine.percent(1));
+    assert!(a > 25.0 && b > 35.0 && b < 60.0, "{a} {b}");
+}
+
+#[test]
+fn an_interactive_vm_is_let_in_within_the_work_ahead() {
+    let interactive = Settings::new(100, 0, 1000, Priority::Interactive).unwrap();
+    let now_and_then = Habit::awaits(MS / 10, 20 * MS);
+    let mut machine = Machine::new(&[(of_weight(100), Habit::stream(MS / 2)), (interactive, now_and_then)]);
+    machine.run(2 * SECOND);
+    // The first finds an open lease with all its work ahead.
+    assert!(machine.guests[1].longest_wait < AHEAD_MAX, "{}", machine.guests[1].longest_wait);
+    assert!(machine.percent(0) > 90.0, "{}", machine.percent(0));
+}
+
+#[test]
+fn whoever_does_not_end_holds_nobody_up() {
+    let mut machine = Machine::new(&[
+        (of_weight(1), Habit::stream(1000 * SECOND)),
+        (of_weight(1), Habit { from: MS, ..Habit::stream(MS / 2) }),
+    ]);
+    machine.run(SECOND);
+    // Its work goes on beside, which the device shares.
+    assert!(machine.percent(1) > 45.0, "{}", machine.percent(1));
+    assert!(machine.guests[1].longest_wait < 100 * MS);
+}
+
+#[test]
+fn a_lease_comes_back_to_who_waits_for_its_own_thread() {
+    // Its work never ends; what ends it would be issued next.
+    let mut machine =
+        Machine::new(&[(of_weight(1), Habit::stream(1000 * SECOND)), (of_weight(1), Habit::stream(MS / 2))]);
+    machine.run(SECOND);
+    assert!(machine.guests[0].queue.len() > 3, "{} leases", machine.guests[0].queue.len());
+}
+
+#[test]
+fn figures_that_lie_are_bounded() {
+    let mut machine =
+        Machine::new(&[(of_weight(1), Habit::stream(MS / 2)), (of_weight(1), Habit::stream(MS / 2))]);
+    machine.run(100 * MS);
+    machine.guests[0].wants.gpu_ns = u64::MAX / 3;
+    machine.run(200 * MS);
+    machine.guests[0].wants.gpu_ns = 5;
+    machine.guests[0].wants.waiting = u32::MAX;
+    machine.run(400 * MS);
+    assert!(machine.charged(0) < 400 * MS);
+    assert!(machine.percent(1) > 30.0, "{}", machine.percent(1));
+}
+
+#[test]
+fn a_vm_that_sleeps_leaves_all_to_the_other() {
+    let sleeper = Habit { until: 100 * MS, ..Habit::stream(MS / 2) };
+    let mut machine = Machine::new(&[(of_weight(1), sleeper), (of_weight(1), Habit::stream(MS / 2))]);
+    machine.run(SECOND);
+    assert!(machine.percent(1) > 94.0, "{}", machine.percent(1));
+    assert_eq!(machine.guests[1].grant, Grant::Open);
+}

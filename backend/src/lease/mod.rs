@@ -1,0 +1,16 @@
+//! GPU time, leased where calls are issued. A worker (`worker/lease`) reads in
+//! the VM's page (`page`) whether it may make the device work, and writes there
+//! what it has used; the arbiter (`arbiter`) gives leases to the VMs of a GPU
+//! in turn, as the scheduler decides (`leases`, which knows no clock).
+
+pub mod arbiter;
+mod claim;
+pub mod leases;
+pub mod page;
+
+pub use arbiter::{Arbiter, VmFigures};
+pub use page::VmPage;
+pub use paravane_scheduler::{Mode, Priority, Settings, SettingsError, VmId};
+
+#[cfg(test)]
+mod leases_tests;
