@@ -14,6 +14,8 @@ use crate::memory::PAGE_BYTES;
 #[derive(Clone, Debug, Default)]
 pub struct Backing {
     entries: Vec<Entry>,
+    /// Where each entry's bytes begin.
+    starts: Vec<u64>,
     bytes: u64,
 }
 
@@ -22,14 +24,16 @@ impl Backing {
     /// overflows.
     pub fn new(entries: Vec<Entry>, memory: &GuestMemoryMmap) -> Option<Self> {
         let mut bytes = 0_u64;
+        let mut starts = Vec::with_capacity(entries.len());
         for entry in &entries {
+            starts.push(bytes);
             bytes = bytes.checked_add(entry.bytes)?;
             let length = usize::try_from(entry.bytes).ok()?;
             if entry.bytes == 0 || !memory.check_range(GuestAddress(entry.addr), length) {
                 return None;
             }
         }
-        Some(Self { entries, bytes })
+        Some(Self { entries, starts, bytes })
     }
 
     /// Its length.
@@ -42,21 +46,36 @@ impl Backing {
         &self.entries
     }
 
+    /// Where the byte at `offset` lies, and how many follow it there.
+    fn run(&self, offset: u64) -> Option<(u64, u64)> {
+        let index = self.starts.partition_point(|start| *start <= offset).checked_sub(1)?;
+        let within = offset - self.starts.get(index)?;
+        let entry = self.entries.get(index)?;
+        let rest = entry.bytes.checked_sub(within).filter(|rest| *rest > 0)?;
+        Some((entry.addr + within, rest))
+    }
+
     /// Where `bytes` bytes from `offset` lie, if that is in one page.
     fn locate(&self, offset: u64, bytes: u64) -> Option<GuestAddress> {
         if offset % PAGE_BYTES + bytes > PAGE_BYTES {
             return None;
         }
-        let mut start = 0;
-        for entry in &self.entries {
-            let within = offset - start;
-            if within < entry.bytes {
-                return (within + bytes <= entry.bytes)
-                    .then_some(GuestAddress(entry.addr + within));
-            }
-            start += entry.bytes;
+        let (addr, rest) = self.run(offset)?;
+        (bytes <= rest).then_some(GuestAddress(addr))
+    }
+
+    /// Copies bytes out, across any number of pages. `None`: they end before.
+    pub fn copy_out(&self, memory: &GuestMemoryMmap, offset: u64, into: &mut [u8]) -> Option<()> {
+        let (mut at, mut left) = (offset, into);
+        while !left.is_empty() {
+            let (addr, rest) = self.run(at)?;
+            let now = left.len().min(usize::try_from(rest).ok()?);
+            let (into, later) = left.split_at_mut(now);
+            memory.read_slice(into, GuestAddress(addr)).ok()?;
+            at += now as u64;
+            left = later;
         }
-        None
+        Some(())
     }
 
     /// Copies bytes out; they may lie in one page only.
@@ -142,6 +161,21 @@ mod tests {
         assert_eq!(backing.load(&memory, 0x2000), None);
         assert_eq!(backing.load(&memory, usize::MAX - 8), None);
         assert_eq!(backing.load(&memory, 2), None);
+    }
+
+    #[test]
+    fn bytes_are_copied_across_pages_up_to_the_end() {
+        let memory = memory();
+        let backing = backing(&[(0x4000, 0x1000), (0x2000, 0x2000)]).unwrap();
+        memory.write_slice(&[1, 2], GuestAddress(0x4ffe)).unwrap();
+        memory.write_slice(&[3, 4], GuestAddress(0x2000)).unwrap();
+        let mut bytes = [0; 4];
+        assert_eq!(backing.copy_out(&memory, 0xffe, &mut bytes), Some(()));
+        assert_eq!(bytes, [1, 2, 3, 4]);
+        assert_eq!(backing.copy_out(&memory, 0x2ffc, &mut bytes), Some(()));
+        assert_eq!(backing.copy_out(&memory, 0x2ffd, &mut bytes), None);
+        assert_eq!(backing.copy_out(&memory, u64::MAX, &mut bytes), None);
+        assert_eq!(backing.copy_out(&memory, 0x3000, &mut []), Some(()));
     }
 
     #[test]

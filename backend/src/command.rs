@@ -73,6 +73,35 @@ impl Rect {
     pub fn within(&self, width: u32, height: u32) -> bool {
         self.x + self.width <= u64::from(width) && self.y + self.height <= u64::from(height)
     }
+
+    /// The smallest rectangle around both.
+    pub fn union(&self, other: &Self) -> Self {
+        let (x, y) = (self.x.min(other.x), self.y.min(other.y));
+        let right = (self.x + self.width).max(other.x + other.width);
+        let bottom = (self.y + self.height).max(other.y + other.height);
+        Self { x, y, width: right - x, height: bottom - y }
+    }
+
+    /// What lies in both, if anything does.
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        let (x, y) = (self.x.max(other.x), self.y.max(other.y));
+        let width = (self.x + self.width).min(other.x + other.width).checked_sub(x)?;
+        let height = (self.y + self.height).min(other.y + other.height).checked_sub(y)?;
+        (width > 0 && height > 0).then_some(Self { x, y, width, height })
+    }
+}
+
+/// Where a cursor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pointer {
+    /// The scanout.
+    pub scanout: u32,
+    /// Pixels from the left.
+    pub x: u32,
+    /// Pixels from the top.
+    pub y: u32,
+    /// Its new picture (0 hides it) and the hot spot in it; `None`: as before.
+    pub update: Option<(u32, u32, u32)>,
 }
 
 /// A run of guest pages: guest physical address and bytes.
@@ -130,7 +159,7 @@ pub enum Command {
     /// 3D commands, or a doorbell.
     Submit3d { body: Vec<u8> },
     /// Move or change the cursor.
-    Cursor { scanout: u32, resource: u32 },
+    Cursor(Pointer),
     /// In the specification, but for features that this device does not offer.
     NotOffered { kind: u32 },
 }
@@ -191,8 +220,10 @@ impl Body<'_> {
             ctrl::CTX_CREATE..=ctrl::SUBMIT_3D => self.command_3d(),
             ctrl::UPDATE_CURSOR | ctrl::MOVE_CURSOR => {
                 let (body, _) = self.read::<spec::UpdateCursor>()?;
-                let (scanout, resource) = (body.scanout_id.get(), body.resource_id.get());
-                Ok(Command::Cursor { scanout, resource })
+                let [scanout, x, y, resource, hot_x, hot_y] =
+                    [body.scanout_id, body.x, body.y, body.resource_id, body.hot_x, body.hot_y].map(|word| word.get());
+                let update = (self.kind == ctrl::UPDATE_CURSOR).then_some((resource, hot_x, hot_y));
+                Ok(Command::Cursor(Pointer { scanout, x, y, update }))
             }
             ctrl::RESOURCE_ASSIGN_UUID | ctrl::RESOURCE_MAP_BLOB | ctrl::RESOURCE_UNMAP_BLOB => {
                 Ok(Command::NotOffered { kind: self.kind })

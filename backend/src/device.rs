@@ -29,7 +29,8 @@ use crate::process::Outcome;
 use crate::queue::{Answer, Memory, Request, Vring, notify};
 use crate::resource::Resources;
 use crate::response::{Refusal, Response};
-use crate::scanout::Scanout;
+use crate::scanout::Scanouts;
+use crate::screen::Screen;
 use crate::sigbus;
 
 /// Control and cursor.
@@ -48,7 +49,9 @@ pub struct Device {
     pub(crate) table: MemoryTable,
     pub(crate) resources: Resources,
     pub(crate) contexts: Contexts,
-    pub(crate) scanout: Scanout,
+    pub(crate) scanouts: Scanouts,
+    /// Where a front end shows what scanouts do.
+    pub(crate) screen: Option<Screen>,
     pub(crate) channels: Channels,
     pub(crate) events: Events,
     timelines: Timelines<Answer>,
@@ -56,8 +59,6 @@ pub struct Device {
     left: Vec<Answer>,
     ending: bool,
     _guard: sigbus::Guard,
-    /// Held for the front end's sake; drawing comes later.
-    _gpu_socket: Option<GpuBackend>,
 }
 
 impl Device {
@@ -70,14 +71,14 @@ impl Device {
             table: MemoryTable::default(),
             resources: Resources::default(),
             contexts: Contexts::default(),
-            scanout: Scanout::default(),
+            scanouts: Scanouts::default(),
+            screen: None,
             channels: Channels::default(),
             events: Events::new()?,
             timelines: Timelines::default(),
             left: Vec::new(),
             ending: false,
             _guard: sigbus::Guard::default(),
-            _gpu_socket: None,
         })
     }
 
@@ -104,6 +105,12 @@ impl Device {
                 let answer = request.answer(queue, header, Response::Done);
                 let ticket = self.timelines.wait(timeline, answer);
                 self.channels.park(cause, ticket, Instant::now());
+                None
+            }
+            Outcome::Asks(question) => {
+                let answer = request.answer(queue, header, Response::Done);
+                let ticket = self.timelines.wait(timeline, answer);
+                self.screen.iter().for_each(|screen| screen.ask(question, ticket));
                 None
             }
         }
@@ -133,6 +140,10 @@ impl Device {
         tickets.extend(self.channels.awake(Instant::now(), &memory));
         self.events.set_deadline(self.channels.deadline());
         let mut answers = std::mem::take(&mut self.left);
+        for (ticket, response) in self.screen.iter().flat_map(Screen::answers) {
+            self.timelines.amend(ticket, |answer| answer.response = response);
+            tickets.push(ticket);
+        }
         answers.extend(tickets.into_iter().flat_map(|ticket| self.timelines.complete(ticket)));
         answers
     }
@@ -143,7 +154,8 @@ impl Device {
         self.channels.end(&self.host);
         self.resources = Resources::default();
         self.contexts = Contexts::default();
-        self.scanout = Scanout::default();
+        self.scanouts = Scanouts::default();
+        self.screen.iter().for_each(Screen::clear);
         self.events.set_deadline(None);
         let mut answers = std::mem::take(&mut self.left);
         answers.append(&mut self.timelines.take_all());
@@ -296,7 +308,9 @@ impl<S: Send + Sync> VhostUserBackend for DeviceBackend<S> {
     }
 
     fn set_gpu_socket(&self, socket: GpuBackend) -> io::Result<()> {
-        self.device()._gpu_socket = Some(socket);
+        let mut device = self.device();
+        let nudge = device.events.nudge_fd()?;
+        device.screen = Some(Screen::start(socket, nudge, device.connection)?);
         Ok(())
     }
 

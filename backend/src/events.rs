@@ -89,6 +89,11 @@ impl Events {
         let _ = rustix::io::write(&self.nudge, &1_u64.to_ne_bytes());
     }
 
+    /// A descriptor for somebody else's [`Events::nudge`].
+    pub fn nudge_fd(&self) -> io::Result<OwnedFd> {
+        self.nudge.try_clone()
+    }
+
     /// What has happened. Timer and nudge are reset.
     pub fn take(&mut self) -> Vec<Source> {
         let mut space = [MaybeUninit::uninit(); 64];

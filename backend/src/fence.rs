@@ -96,6 +96,15 @@ impl<A> Timelines<A> {
         ticket
     }
 
+    /// Changes the answer to a command that is not done yet.
+    pub fn amend(&mut self, ticket: Ticket, change: impl FnOnce(&mut A)) {
+        let answer = match self.timeline_of.get(&ticket).and_then(|timeline| self.fenced.get_mut(timeline)) {
+            None => self.unfenced.get_mut(&ticket),
+            Some(entries) => entries.iter_mut().find(|entry| entry.ticket == ticket).map(|entry| &mut entry.answer),
+        };
+        answer.map(change);
+    }
+
     /// A command is done now. Returns the answers that may go out, in order.
     pub fn complete(&mut self, ticket: Ticket) -> Vec<A> {
         let Some(timeline) = self.timeline_of.remove(&ticket) else {

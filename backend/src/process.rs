@@ -4,18 +4,18 @@
 use std::sync::Arc;
 
 use paravane_protocol::channel::{BELL_ATTACH, bell_parts, parse_bell_command};
-use paravane_protocol::virtio_gpu::{CtrlHdr, FORMATS_2D, ctrl};
+use paravane_protocol::virtio_gpu::{CtrlHdr, ctrl};
 use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
 
 use crate::backing::Backing;
 use crate::capset;
 use crate::channels::{Bell, Cause, Channels, Env, Progress};
-use crate::command::{BlobLayout, Command, Entry, Rect};
+use crate::command::{Command, Entry, Rect};
 use crate::device::Device;
 use crate::fence::Timeline;
 use crate::resource::Kind;
 use crate::response::{Refusal, Response};
-use crate::scanout;
+use crate::screen::Question;
 
 /// What has become of a command.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Outcome {
     Done(Response),
     /// It is answered [`Response::Done`] once this has happened.
     Waits(Cause),
+    /// The front end is asked.
+    Asks(Question),
 }
 
 impl From<Progress> for Outcome {
@@ -44,8 +46,8 @@ impl Device {
             return Outcome::Done(Refusal::Unspecified.into());
         }
         let outcome = match command {
-            Command::GetDisplayInfo => return Outcome::Done(scanout::display_info()),
-            Command::GetEdid { scanout } => return Outcome::Done(scanout::edid(scanout)),
+            Command::GetDisplayInfo => return self.ask(Question::DisplayInfo),
+            Command::GetEdid { scanout } => return self.ask(Question::Edid(scanout)),
             Command::GetCapsetInfo { index } => return Outcome::Done(capset::info(index)),
             Command::GetCapset { id, version } => {
                 return Outcome::Done(capset::get(id, version));
@@ -71,7 +73,7 @@ impl Device {
             Command::SetScanoutBlob { scanout, resource, rect, layout } => {
                 self.set_scanout_blob(scanout, resource, rect, layout)
             }
-            Command::Flush { resource, rect } => self.within(resource, rect),
+            Command::Flush { resource, rect } => self.flush(resource, rect),
             Command::TransferTo2d { resource, offset, rect } => {
                 self.transfer(header, resource, offset, Some(rect))
             }
@@ -87,7 +89,7 @@ impl Device {
                 done(self.contexts.check(context).and(self.resources.get(resource).map(drop)))
             }
             Command::Submit3d { body } => self.submit(header, &body),
-            Command::Cursor { scanout, resource } => self.cursor(scanout, resource),
+            Command::Cursor(pointer) => self.cursor(pointer),
         };
         match outcome {
             Ok(progress) => progress.into(),
@@ -170,7 +172,7 @@ impl Device {
 
     fn unref(&mut self, resource: u32) -> Result<Progress, Refusal> {
         let progress = self.release(resource)?;
-        self.scanout.forget(resource);
+        self.forget_shown(resource);
         self.resources.remove(resource)?;
         Ok(progress)
     }
@@ -179,55 +181,6 @@ impl Device {
         let progress = self.release(resource)?;
         self.resources.detach(resource)?;
         Ok(progress)
-    }
-
-    fn set_scanout(
-        &mut self,
-        scanout: u32,
-        resource: u32,
-        rect: Rect,
-    ) -> Result<Progress, Refusal> {
-        scanout::check(scanout)?;
-        if resource != 0 {
-            self.within(resource, rect)?;
-        }
-        self.scanout.set(resource);
-        Ok(Progress::Done)
-    }
-
-    fn set_scanout_blob(
-        &mut self,
-        scanout: u32,
-        resource: u32,
-        rect: Rect,
-        layout: BlobLayout,
-    ) -> Result<Progress, Refusal> {
-        scanout::check(scanout)?;
-        if resource != 0 {
-            let Kind::Blob { bytes } = self.resources.get(resource)?.kind else {
-                return Err(Refusal::InvalidResource);
-            };
-            let BlobLayout { format, width, height, stride, offset } = layout;
-            let [offset, stride, rows] = [offset, stride, height].map(u64::from);
-            let shown = stride * rows + offset;
-            let fits = FORMATS_2D.contains(&format) && stride >= u64::from(width) * 4;
-            if !fits || shown > bytes || !rect.within(width, height) {
-                return Err(Refusal::InvalidParameter);
-            }
-        }
-        self.scanout.set(resource);
-        Ok(Progress::Done)
-    }
-
-    /// Refuses a rectangle that is not all in a picture. Blobs and Paravane's
-    /// resources have no sides; flushing them means nothing.
-    fn within(&mut self, resource: u32, rect: Rect) -> Result<Progress, Refusal> {
-        match self.resources.get(resource)?.kind {
-            Kind::Picture { width, height } if !rect.within(width, height) => {
-                Err(Refusal::InvalidParameter)
-            }
-            _ => Ok(Progress::Done),
-        }
     }
 
     fn transfer(
@@ -240,17 +193,7 @@ impl Device {
         let of = self.resources.get(resource)?;
         match (of.kind, rect) {
             (Kind::Channel { .. } | Kind::Area { .. }, _) => self.bell(header, resource, offset),
-            (Kind::Picture { width, height }, Some(rect)) => {
-                let backing = of.backing.as_ref().ok_or(Refusal::Unspecified)?;
-                let rows = rect.height.saturating_sub(1) * u64::from(width) + rect.width;
-                let end = offset.checked_add(rows * 4);
-                let there = end.is_some_and(|end| end <= backing.bytes());
-                if !there || !rect.within(width, height) {
-                    return Err(Refusal::InvalidParameter);
-                }
-                Ok(Progress::Done)
-            }
-            (Kind::Blob { .. }, Some(_)) => Ok(Progress::Done),
+            (Kind::Picture { .. } | Kind::Blob { .. }, Some(rect)) => self.transfer_picture(resource, offset, rect),
             (Kind::Picture { .. } | Kind::Blob { .. }, None) => Err(Refusal::Unspecified),
         }
     }
@@ -295,14 +238,6 @@ impl Device {
         let channel = channels.of_token(token)?;
         let bell = Bell { channel, area, operation, ring, fenced };
         channels.ring(bell, &env)
-    }
-
-    fn cursor(&mut self, scanout: u32, resource: u32) -> Result<Progress, Refusal> {
-        scanout::check(scanout)?;
-        if resource != 0 {
-            self.resources.get(resource)?;
-        }
-        Ok(Progress::Done)
     }
 
     /// The channels, and what they need of the rest of the device.

@@ -12,6 +12,7 @@ use paravane_protocol::virtio_gpu::FORMATS_2D;
 use crate::backing::Backing;
 use crate::channels::ChannelId;
 use crate::command::Picture;
+use crate::pixels::Pixels;
 use crate::response::Refusal;
 
 /// What a resource is for.
@@ -23,6 +24,8 @@ pub enum Kind {
         width: u32,
         /// Pixels.
         height: u32,
+        /// Their format.
+        format: u32,
     },
     /// A blob of guest pages.
     Blob {
@@ -68,12 +71,12 @@ impl Kind {
         if !FORMATS_2D.contains(&format) || !sides.contains(&width) || !sides.contains(&height) {
             return Err(Refusal::InvalidParameter);
         }
-        Ok(Self::Picture { width, height })
+        Ok(Self::Picture { width, height, format })
     }
 
     fn picture_bytes(&self) -> u64 {
         match *self {
-            Self::Picture { width, height } => u64::from(width) * u64::from(height) * 4,
+            Self::Picture { width, height, .. } => u64::from(width) * u64::from(height) * 4,
             _ => 0,
         }
     }
@@ -86,6 +89,8 @@ pub struct Resource {
     pub kind: Kind,
     /// Its pages, when they are attached.
     pub backing: Option<Arc<Backing>>,
+    /// What has been transferred to a picture.
+    pub pixels: Option<Pixels>,
 }
 
 /// All resources of a connection.
@@ -107,13 +112,20 @@ impl Resources {
             return Err(Refusal::OutOfMemory);
         }
         self.picture_bytes = picture_bytes;
-        self.by_id.insert(id, Resource { kind, backing: None });
+        self.by_id.insert(id, Resource { kind, backing: None, pixels: None });
         Ok(())
     }
 
     /// The resource of that number.
     pub fn get(&self, id: u32) -> Result<&Resource, Refusal> {
         self.by_id.get(&id).ok_or(Refusal::InvalidResource)
+    }
+
+    /// The host's copy of a picture, black at first.
+    pub fn pixels(&mut self, id: u32) -> Option<&mut Pixels> {
+        let resource = self.by_id.get_mut(&id)?;
+        let Kind::Picture { width, height, .. } = resource.kind else { return None };
+        Some(resource.pixels.get_or_insert_with(|| Pixels::new(width, height)))
     }
 
     /// Notes the outcome of a handshake, or that the channel is gone.
@@ -190,7 +202,7 @@ mod tests {
     #[test]
     fn the_picture_budget_is_given_back() {
         let mut resources = Resources::default();
-        let large = Kind::Picture { width: 8192, height: 8192 };
+        let large = Kind::Picture { width: 8192, height: 8192, format: 1 };
         assert_eq!(resources.create(1, large), Ok(()));
         assert_eq!(resources.create(2, large), Ok(()));
         assert_eq!(resources.create(3, large), Err(Refusal::OutOfMemory));

@@ -1,54 +1,83 @@
-//! The display: what a guest is told of it and what it asks to show. Headless
-//! so far: commands are judged as if somebody looked.
+//! Which resource each scanout shows, and what a guest is told of displays
+//! where no front end shows them: one of 1024 by 768.
+#![deny(clippy::indexing_slicing)]
 
-use paravane_protocol::virtio_gpu::{DisplayInfo, DisplayOne, EDID_BYTES, Edid, Rect, ctrl};
+use std::collections::BTreeMap;
+
+use paravane_protocol::virtio_gpu::{DisplayInfo, DisplayOne, EDID_BYTES, Edid, Rect as WireRect, SCANOUTS_MAX, ctrl};
 use zerocopy::IntoBytes;
 
+use crate::command::{BlobLayout, Rect};
 use crate::edid;
 use crate::response::{Refusal, Response};
+use crate::screen::Question;
 
-/// Displays of the device.
+/// Displays of a device without a screen.
 pub const SCANOUTS: u32 = 1;
 
-/// What the display shows.
+/// A resource, or a part of it, on a scanout.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown {
+    /// The resource.
+    pub resource: u32,
+    /// The part.
+    pub rect: Rect,
+    /// How a picture lies in it, if it is a blob.
+    pub layout: Option<BlobLayout>,
+}
+
+/// What the scanouts show.
 #[derive(Debug, Default)]
-pub struct Scanout {
-    /// The resource, 0 for none.
-    resource: u32,
+pub struct Scanouts {
+    shown: BTreeMap<u32, Shown>,
 }
 
-impl Scanout {
+impl Scanouts {
     /// Shows another resource, or none.
-    pub fn set(&mut self, resource: u32) {
-        self.resource = resource;
+    pub fn set(&mut self, scanout: u32, shown: Option<Shown>) {
+        match shown {
+            Some(shown) => self.shown.insert(scanout, shown),
+            None => self.shown.remove(&scanout),
+        };
     }
 
-    /// The resource is gone.
-    pub fn forget(&mut self, resource: u32) {
-        if self.resource == resource {
-            self.resource = 0;
-        }
+    /// The resource is gone. Returns the scanouts that showed it.
+    pub fn forget(&mut self, resource: u32) -> Vec<u32> {
+        let scanouts = self.of(resource).map(|(scanout, _)| scanout).collect();
+        self.shown.retain(|_, shown| shown.resource != resource);
+        scanouts
+    }
+
+    /// The scanouts that show a resource.
+    pub fn of(&self, resource: u32) -> impl Iterator<Item = (u32, Shown)> {
+        let all = self.shown.iter().map(|(scanout, shown)| (*scanout, *shown));
+        all.filter(move |(_, shown)| shown.resource == resource)
     }
 }
 
-/// Refuses a scanout that is not there.
-pub fn check(scanout: u32) -> Result<(), Refusal> {
-    if scanout < SCANOUTS { Ok(()) } else { Err(Refusal::InvalidScanout) }
+/// Refuses a scanout that is not there. Where a front end shows them, it has
+/// told the guest how many there are.
+pub fn check(scanout: u32, screen: bool) -> Result<(), Refusal> {
+    let scanouts = if screen { SCANOUTS_MAX } else { SCANOUTS as usize };
+    if (scanout as usize) < scanouts { Ok(()) } else { Err(Refusal::InvalidScanout) }
 }
 
-/// Answers GET_DISPLAY_INFO.
-pub fn display_info() -> Response {
+/// What a device without a screen answers.
+pub fn without_screen(question: Question) -> Response {
+    match question {
+        Question::DisplayInfo => display_info(),
+        Question::Edid(_) => edid(),
+    }
+}
+
+fn display_info() -> Response {
     let mut info = DisplayInfo::default();
-    let r = Rect { width: edid::WIDTH.into(), height: edid::HEIGHT.into(), ..Rect::default() };
+    let r = WireRect { width: edid::WIDTH.into(), height: edid::HEIGHT.into(), ..WireRect::default() };
     info.pmodes[0] = DisplayOne { r, enabled: 1.into(), flags: 0.into() };
     Response::Data(ctrl::OK_DISPLAY_INFO, info.as_bytes().to_vec())
 }
 
-/// Answers GET_EDID.
-pub fn edid(scanout: u32) -> Response {
-    if let Err(refusal) = check(scanout) {
-        return refusal.into();
-    }
+fn edid() -> Response {
     let block = edid::block();
     let mut data = [0; EDID_BYTES];
     for (to, from) in data.iter_mut().zip(block) {

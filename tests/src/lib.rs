@@ -12,3 +12,4 @@ pub mod cuda;
 pub mod frontend;
 pub mod guest;
 pub mod nvml;
+pub mod screen;

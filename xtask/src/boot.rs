@@ -14,6 +14,7 @@ use crate::machine::FrontEnd;
 use crate::payload::{Disks, Payload};
 use crate::qemu::Qemu;
 use crate::step::seconds;
+use crate::screen::{self, Screens};
 use crate::{paths, process};
 
 const ENDED: &str = "paravane-guest: job ended with ";
@@ -54,7 +55,9 @@ pub(crate) fn run(boot: &Boot, name: &str, payload: Payload, limit_s: u64) -> Re
     let mut command = boot.qemu.command();
     arguments(boot, &disks, &logs, &mut command)?;
     let errors = File::create(&logs.qemu)?;
+    let results = paths::made("results")?.join(name);
     let start = Instant::now();
+    let screens = Screens::watch(disks.dir(), &results);
     let mut qemu = process::tie(&mut command)
         .stdin(Stdio::null())
         .stdout(errors.try_clone()?)
@@ -66,6 +69,7 @@ pub(crate) fn run(boot: &Boot, name: &str, payload: Payload, limit_s: u64) -> Re
         qemu.kill()?;
         qemu.wait()?;
     }
+    let pictures = screens.end();
     let Some(status) = ended? else {
         bail!(
             "the guest was not done after {}; {}",
@@ -76,7 +80,7 @@ pub(crate) fn run(boot: &Boot, name: &str, payload: Payload, limit_s: u64) -> Re
     if !status.success() {
         bail!("QEMU ended with {status}; {}", logs.tails());
     }
-    let results = paths::made("results")?.join(name);
+    pictures?;
     fs::create_dir_all(&results)?;
     disks.unpack_results(&results)?;
     let took = start.elapsed();
@@ -134,7 +138,7 @@ fn arguments(boot: &Boot, disks: &Disks, logs: &Logs, command: &mut Command) -> 
         "-device",
         "virtconsole,chardev=job",
     ]);
-    Ok(())
+    screen::arguments(disks.dir(), command)
 }
 
 fn disk(command: &mut Command, serial: &str, path: &Path, option: &str) -> Result<()> {

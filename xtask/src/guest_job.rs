@@ -23,10 +23,20 @@ pub(crate) const SLEEPS_BY: &str = "guest: threads sleep by ";
 
 /// Programs, package and the script that runs them.
 pub(crate) fn payload(samples: &Samples, package: &Path) -> Result<Payload> {
+    payload_with(samples, package, |_| Ok(String::new()))
+}
+
+/// The same, with `more` files, and what the job does first.
+pub(crate) fn payload_with(
+    samples: &Samples,
+    package: &Path,
+    more: impl FnOnce(&mut Payload) -> Result<String>,
+) -> Result<Payload> {
     let mut payload = Payload::new()?;
+    let first = more(&mut payload)?;
     payload.file(PACKAGE, package, false)?;
     samples::pack(samples, &mut payload)?;
-    payload.script("job", &script()?)?;
+    payload.script("job", &(first + &script()?))?;
     Ok(payload)
 }
 

@@ -23,6 +23,7 @@ mod picture;
 mod process;
 mod qemu;
 mod samples;
+mod screen;
 mod setup;
 mod step;
 mod table;

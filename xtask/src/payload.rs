@@ -37,6 +37,10 @@ impl Payload {
         self.data(name, &data, executable)
     }
 
+    pub(crate) fn bytes(&mut self, name: &str, data: &[u8]) -> Result<()> {
+        self.data(name, data, false)
+    }
+
     pub(crate) fn script(&mut self, name: &str, text: &str) -> Result<()> {
         self.data(name, text.as_bytes(), true)
     }

@@ -9,6 +9,14 @@ use anyhow::{Context, Result, bail};
 const CHANNELS: usize = 3;
 
 pub(crate) fn png_to_ppm(from: &Path, to: &Path) -> Result<()> {
+    let (width, height, mut pixels) = read_png(from)?;
+    let mut ppm = format!("P6\n{width} {height}\n255\n").into_bytes();
+    ppm.append(&mut pixels);
+    fs::write(to, ppm).with_context(|| format!("cannot write {}", to.display()))
+}
+
+/// Width, height and pixels of a PNG of 8-bit RGB.
+pub(crate) fn read_png(from: &Path) -> Result<(usize, usize, Vec<u8>)> {
     let file = File::open(from).with_context(|| format!("cannot open {}", from.display()))?;
     let mut reader = png::Decoder::new(BufReader::new(file)).read_info()?;
     let mut pixels = vec![
@@ -22,9 +30,7 @@ pub(crate) fn png_to_ppm(from: &Path, to: &Path) -> Result<()> {
         bail!("{} is not a PNG of 8-bit RGB", from.display());
     }
     pixels.truncate(info.buffer_size());
-    let mut ppm = format!("P6\n{} {}\n255\n", info.width, info.height).into_bytes();
-    ppm.append(&mut pixels);
-    fs::write(to, ppm).with_context(|| format!("cannot write {}", to.display()))
+    Ok((usize::try_from(info.width)?, usize::try_from(info.height)?, pixels))
 }
 
 pub(crate) fn ppm_to_png(from: &Path, to: &Path) -> Result<()> {

@@ -3,6 +3,7 @@
 
 mod boots;
 mod cargo;
+mod framebuffer;
 mod guest_clients;
 mod no_vm;
 mod report;

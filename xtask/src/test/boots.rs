@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::framebuffer;
 use super::report::{Check, Report};
 use crate::backend::Backend;
 use crate::boot::{self, Boot, Outcome};
@@ -51,6 +52,9 @@ fn with_paravane(
     check.require(outcome.output.lines().any(|line| line.trim() == sleep), || {
         format!("not in the guest's output: {sleep}")
     });
+    if front_end == FrontEnd::VhostUserGpu {
+        framebuffer::judge(&mut check, &outcome);
+    }
     check.require_account(&backend.stop()?);
     Ok(check)
 }
@@ -91,7 +95,10 @@ fn boot(
         socket,
         disks: &[],
     };
-    let payload = guest_job::payload(samples, package)?;
+    let payload = guest_job::payload_with(samples, package, |payload| match front_end {
+        FrontEnd::VhostUserGpu => framebuffer::pack(payload),
+        _ => Ok(String::new()),
+    })?;
     boot::run(
         &boot,
         &format!("test-{}", front_end.name()),

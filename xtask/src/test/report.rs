@@ -73,6 +73,12 @@ impl Check {
         });
     }
 
+    /// Counts one more test by its outcome.
+    pub(crate) fn require_ok(&mut self, outcome: Result<()>) {
+        let said = outcome.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
+        self.require(outcome.is_ok(), || said);
+    }
+
     /// Counts one more test.
     pub(crate) fn require(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
         if holds {
