@@ -40,7 +40,7 @@ pub const COUNTERS: [(Counter, &str); 6] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Gauge {
-    /// Device memory in use, in bytes.
+    /// Memory in use as the VM's budget counts it, in bytes.
     MemoryBytes,
     /// Contexts that live.
     Contexts,
@@ -48,6 +48,8 @@ pub enum Gauge {
     BusyPercent,
     /// When that period ended, in microseconds since 1970; 0 before the first.
     SeenUs,
+    /// Most memory that was ever in use.
+    MemoryPeakBytes,
 }
 
 /// Where the gauges begin; counters have all the room before.

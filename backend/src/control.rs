@@ -27,12 +27,16 @@ pub const GUEST_WAKE_FD: RawFd = 4;
 pub const ACCOUNT_FD: RawFd = 5;
 /// In a worker: the page of turns of its backend ([`crate::turn::Turns`]).
 pub const TURNS_FD: RawFd = 6;
+/// In a worker: the memory budget of its VM ([`crate::budget::Budget`]).
+pub const BUDGET_FD: RawFd = 9;
 /// The highest of these numbers.
-pub const LAST_FD: RawFd = TURNS_FD;
+pub const LAST_FD: RawFd = BUDGET_FD;
 /// In a worker's environment: the libcuda to load.
 pub const ENV_LIBCUDA: &str = "PARAVANE_WORKER_LIBCUDA";
 /// In a worker's environment: what it logs, as `log::LevelFilter` has it.
 pub const ENV_LOG_LEVEL: &str = "PARAVANE_WORKER_LOG_LEVEL";
+/// In a worker's environment: the number of its slot in the budget.
+pub const ENV_BUDGET_SLOT: &str = "PARAVANE_WORKER_BUDGET_SLOT";
 
 const SET_MEMORY: u32 = 1;
 const ADD_AREA: u32 = 2;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use paravane_protocol::limits::WORKERS_MAX;
 
+use crate::budget::Budget;
 use crate::exchange::Shares;
 use crate::fault_log::FaultLog;
 use crate::usage::Usage;
@@ -22,6 +23,8 @@ pub struct Host {
     pub usage_json: Option<PathBuf>,
     /// Starts workers.
     pub starter: Starter,
+    /// What the VM may have of memory, and has.
+    pub budget: Arc<Budget>,
     /// Accounts.
     pub usage: Usage,
     /// Bounded log of guests' faults.
@@ -36,7 +39,7 @@ impl Host {
     /// Writes the usage report, where one is wanted.
     pub fn report_usage(&self) {
         let Some(path) = &self.usage_json else { return };
-        if let Err(error) = self.usage.write(&self.name, path) {
+        if let Err(error) = self.usage.write(&self.name, &self.budget.figures(), path) {
             log::error!("{}: the usage report cannot be written: {error}", path.display());
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod backing;
+pub mod budget;
 pub mod capset;
 pub mod channel;
 pub mod channels;

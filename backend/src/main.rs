@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use paravane_backend::budget::{Budget, UNLIMITED};
 use paravane_backend::fault_log::FaultLog;
 use paravane_backend::host::Host;
 use paravane_backend::options::{Options, capabilities};
@@ -57,11 +58,13 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let libcuda = libcuda::choose(options.libcuda.as_deref())?;
     log::info!("libcuda is {} ({})", libcuda.path.display(), libcuda.reason);
     let workers = WorkerOptions { libcuda: libcuda.path, log_level: options.log_level };
+    let budget = Budget::create(options.memory_quota.map_or(UNLIMITED, |quota| quota.0))?;
     let host = Arc::new(Host {
         name: options.name.clone(),
         with_3d: !options.no_3d,
         usage_json: options.usage_json.clone(),
-        starter: Starter::new(workers)?,
+        starter: Starter::new(workers, Arc::clone(&budget))?,
+        budget,
         usage: Usage::default(),
         faults: FaultLog::default(),
         shares: Arc::default(),

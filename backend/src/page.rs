@@ -1,6 +1,6 @@
 //! A page, or some, that the backend and a worker share: sealed memory behind
-//! a descriptor. The account (`account.rs`), the turns (`turn.rs`) and the
-//! lease (`lease/page.rs`) lie in such pages.
+//! a descriptor. The account (`account.rs`), the turns (`turn.rs`), the
+//! lease (`lease/page.rs`) and the budget (`budget.rs`) lie in such pages.
 #![allow(unsafe_code)] // The page is mapped here.
 
 use std::io;

@@ -13,6 +13,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::account::{AccountPage, COUNTERS, Counter, Gauge};
+use crate::budget::{Figures, UNLIMITED};
 use crate::control::{Share, sealed_file};
 
 type Counters = [u64; COUNTERS.len()];
@@ -34,6 +35,7 @@ struct Finished {
     pid: u32,
     name: String,
     counters: Counters,
+    memory_peak_bytes: u64,
 }
 
 #[derive(Default)]
@@ -114,6 +116,7 @@ impl Usage {
             pid: account.pid,
             name: account.name.clone(),
             counters: account.page.read(),
+            memory_peak_bytes: memory(account).1,
         });
         if ledger.finished.len() > PROCESSES_KEPT_MAX {
             let oldest = ledger.finished.remove(0);
@@ -138,32 +141,46 @@ impl Usage {
         self.ledger().running.iter().map(user).collect()
     }
 
-    /// One JSON object: the VM, its processes, the totals.
-    pub fn report(&self, vm: &str) -> Value {
+    /// One JSON object: the VM, its processes, the totals, and of memory what is
+    /// in use now and was at most.
+    pub fn report(&self, vm: &str, budget: &Figures) -> Value {
         let ledger = self.ledger();
         let mut totals = ledger.forgotten;
-        let running = ledger.running.iter().map(|a| (a.pid, a.name.as_str(), a.page.read()));
-        let finished = ledger.finished.iter().map(|f| (f.pid, f.name.as_str(), f.counters));
+        let running = ledger.running.iter().map(|a| (a.pid, a.name.as_str(), a.page.read(), memory(a)));
+        let finished =
+            ledger.finished.iter().map(|f| (f.pid, f.name.as_str(), f.counters, (0, f.memory_peak_bytes)));
         let processes: Vec<Value> = finished
             .chain(running)
-            .map(|(pid, name, counters)| {
+            .map(|(pid, name, counters, (memory_bytes, memory_peak_bytes))| {
                 add(&mut totals, &counters);
                 let mut object = named(&counters);
                 object.insert("pid".into(), pid.into());
                 object.insert("name".into(), name.into());
+                object.insert("memory_bytes".into(), memory_bytes.into());
+                object.insert("memory_peak_bytes".into(), memory_peak_bytes.into());
                 Value::Object(object)
             })
             .collect();
-        json!({ "vm": vm, "processes": processes, "totals": named(&totals) })
+        let mut totals = named(&totals);
+        totals.insert("memory_bytes".into(), budget.used.into());
+        totals.insert("memory_peak_bytes".into(), budget.peak.into());
+        let quota = (budget.limit != UNLIMITED).then_some(budget.limit);
+        json!({ "vm": vm, "memory_quota_bytes": quota, "processes": processes, "totals": totals })
     }
 
     /// Replaces the file at `path` by the report.
-    pub fn write(&self, vm: &str, path: &Path) -> io::Result<()> {
+    pub fn write(&self, vm: &str, budget: &Figures, path: &Path) -> io::Result<()> {
         let mut unfinished = path.as_os_str().to_owned();
         unfinished.push(".new");
-        fs::write(&unfinished, format!("{}\n", self.report(vm)))?;
+        fs::write(&unfinished, format!("{}\n", self.report(vm, budget)))?;
         fs::rename(&unfinished, path)
     }
+}
+
+/// Memory of a process: now and at most.
+fn memory(account: &Arc<ProcessAccount>) -> (u64, u64) {
+    let gauge = |gauge| account.page.gauge(gauge).load(Ordering::Relaxed);
+    (gauge(Gauge::MemoryBytes), gauge(Gauge::MemoryPeakBytes))
 }
 
 fn add(sum: &mut Counters, counters: &Counters) {
@@ -184,6 +201,8 @@ fn named(counters: &Counters) -> Map<String, Value> {
 mod tests {
     use super::*;
 
+    const BUDGET: Figures = Figures { limit: 100, used: 5, pinned: 0, peak: 9 };
+
     fn open(usage: &Usage, pid: u32, kernels: u64) -> Arc<ProcessAccount> {
         let page = AccountPage::create().unwrap().0;
         page.counter(Counter::Kernels).store(kernels, Ordering::Relaxed);
@@ -195,9 +214,13 @@ mod tests {
         let usage = Usage::default();
         let first = open(&usage, 7, 3);
         let _second = open(&usage, 8, 4);
+        first.page.gauge(Gauge::MemoryPeakBytes).store(8, Ordering::Relaxed);
         usage.close(&first);
         first.page.counter(Counter::Kernels).store(100, Ordering::Relaxed);
-        let report = usage.report("vm");
+        let report = usage.report("vm", &BUDGET);
+        assert_eq!(report["memory_quota_bytes"], 100);
+        assert_eq!((&report["totals"]["memory_bytes"], &report["totals"]["memory_peak_bytes"]), (&json!(5), &json!(9)));
+        assert_eq!(report["processes"][0]["memory_peak_bytes"], 8);
         assert_eq!(report["vm"], "vm");
         assert_eq!(report["totals"]["kernels"], 7);
         assert_eq!(report["processes"][0]["pid"], 7);
@@ -228,7 +251,8 @@ mod tests {
         for _ in 0..PROCESSES_KEPT_MAX + 5 {
             usage.close(&open(&usage, 1, 1));
         }
-        let report = usage.report("vm");
+        let report = usage.report("vm", &Figures { limit: UNLIMITED, ..BUDGET });
+        assert_eq!(report["memory_quota_bytes"], Value::Null);
         assert_eq!(report["processes"].as_array().unwrap().len(), PROCESSES_KEPT_MAX);
         assert_eq!(report["totals"]["kernels"], PROCESSES_KEPT_MAX + 5);
     }

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -17,8 +18,10 @@ use rustix::event::EventfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use crate::account::AccountPage;
+use crate::budget::{Budget, Slot};
 use crate::control::{
-    self, ACCOUNT_FD, CONTROL_FD, ENV_LIBCUDA, ENV_LOG_LEVEL, GUEST_WAKE_FD, LAST_FD, TURNS_FD,
+    self, ACCOUNT_FD, BUDGET_FD, CONTROL_FD, ENV_BUDGET_SLOT, ENV_LIBCUDA, ENV_LOG_LEVEL, GUEST_WAKE_FD, LAST_FD,
+    TURNS_FD,
 };
 use crate::turn::Turns;
 
@@ -41,10 +44,13 @@ pub struct WorkerProcess {
     guest_wake: OwnedFd,
     account: Option<AccountPage>,
     reaped: bool,
+    /// Given back when the process is reaped.
+    _slot: Slot,
 }
 
 impl WorkerProcess {
-    fn start(options: &WorkerOptions, turns: &OwnedFd) -> io::Result<Self> {
+    fn start(options: &WorkerOptions, turns: &OwnedFd, budget: &Arc<Budget>) -> io::Result<Self> {
+        let slot = budget.slot().ok_or_else(|| io::Error::other("the budget has no slot left"))?;
         let (control, control_there) = control::pair()?;
         let guest_wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (account, account_there) = AccountPage::create()?;
@@ -53,11 +59,13 @@ impl WorkerProcess {
             (guest_wake.as_raw_fd(), GUEST_WAKE_FD),
             (account_there.as_raw_fd(), ACCOUNT_FD),
             (turns.as_raw_fd(), TURNS_FD),
+            (budget.file().as_raw_fd(), BUDGET_FD),
         ];
         let mut command = Command::new("/proc/self/exe");
         command.arg0("paravane-worker").arg("worker");
         command.env(ENV_LIBCUDA, &options.libcuda);
         command.env(ENV_LOG_LEVEL, options.log_level.as_str());
+        command.env(ENV_BUDGET_SLOT, slot.number().to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let backend = std::process::id();
         // SAFETY: between fork and exec, prepare() makes system calls only and
@@ -68,7 +76,7 @@ impl WorkerProcess {
         let raw = raw.ok_or_else(|| io::Error::other("a process id out of range"))?;
         // The process is not reaped yet, so its number is still its own.
         let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())?;
-        Ok(Self { pid, pidfd, control, guest_wake, account: Some(account), reaped: false })
+        Ok(Self { pid, pidfd, control, guest_wake, account: Some(account), reaped: false, _slot: slot })
     }
 
     /// Its id on the host.
@@ -139,7 +147,7 @@ impl Drop for WorkerProcess {
 /// In the child, before exec: the descriptors at their numbers, everything
 /// else closed, and death with the backend. The backend holds the numbers
 /// (`reserve_descriptors`), so nothing that exec needs is overwritten.
-fn prepare(given: [(RawFd, RawFd); 4], backend: u32) -> io::Result<()> {
+fn prepare(given: [(RawFd, RawFd); 5], backend: u32) -> io::Result<()> {
     for (from, to) in given {
         // SAFETY: dup2 takes two numbers; `from` is open, `to` is a placeholder.
         if unsafe { libc::dup2(from, to) } < 0 {
@@ -185,12 +193,12 @@ pub struct Starter {
 
 impl Starter {
     /// Starts the thread, and the first spare.
-    pub fn new(options: WorkerOptions) -> io::Result<Self> {
+    pub fn new(options: WorkerOptions, budget: Arc<Budget>) -> io::Result<Self> {
         let turns = Turns::create()?;
         let (requests, incoming) = channel();
         let thread = std::thread::Builder::new()
             .name("worker starter".into())
-            .spawn(move || serve(&options, &turns, &incoming))?;
+            .spawn(move || serve(&options, &turns, &budget, &incoming))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
@@ -214,9 +222,9 @@ impl Drop for Starter {
     }
 }
 
-fn serve(options: &WorkerOptions, turns: &OwnedFd, incoming: &Receiver<Request>) {
+fn serve(options: &WorkerOptions, turns: &OwnedFd, budget: &Arc<Budget>, incoming: &Receiver<Request>) {
     let start = || {
-        WorkerProcess::start(options, turns)
+        WorkerProcess::start(options, turns, budget)
             .inspect_err(|error| log::error!("a worker cannot be started: {error}"))
     };
     let mut spare = start().ok();

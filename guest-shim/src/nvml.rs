@@ -65,7 +65,11 @@ pub(crate) extern "C" fn paravane_nvml_ask(
     replied: *mut usize,
 ) -> CUresult {
     caught("paravane_nvml_ask", || {
-        if !matches!(opcode, internal::NVML_READ | internal::NVML_PROCESSES | internal::NVML_DRIVER) {
+        let is_nvml = matches!(
+            opcode,
+            internal::NVML_READ | internal::NVML_PROCESSES | internal::NVML_DRIVER | internal::MEMORY
+        );
+        if !is_nvml {
             return Err(CUDA_ERROR_INVALID_VALUE);
         }
         meet_host()?;

@@ -44,14 +44,19 @@ impl<'a> Encoder<'a> {
         }
     }
 
+    /// The bytes written so far.
+    pub fn written(&self) -> &[u8] {
+        self.into.get(..self.at).unwrap_or_default()
+    }
+
     /// The bytes written, or `None` if something did not fit.
     pub fn finish(self) -> Option<usize> {
         (!self.overflow).then_some(self.at)
     }
 }
 
-/// Reads words and bytes from a private copy.
-#[derive(Debug)]
+/// Reads words and bytes from a private copy. A clone reads the same again.
+#[derive(Clone, Debug)]
 pub struct Decoder<'a> {
     rest: &'a [u8],
     failed: bool,

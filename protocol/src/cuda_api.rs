@@ -668,7 +668,7 @@ macro_rules! cuda_api_absent {
             "Only Windows has such numbers.": [
                 cuDeviceGetLuid;
             ]
-            "Tells of a device's memory budget: budgets are not built yet.": [
+            "Tells a program that its device memory is wanted back: a VM's quota refuses, and takes nothing back.": [
                 cuDeviceRegisterAsyncNotification;
                 cuDeviceUnregisterAsyncNotification;
             ]

@@ -147,6 +147,10 @@ pub const NVML_READ: u16 = 0xf0d0;
 /// [`crate::nvml_types::ProcessUse`] as fit (bytes).
 pub const NVML_PROCESSES: u16 = 0xf0d1;
 
+/// Memory of a device as the VM has it. In: device. Reply: total, used, free
+/// (words).
+pub const MEMORY: u16 = 0xf0d3;
+
 /// What the VM's devices are driven by. In: nothing. Reply: the version of the
 /// driver (bytes), empty where the host has no NVML.
 pub const NVML_DRIVER: u16 = 0xf0d2;
@@ -192,6 +196,7 @@ pub fn name(opcode: u16) -> Option<&'static str> {
         NVML_READ => "NVML_READ",
         NVML_PROCESSES => "NVML_PROCESSES",
         NVML_DRIVER => "NVML_DRIVER",
+        MEMORY => "MEMORY",
         _ => return None,
     })
 }

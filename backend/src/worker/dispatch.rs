@@ -12,7 +12,7 @@ use paravane_protocol::opcode;
 use super::arg::HostArg;
 use super::libcuda::{Answer, has};
 use super::thread::Thread;
-use super::{custom, internal};
+use super::{custom, internal, memory};
 
 /// One command on its way.
 pub(super) struct Command<'a, 'b> {
@@ -43,6 +43,7 @@ macro_rules! handler {
     (custom $name:ident $arguments:tt) => {};
     (post $name:ident $arguments:tt) => { handler! { call $name $arguments } };
     (wrap $name:ident $arguments:tt) => { handler! { call $name $arguments } };
+    (call cuMemGetInfo_v2 $arguments:tt) => {};
     (call $name:ident ($($arg:ident: $kind:ty $([$len:expr])?),*)) => {
         fn $name(command: &mut Command) -> Answer {
             let process = command.thread.process();
@@ -60,16 +61,31 @@ macro_rules! handler {
     };
 }
 
+/// Makes `charged!`, which runs a row through the account of memory if it is one
+/// of those, and else as it is.
+macro_rules! define_charged {
+    ($d:tt $($name:ident)*) => {
+        macro_rules! charged {
+            $(($name $d run:path, $d command:ident) => { memory::$name($d command, $d run) };)*
+            ($d other:ident $d run:path, $d command:ident) => { $d run($d command) };
+        }
+    };
+}
+memory::charged_rows!(define_charged $);
+
 macro_rules! run {
+    (call cuMemGetInfo_v2 $command:ident) => {
+        memory::figures($command)
+    };
     (local $name:ident $command:ident) => {{
         $command.thread.broke_protocol("opcode of a call that is the guest's");
         Err(CUDA_ERROR_INVALID_VALUE)
     }};
     (custom $name:ident $command:ident) => {
-        custom::$name($command)
+        charged!($name custom::$name, $command)
     };
     ($verb:ident $name:ident $command:ident) => {
-        $name($command)
+        charged!($name $name, $command)
     };
 }
 

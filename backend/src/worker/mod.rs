@@ -15,6 +15,7 @@ mod host_memory;
 mod internal;
 mod layout;
 mod libcuda;
+mod memory;
 mod meter;
 mod nvml;
 mod order;
@@ -35,12 +36,14 @@ use paravane_protocol::cuda_types::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::account::AccountPage;
+use crate::budget::Share;
 use crate::control::{
-    self, ACCOUNT_FD, CONTROL_FD, ControlError, ENV_LIBCUDA, FromWorker, GUEST_WAKE_FD, TURNS_FD,
-    ToWorker,
+    self, ACCOUNT_FD, BUDGET_FD, CONTROL_FD, ControlError, ENV_BUDGET_SLOT, ENV_LIBCUDA, FromWorker, GUEST_WAKE_FD,
+    TURNS_FD, ToWorker,
 };
 use crate::turn::Turns;
 use libcuda::Libcuda;
+use memory::Memory;
 use meter::Meter;
 use output::Output;
 use process::Process;
@@ -88,7 +91,8 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
     let inherited = |fd, what| control::inherited(fd).map_err(|error| Failure::System(what, error));
     let wake = inherited(GUEST_WAKE_FD, "guest wake eventfd")?;
     let account = inherited(ACCOUNT_FD, "account page")?;
-    let account = AccountPage::map(&account).map_err(|error| Failure::System("account page", error))?;
+    let map_account = || AccountPage::map(&account).map_err(|error| Failure::System("account page", error));
+    let memory = Memory::new(budget_share()?, map_account()?);
     let turns = inherited(TURNS_FD, "page of turns")?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let turns = Turns::map(&turns, cores).map_err(|error| Failure::System("page of turns", error))?;
@@ -98,7 +102,8 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
     sandbox::enter().map_err(|error| Failure::System("sandbox", error))?;
     let process = Arc::new(Process::new(
         lib,
-        account,
+        map_account()?,
+        memory,
         ProcessTurn::new(turns),
         wake,
         Arc::clone(control),
@@ -106,9 +111,14 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
     ));
     let mut meter = None;
     loop {
-        let due = meter.as_ref().and_then(|meter: &Meter| meter.due(&process));
+        let due = meter.as_ref().map(|meter: &Meter| {
+            meter.due(&process).unwrap_or(Duration::MAX).min(process.memory.due())
+        });
         let heard = hear(control, due).map_err(|error| Failure::System("control socket", error))?;
-        meter.iter_mut().for_each(|meter| meter.look(&process));
+        if let Some(meter) = &mut meter {
+            meter.look(&process);
+            process.memory.look(&process);
+        }
         if !heard {
             continue;
         }
@@ -121,6 +131,14 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// This process's part of its VM's memory budget.
+fn budget_share() -> Result<Share, Failure> {
+    let number = std::env::var(ENV_BUDGET_SLOT).ok().and_then(|number| number.parse().ok());
+    let number = number.ok_or_else(|| std::io::Error::other(format!("{ENV_BUDGET_SLOT} is no number")));
+    let share = number.and_then(|number| Share::map(control::inherited(BUDGET_FD)?, number));
+    share.map_err(|error| Failure::System("memory budget", error))
 }
 
 /// Waits for a message, at most so long; whether there is one.

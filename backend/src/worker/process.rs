@@ -22,6 +22,7 @@ use super::handles::Handles;
 use super::host_memory::HostMemory;
 use super::layout::Images;
 use super::libcuda::Libcuda;
+use super::memory::Memory;
 use super::nvml::Nvml;
 use super::order::RingState;
 use super::output::Output;
@@ -36,6 +37,7 @@ pub(super) struct Process {
     pub(super) areas: Areas,
     pub(super) handles: Handles,
     pub(super) account: AccountPage,
+    pub(super) memory: Memory,
     pub(super) turn: ProcessTurn,
     /// Filled where the library cannot tell kernels' parameters.
     pub(super) images: Images,
@@ -63,6 +65,7 @@ impl Process {
     pub(super) fn new(
         lib: Libcuda,
         account: AccountPage,
+        memory: Memory,
         turn: ProcessTurn,
         wake: OwnedFd,
         control: Arc<OwnedFd>,
@@ -73,6 +76,7 @@ impl Process {
             areas: Areas::new(),
             handles: Handles::new(),
             account,
+            memory,
             turn,
             images: Images::default(),
             callbacks: Arc::new(Callbacks::new()),
@@ -173,6 +177,7 @@ impl Process {
         let registered = self.host_memory.lock().unwrap_or_else(PoisonError::into_inner).remove(&area);
         if let Some(memory) = registered {
             memory.end(self, area).map_err(|error| io::Error::other(format!("host memory: {error}")))?;
+            self.memory.end_area(area);
         }
         self.areas.remove(area)
     }

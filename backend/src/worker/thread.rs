@@ -40,6 +40,15 @@ const CONTEXT_OPCODES: [u16; 5] = [
     opcode::cuCtxDestroy_v2,
 ];
 
+/// Calls behind which streams have come by, and pools may have given back.
+const WAITS: [u16; 5] = [
+    opcode::cuStreamSynchronize,
+    opcode::cuStreamQuery,
+    opcode::cuCtxSynchronize,
+    opcode::cuEventSynchronize,
+    opcode::cuEventQuery,
+];
+
 /// What a thread has done since it told the account.
 #[derive(Default)]
 struct Tally {
@@ -229,23 +238,19 @@ impl Thread {
         self.process.account.counter(counter).fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// What the process holds of the device, where the library tells: before the
-    /// reply, so that who waits for it finds the account right.
+    /// What a call may have changed without naming it: before the reply, so that who
+    /// waits for it finds the account right.
     fn settle_use(&self, opcode: u16) {
-        let Process { lib, account, .. } = &*self.process;
-        self.settle_memory();
+        let Process { lib, account, memory, .. } = &*self.process;
+        if WAITS.contains(&opcode) {
+            memory.after_wait(&self.process);
+        }
         if let Some(contexts) = lib.contexts
             && CONTEXT_OPCODES.contains(&opcode)
         {
             let alive = super::libcuda::figure(contexts);
             account.gauge(Gauge::Contexts).store(alive, Ordering::Relaxed);
         }
-    }
-
-    fn settle_memory(&self) {
-        let Some(memory_bytes) = self.process.lib.memory_bytes else { return };
-        let bytes = super::libcuda::figure(memory_bytes);
-        self.process.account.gauge(Gauge::MemoryBytes).store(bytes, Ordering::Relaxed);
     }
 
     fn settle_gpu_time(&self) {
@@ -278,7 +283,7 @@ impl Thread {
         self.serving.pause(&self.process.turn);
         self.settle_account();
         self.settle_gpu_time();
-        self.settle_memory();
+        self.process.memory.settle_cheaply(&self.process);
         if *fruitless >= FRUITLESS_MAX {
             std::thread::sleep(PENALTY);
         }

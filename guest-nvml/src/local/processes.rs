@@ -2,7 +2,7 @@
 //! with the pids that they have in the guest. Memory in use is what they use,
 //! whatever other VMs have of the same GPU; so is the time that it works.
 
-use paravane_protocol::internal::NVML_PROCESSES;
+use paravane_protocol::internal::{MEMORY, NVML_PROCESSES};
 use paravane_protocol::nvml_types::*;
 use zerocopy::FromBytes;
 
@@ -36,20 +36,20 @@ fn users(device: nvmlDevice_t) -> Answer<Vec<ProcessUse>> {
     }
 }
 
-/// Bytes that the VM's processes use; NVML_ERROR_NOT_SUPPORTED where the host
-/// cannot tell.
-fn used_bytes(users: &[ProcessUse]) -> Answer<u64> {
-    let add = |sum: u64, user: &ProcessUse| match user.memory_bytes {
-        UNKNOWN_BYTES => Err(NVML_ERROR_NOT_SUPPORTED),
-        bytes => Ok(sum.saturating_add(bytes)),
-    };
-    users.iter().try_fold(0, add)
-}
-
+/// Memory as the VM has it: the same figure as CUDA's.
 fn memory(device: nvmlDevice_t) -> Answer<nvmlMemory_t> {
-    let total = shim::device(device)?.1.total_bytes;
-    let used = used_bytes(&users(device)?)?.min(total);
-    Ok(nvmlMemory_t { total, free: total - used, used })
+    let (ordinal, _) = shim::device(device)?;
+    shim::ask(
+        MEMORY,
+        |to| {
+            to.word(u64::from(ordinal));
+            Ok(())
+        },
+        |from| {
+            let (total, used, free) = (from.word(), from.word(), from.word());
+            Ok(nvmlMemory_t { total, free, used })
+        },
+    )
 }
 
 pub(crate) fn nvmlDeviceGetMemoryInfo(device: nvmlDevice_t, into: *mut nvmlMemory_t) -> Answer {

@@ -3,8 +3,10 @@
 use std::ffi::c_char;
 
 use paravane_protocol::cuda_types::*;
+use paravane_protocol::internal::MEMORY;
 
 use crate::boundary::Answer;
+use crate::connection::with_ring;
 use crate::pointer;
 use crate::state::devices::{device, hello};
 
@@ -31,8 +33,28 @@ pub(crate) fn cuDeviceGetUuid_v2(uuid: *mut CUuuid, dev: CUdevice) -> Answer {
 }
 
 pub(crate) fn cuDeviceTotalMem_v2(bytes: *mut usize, dev: CUdevice) -> Answer {
-    let total = device(dev)?.total_bytes;
+    let total = total_bytes(dev)?;
     pointer::put(bytes, usize::try_from(total).unwrap_or(usize::MAX))
+}
+
+/// A device's memory as the VM has it: asked each time, because its quota may
+/// change. As told at cuInit where the host cannot be asked any more.
+pub(crate) fn total_bytes(dev: CUdevice) -> Answer<u64> {
+    let known = device(dev)?.total_bytes;
+    let asked = with_ring(|ring| {
+        ring.call_anywhere(
+            MEMORY,
+            |to| {
+                to.word(dev.to_word());
+                Ok(())
+            },
+            |from| {
+                let (total, _used, _free) = (from.word(), from.word(), from.word());
+                Ok::<u64, CUresult>(total)
+            },
+        )
+    });
+    Ok(asked.and_then(|total| total).unwrap_or(known))
 }
 
 pub(crate) fn cuDeviceGetAttribute(pi: *mut i32, attrib: CUdevice_attribute, dev: CUdevice) -> Answer {

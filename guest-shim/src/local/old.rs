@@ -8,7 +8,7 @@ use paravane_protocol::cuda_types::*;
 
 use super::{cuCtxPopCurrent_v2, cuCtxPushCurrent_v2};
 use crate::boundary::Answer;
-use crate::state::{current, devices, functions, stream};
+use crate::state::{current, functions, stream};
 use crate::{custom, pointer, wrap};
 
 pub(crate) fn cuDevicePrimaryCtxRelease(dev: CUdevice) -> Answer {
@@ -47,7 +47,7 @@ pub(crate) fn cuCtxDetach(context: CUcontext) -> Answer {
 
 /// In 32 bits: more memory than they can tell is told as their most.
 pub(crate) fn cuDeviceTotalMem(bytes: *mut u32, dev: CUdevice) -> Answer {
-    let total = devices::device(dev)?.total_bytes;
+    let total = super::device::total_bytes(dev)?;
     pointer::put(bytes, u32::try_from(total).unwrap_or(u32::MAX))
 }
 

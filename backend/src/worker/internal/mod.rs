@@ -14,6 +14,7 @@ use paravane_protocol::internal as op;
 
 use super::dispatch::Command;
 use super::libcuda::{Answer, cuda};
+use super::memory;
 use super::nvml;
 
 pub(super) use graph::{edge_data, nodes};
@@ -26,8 +27,8 @@ pub(super) fn dispatch(opcode: u16, command: &mut Command) -> Answer {
         op::SET_CURRENT => set_current(command),
         op::THREAD_END => thread_end(command),
         op::ADD_RINGS => add_rings(command),
-        op::HOST_ADD => host_memory::add(command),
-        op::HOST_REMOVE => host_memory::remove(command),
+        op::HOST_ADD => memory::host_add(command, host_memory::add),
+        op::HOST_REMOVE => memory::host_remove(command, host_memory::remove),
         op::VARIABLE => host_memory::variable(command),
         op::STAGING_ADD => host_memory::add_staging(command),
         op::COPY => copy::linear(command),
@@ -40,7 +41,7 @@ pub(super) fn dispatch(opcode: u16, command: &mut Command) -> Answer {
         op::LINK_PIECE => super::custom::link_piece(command),
         op::CALLBACK_NEXT => callback_next(command),
         op::CALLBACK_DONE => callback_done(command),
-        op::GRAPH_NODE_ADD => graph::add(command),
+        op::GRAPH_NODE_ADD => memory::graph_node(command, graph::add),
         op::GRAPH_NODE_SET => graph::set(command),
         op::GRAPH_NODE_GET => graph::get(command),
         op::GRAPH_LIST => graph::list(command),
@@ -50,6 +51,7 @@ pub(super) fn dispatch(opcode: u16, command: &mut Command) -> Answer {
         op::NVML_READ => nvml::read(command),
         op::NVML_PROCESSES => nvml::processes(command),
         op::NVML_DRIVER => nvml::driver(command),
+        op::MEMORY => memory::memory_of_device(command),
         _ => {
             command.thread.broke_protocol("unknown opcode");
             Err(CUDA_ERROR_INVALID_VALUE)

@@ -107,6 +107,13 @@ impl Nvml {
         })
     }
 
+    /// Bytes of the device's memory that nobody has.
+    pub(super) fn free_bytes(&self, device: nvmlDevice_t) -> Answer<u64> {
+        let mut memory = nvmlMemory_t { total: 0, free: 0, used: 0 };
+        nvml!(self.nvmlDeviceGetMemoryInfo(device, &raw mut memory))?;
+        Ok(memory.free)
+    }
+
     /// The samples that NVML keeps of each process's work.
     pub(super) fn samples(&self, device: nvmlDevice_t) -> Answer<Vec<nvmlProcessUtilizationSample_t>> {
         let samples = grown(|count, into| nvml!(self.nvmlDeviceGetProcessUtilization(device, into, count, 0)));

@@ -35,6 +35,28 @@ fn host_device(process: &Process, ordinal: u64) -> Result<(&Nvml, nvmlDevice_t),
     Ok((nvml, device))
 }
 
+/// Device memory of this process, as the host's NVML tells it; `None` where it
+/// does not know this process, or there is none.
+pub(super) fn own_bytes(process: &Process) -> Option<u64> {
+    let lib = &process.lib;
+    let mut count = 0;
+    cuda!(lib.cuDeviceGetCount(&raw mut count)).ok()?;
+    let of_device = |ordinal| {
+        let (nvml, device) = host_device(process, ordinal).ok()?;
+        let computing = nvml.computing(device).ok()?;
+        let own = computing.into_iter().find(|info| info.pid == std::process::id())?;
+        (own.usedGpuMemory != UNKNOWN_BYTES).then_some(own.usedGpuMemory)
+    };
+    let known: Vec<u64> = (0..u64::try_from(count).ok()?).filter_map(of_device).collect();
+    (!known.is_empty()).then(|| known.into_iter().fold(0, u64::saturating_add))
+}
+
+/// Memory of a device that nobody has, as the host's NVML tells it.
+pub(super) fn free_bytes(process: &Process, ordinal: u64) -> Option<u64> {
+    let (nvml, device) = host_device(process, ordinal).ok()?;
+    nvml.free_bytes(device).ok()
+}
+
 /// In: nothing.
 pub(super) fn driver(command: &mut Command) -> Answer {
     command.read_all()?;
@@ -89,7 +111,9 @@ fn by_host(process: &Process, ordinal: u64, users: &[User]) -> Vec<ProcessUse> {
         }
     };
     let named = |user: &User| {
-        let info = computing.iter().find(|info| info.pid == user.worker.get())?;
+        if !computing.iter().any(|info| info.pid == user.worker.get()) {
+            return None;
+        }
         let sample = samples.as_ref().ok().map(|samples| {
             let of = samples.iter().filter(|sample| sample.pid == user.worker.get());
             of.max_by_key(|sample| sample.timeStamp)
@@ -99,7 +123,6 @@ fn by_host(process: &Process, ordinal: u64, users: &[User]) -> Vec<ProcessUse> {
             sample.map_or(UNKNOWN_PERCENT, |sample| sample.map_or(0, of))
         };
         Some(ProcessUse {
-            memory_bytes: info.usedGpuMemory,
             busy_percent: busy(|sample| sample.smUtil),
             memory_percent: busy(|sample| sample.memUtil),
             seen_us: sample.flatten().map_or(0, |sample| sample.timeStamp),
@@ -115,7 +138,7 @@ fn unknown(user: &User) -> ProcessUse {
     ProcessUse {
         pid: user.pid.get(),
         busy_percent: UNKNOWN_PERCENT,
-        memory_bytes: UNKNOWN_BYTES,
+        memory_bytes: user.memory_bytes.get(),
         busy_ns: user.busy_ns.get(),
         seen_us: 0,
         has_context: 0,

@@ -1,0 +1,56 @@
+//! What the library itself says, and what the guest is told: one figure for
+//! cuMemGetInfo, cuDeviceTotalMem and NVML.
+
+use paravane_protocol::cuda_types::*;
+
+use crate::worker::dispatch::Command;
+use crate::worker::libcuda::{self, Answer, cuda};
+use crate::worker::nvml;
+use crate::worker::process::Process;
+
+/// Device memory of this process, from cpu-driver or from the host's NVML; `None`
+/// where neither tells.
+pub(super) fn own_bytes(process: &Process) -> Option<u64> {
+    process.lib.memory_bytes.map(libcuda::figure).or_else(|| nvml::own_bytes(process))
+}
+
+/// Memory of the current device that is in use by anybody.
+pub(super) fn device_used(process: &Process) -> Option<u64> {
+    let lib = &process.lib;
+    let (mut free, mut total) = (0, 0);
+    cuda!(lib.cuMemGetInfo_v2(&raw mut free, &raw mut total)).ok()?;
+    Some(total.saturating_sub(free) as u64)
+}
+
+/// In: nothing. Reply: free, total.
+pub(in crate::worker) fn figures(command: &mut Command) -> Answer {
+    command.read_all()?;
+    let process = command.thread.process();
+    let lib = &process.lib;
+    let (mut free, mut total) = (0, 0);
+    cuda!(lib.cuMemGetInfo_v2(&raw mut free, &raw mut total))?;
+    process.memory.settle_cheaply(&process);
+    let (total, used) = process.memory.vm().of_device(total as u64);
+    // On a GPU others may have what the VM has not.
+    command.to.word((free as u64).min(total - used));
+    command.to.word(total);
+    Ok(())
+}
+
+/// In: device. Reply: total, used, free.
+pub(in crate::worker) fn memory_of_device(command: &mut Command) -> Answer {
+    let ordinal = command.from.word();
+    command.read_all()?;
+    let process = command.thread.process();
+    let lib = &process.lib;
+    let mut bytes = 0;
+    let device = CUdevice::from_word(ordinal);
+    cuda!(lib.cuDeviceTotalMem_v2(&raw mut bytes, device))?;
+    process.memory.settle(&process);
+    let (total, used) = process.memory.vm().of_device(bytes as u64);
+    let free = nvml::free_bytes(&process, ordinal).unwrap_or(u64::MAX);
+    command.to.word(total);
+    command.to.word(used);
+    command.to.word(free.min(total - used));
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! Pools of stream-ordered memory are charged with what they keep, in use or
+//! not: a pool with a high release threshold hides nothing. What a pool has given
+//! back behind a stream is learnt when it is asked again.
+
+use std::sync::atomic::Ordering;
+
+use paravane_protocol::cuda_types::*;
+
+use super::{Charge, Key, Memory, granules};
+use crate::worker::dispatch::Command;
+use crate::worker::libcuda::{Answer, Libcuda, cuda};
+use crate::worker::process::Process;
+
+/// Bytes that a pool keeps.
+fn reserved(lib: &Libcuda, pool: u64) -> Answer<u64> {
+    let mut value = 0_u64;
+    let into = (&raw mut value).cast();
+    cuda!(lib.cuMemPoolGetAttribute(CUmemoryPool(pool), CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, into))?;
+    Ok(value)
+}
+
+/// Makes a call in a mode that captures do not mind.
+fn beside_captures(lib: &Libcuda, call: impl FnOnce() -> Answer) -> Answer {
+    let mut mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+    let is_relaxed = cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode)).is_ok();
+    let answer = call();
+    if is_relaxed {
+        cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode))?;
+    }
+    answer
+}
+
+fn is_captured(lib: &Libcuda, stream: CUstream) -> bool {
+    let mut status = CUstreamCaptureStatus(0);
+    cuda!(lib.cuStreamIsCapturing(stream, &raw mut status)).is_ok() && status.0 != 0
+}
+
+/// The pool that the current device allocates from.
+fn current_pool(lib: &Libcuda) -> Answer<u64> {
+    let (mut device, mut pool) = (CUdevice(0), CUmemoryPool(0));
+    cuda!(lib.cuCtxGetDevice(&raw mut device))?;
+    cuda!(lib.cuDeviceGetMemPool(&raw mut pool, device))?;
+    Ok(pool.0)
+}
+
+impl Memory {
+    /// Charges pools with what they keep now.
+    pub(super) fn refresh(&self, process: &Process) {
+        self.are_pools_stale.store(false, Ordering::Relaxed);
+        let pools: Vec<u64> = self.ledger().pools.keys().copied().collect();
+        pools.into_iter().for_each(|pool| self.refresh_pool(process, pool, 0));
+    }
+
+    /// Charges one pool; `taken` bytes are taken for it already.
+    fn refresh_pool(&self, process: &Process, pool: u64, taken: u64) {
+        let mut ledger = self.ledger();
+        // Under the ledger's lock, so that an older answer never follows a newer one.
+        let now = reserved(&process.lib, pool).unwrap_or(0);
+        let before = ledger.pools.insert(pool, now).unwrap_or(0);
+        if before + taken == now && taken == 0 {
+            return;
+        }
+        ledger.known = ledger.known.saturating_sub(before) + now;
+        ledger.resize(before + taken, now);
+        ledger.show();
+    }
+
+    /// Makes the pools give back what nobody uses. Whether there are pools.
+    pub(super) fn trim(&self, process: &Process) -> bool {
+        let pools: Vec<u64> = self.ledger().pools.keys().copied().collect();
+        let lib = &process.lib;
+        for pool in &pools {
+            if let Err(error) = cuda!(lib.cuMemPoolTrimTo(CUmemoryPool(*pool), 0)) {
+                log::debug!("trimming a pool: {error}");
+            }
+            self.refresh_pool(process, *pool, 0);
+        }
+        !pools.is_empty()
+    }
+
+    /// An allocation from a pool in a stream's order.
+    fn allocate(
+        &self,
+        process: &Process,
+        (pool, stream, bytes): (u64, CUstream, u64),
+        call: impl FnOnce() -> Answer<u64>,
+    ) -> Answer {
+        let _change = self.change();
+        let lib = &process.lib;
+        let room = self.room(process, bytes).or_else(|error| {
+            // What the stream is about to free is worth waiting for.
+            let waited = beside_captures(lib, || cuda!(lib.cuStreamSynchronize(stream)));
+            if waited.is_ok() { self.room(process, bytes) } else { Err(error) }
+        });
+        let mut room = room?;
+        let address = call()?;
+        if address == 0 {
+            // A graph's, from the day that the graph is launched.
+            self.keep_as_other(process, room);
+            return Ok(());
+        }
+        let charge = Charge { bytes, pool, ..Charge::default() };
+        let mut ledger = self.ledger();
+        let before = ledger.charges.insert(Key::Address(address), charge);
+        before.into_iter().for_each(|before| ledger.end(before));
+        drop(ledger);
+        let taken = std::mem::take(&mut room.bytes);
+        self.refresh_pool(process, pool, taken);
+        Ok(())
+    }
+
+    /// A pool's handle has ended; its memory lives on until it is freed.
+    fn forget_pool(&self, pool: u64) {
+        let mut ledger = self.ledger();
+        let kept = ledger.pools.remove(&pool).unwrap_or(0);
+        let mut in_use = 0;
+        for charge in ledger.charges.values_mut().filter(|charge| charge.pool == pool) {
+            charge.pool = 0;
+            in_use += charge.bytes;
+        }
+        ledger.known = ledger.known.saturating_sub(kept) + in_use;
+        ledger.resize(kept, in_use);
+        ledger.show();
+    }
+}
+
+fn allocate(command: &mut Command, run: super::rows::Run, bytes: u64, pool: Answer<u64>, stream: CUstream) -> Answer {
+    let process = command.thread.process();
+    let stream = process.handles.resolve(stream)?;
+    let is_captured = is_captured(&process.lib, stream);
+    let bytes = granules(&process, bytes);
+    let call = || {
+        run(command)?;
+        let address = super::rows::replied(command, 0);
+        Ok(if is_captured { 0 } else { address })
+    };
+    process.memory.allocate(&process, (pool?, stream, bytes), call)?;
+    if is_captured {
+        process.memory.settle_cheaply(&process);
+    }
+    Ok(())
+}
+
+pub(in crate::worker) fn cuMemAllocAsync(command: &mut Command, run: super::rows::Run) -> Answer {
+    let mut from = command.from.clone();
+    let (bytes, stream) = (from.word(), CUstream(from.word()));
+    let pool = current_pool(&command.thread.process_ref().lib);
+    allocate(command, run, bytes, pool, stream)
+}
+
+pub(in crate::worker) fn cuMemAllocFromPoolAsync(command: &mut Command, run: super::rows::Run) -> Answer {
+    let mut from = command.from.clone();
+    let (bytes, pool, stream) = (from.word(), CUmemoryPool(from.word()), CUstream(from.word()));
+    let pool = command.thread.process_ref().handles.resolve(pool).map(|pool| pool.0);
+    allocate(command, run, bytes, pool, stream)
+}
+
+/// A pool is asked again behind a call.
+fn asked_again(command: &mut Command, run: super::rows::Run) -> Answer {
+    run(command)?;
+    let process = command.thread.process();
+    process.memory.refresh(&process);
+    Ok(())
+}
+
+pub(in crate::worker) fn cuMemPoolTrimTo(command: &mut Command, run: super::rows::Run) -> Answer {
+    asked_again(command, run)
+}
+
+pub(in crate::worker) fn cuMemPoolSetAttribute(command: &mut Command, run: super::rows::Run) -> Answer {
+    asked_again(command, run)
+}
+
+pub(in crate::worker) fn cuMemPoolDestroy(command: &mut Command, run: super::rows::Run) -> Answer {
+    let process = command.thread.process();
+    let _change = process.memory.change();
+    let pool = process.handles.resolve(CUmemoryPool(command.from.clone().word()))?;
+    run(command)?;
+    process.memory.forget_pool(pool.0);
+    Ok(())
+}
+
+/// Memory that was freed in a stream's order is its pool's until the stream
+/// comes by.
+pub(super) fn freed(memory: &Memory, charge: Option<Charge>) {
+    if charge.is_some_and(|charge| charge.pool != 0) {
+        memory.are_pools_stale.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,52 @@
+//! No row of the table that may allocate or free is forgotten.
+
+use super::*;
+
+macro_rules! names {
+    ($($opcode:literal $verb:ident fn $name:ident $arguments:tt $(+ $variant:ident)?;)*) => {
+        const ROWS: &[(&str, &str)] = &[$((stringify!($verb), stringify!($name))),*];
+    };
+}
+paravane_protocol::cuda_api!(names);
+
+macro_rules! charged {
+    ($($name:ident)*) => {
+        const CHARGED: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+charged_rows!(charged);
+
+/// Words in the names of rows that make, end or change something.
+const HINTS: [&str; 15] = [
+    "Alloc", "Create", "Destroy", "Free", "Load", "Unload", "Register", "Import", "Open", "Retain", "Release", "Limit",
+    "Instantiate", "Trim", "Map",
+];
+
+/// Rows with such a name whose memory is not the device's to speak of, or is
+/// charged elsewhere.
+const ELSEWHERE: [(&str, &str); 0] = [];
+
+#[test]
+fn every_row_that_may_allocate_is_charged_or_has_a_reason() {
+    let forgotten: Vec<&str> = ROWS
+        .iter()
+        .filter(|(verb, name)| *verb != "local" && HINTS.iter().any(|hint| name.contains(hint)))
+        .map(|(_, name)| *name)
+        .filter(|name| !CHARGED.contains(name) && !ELSEWHERE.iter().any(|(known, _)| known == name))
+        .collect();
+    assert!(forgotten.is_empty(), "give a reason, or charge them: {forgotten:?}");
+    let unknown: Vec<_> = CHARGED.iter().filter(|name| !ROWS.iter().any(|(_, row)| row == *name)).collect();
+    assert!(unknown.is_empty(), "no rows: {unknown:?}");
+}
+
+#[test]
+fn arrays_take_padded_rows() {
+    let of = |format, channels, [width, height, depth]: [u64; 3]| {
+        let flat = CUDA_ARRAY_DESCRIPTOR { Width: width, Height: height, Format: format, NumChannels: channels };
+        array_bytes(&CUDA_ARRAY3D_DESCRIPTOR { Depth: depth, ..CUDA_ARRAY3D_DESCRIPTOR::flat(&flat) })
+    };
+    assert_eq!(of(CU_AD_FORMAT_FLOAT, 4, [10, 0, 0]), 160);
+    assert_eq!(of(CU_AD_FORMAT_UNSIGNED_INT8, 1, [10, 3, 2]), 16 * 6);
+    assert_eq!(of(CU_AD_FORMAT_UNORM_INT16X4, 4, [4, 2, 0]), 64);
+    assert_eq!(of(CU_AD_FORMAT_FLOAT, 1, [u64::MAX, 2, 0]), u64::MAX);
+}
