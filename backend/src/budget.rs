@@ -74,8 +74,11 @@ fn change<W: Words>(words: &W, slot: usize, act: impl FnOnce() -> bool) -> bool 
     done
 }
 
-/// Takes bytes if USED stays within `limit`.
+/// Takes bytes if USED stays within `limit`; nothing is always there.
 fn take<W: Words>(words: &W, slot: usize, bytes: u64, limit: u64) -> bool {
+    if bytes == 0 {
+        return true;
+    }
     change(words, slot, || {
         let mut used = words.load(USED);
         loop {

@@ -44,8 +44,15 @@ impl Before {
 }
 
 /// Runs a row and charges what has come to `id`; where that does not fit, `undo`
-/// undoes the row.
-fn measure(command: &mut Command, run: Run, id: u64, of: u64, undo: impl FnOnce(&mut Command) -> Answer) -> Answer {
+/// undoes the row if it can. Else the memory is charged beyond the quota, until the
+/// program ends what the row has failed to use.
+fn measure(
+    command: &mut Command,
+    run: Run,
+    id: u64,
+    of: u64,
+    undo: impl FnOnce(&mut Command) -> Answer<bool>,
+) -> Answer {
     let process = command.thread.process();
     let memory = &process.memory;
     let change = memory.change();
@@ -53,22 +60,50 @@ fn measure(command: &mut Command, run: Run, id: u64, of: u64, undo: impl FnOnce(
     let before = Before::read(memory, &process);
     run(command)?;
     let growth = before.growth(memory, &process);
-    if let Err(error) = room.grow(growth) {
-        if let Err(failed) = undo(command) {
-            log::error!("what is beyond the quota cannot be undone: {failed}");
-        }
-        return Err(error);
+    let fits = room.grow(growth);
+    if fits.is_err() && undo(command)? {
+        return fits;
     }
     if growth > 0 {
-        let earlier = memory.take(Key::Id(id));
-        let bytes = growth + earlier.map_or(0, |charge| charge.bytes);
-        room.bytes = bytes;
-        memory.ledger().uncount(earlier.unwrap_or_default());
+        // Together with what its object is charged with already.
+        let earlier = memory.take(Key::Id(id)).unwrap_or_default();
+        memory.ledger().uncount(earlier);
+        room.bytes += earlier.bytes;
+        let bytes = growth + earlier.bytes;
         room.keep(Key::Id(id), Charge { bytes, context: of, ..Charge::default() });
     }
     drop(change);
     memory.settle_cheaply(&process);
-    Ok(())
+    fits
+}
+
+/// Libraries are loaded into a context at their first use.
+fn first_use(command: &mut Command, run: Run, library: u64) -> Answer {
+    let context = command.thread.context;
+    measure(command, run, library, context, |_| Ok(false))
+}
+
+pub(in crate::worker) fn cuLibraryGetModule(command: &mut Command, run: Run) -> Answer {
+    let mut from = command.from.clone();
+    let (_id, library) = (from.word(), from.word());
+    first_use(command, run, library)
+}
+
+pub(in crate::worker) fn cuLibraryGetGlobal(command: &mut Command, run: Run) -> Answer {
+    let mut from = command.from.clone();
+    let (_address, _bytes, library) = (from.word(), from.word(), from.word());
+    first_use(command, run, library)
+}
+
+pub(in crate::worker) fn cuLibraryGetManaged(command: &mut Command, run: Run) -> Answer {
+    cuLibraryGetGlobal(command, run)
+}
+
+pub(in crate::worker) fn cuKernelGetFunction(command: &mut Command, run: Run) -> Answer {
+    let mut from = command.from.clone();
+    let (_id, kernel) = (from.word(), from.word());
+    let library = command.thread.process_ref().handles.parent(kernel);
+    first_use(command, run, library)
 }
 
 pub(in crate::worker) fn cuDevicePrimaryCtxRetain(command: &mut Command, run: Run) -> Answer {
@@ -78,7 +113,7 @@ pub(in crate::worker) fn cuDevicePrimaryCtxRetain(command: &mut Command, run: Ru
     measure(command, run, id, id, |command| {
         let process = command.thread.process();
         let lib = &process.lib;
-        cuda!(lib.cuDevicePrimaryCtxRelease_v2(device))
+        cuda!(lib.cuDevicePrimaryCtxRelease_v2(device)).map(|()| true)
     })
 }
 
@@ -91,7 +126,7 @@ pub(in crate::worker) fn cuCtxCreate_v2(command: &mut Command, run: Run) -> Answ
         process.handles.forget_context(id);
         command.thread.context = 0;
         cuda!(lib.cuCtxDestroy_v2(native))?;
-        cuda!(lib.cuCtxSetCurrent(CUcontext(0)))
+        cuda!(lib.cuCtxSetCurrent(CUcontext(0))).map(|()| true)
     })
 }
 
@@ -103,7 +138,7 @@ pub(in crate::worker) fn cuModuleLoadDataEx(command: &mut Command, run: Run) -> 
         let lib = &process.lib;
         let native = process.handles.resolve(CUmodule(id))?;
         process.handles.remove(CUmodule(id));
-        cuda!(lib.cuModuleUnload(native))
+        cuda!(lib.cuModuleUnload(native)).map(|()| true)
     })
 }
 
@@ -114,7 +149,7 @@ pub(in crate::worker) fn cuLibraryLoadData(command: &mut Command, run: Run) -> A
         let lib = &process.lib;
         let native = process.handles.resolve(CUlibrary(id))?;
         process.handles.remove(CUlibrary(id));
-        cuda!(lib.cuLibraryUnload(native))
+        cuda!(lib.cuLibraryUnload(native)).map(|()| true)
     })
 }
 
@@ -166,7 +201,7 @@ macro_rules! settled_rows {
     };
 }
 settled_rows! {
-    cuModuleGetFunction cuLibraryGetModule cuLibraryGetGlobal cuLibraryGetManaged cuKernelGetFunction cuFuncLoad
+    cuModuleGetFunction cuFuncLoad
     cuGraphDestroy cuGraphDestroyNode cuGraphExecDestroy
     cuGraphInstantiateWithFlags cuGraphInstantiateWithParams cuDeviceGraphMemTrim
 }

@@ -286,7 +286,7 @@ impl Memory {
     }
 
     /// Charges what the library has beside what is known.
-    fn settle(&self, process: &Process) {
+    pub(super) fn settle(&self, process: &Process) {
         self.refresh(process);
         let Some(other) = self.untold(process, 0) else { return };
         let mut ledger = self.ledger();

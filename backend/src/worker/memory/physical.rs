@@ -57,6 +57,13 @@ impl Physical {
         }
     }
 
+    /// A handle's memory is there as long as this process.
+    pub(super) fn keep(&mut self, handle: u64) {
+        if let Some(piece) = self.handles.get(&handle).copied() {
+            self.use_again(piece);
+        }
+    }
+
     /// A further handle of what is mapped at an address.
     pub(super) fn retain(&mut self, handle: u64, address: u64) {
         let found = self.mapped.range(..=address).next_back();
@@ -137,5 +144,9 @@ mod tests {
         physical.put_back(out);
         let out = physical.take_handle(8).unwrap();
         assert_eq!(physical.end(out), [(100, false)]);
+        physical.add(10, 100, true);
+        physical.keep(10);
+        let out = physical.take_handle(10).unwrap();
+        assert_eq!(physical.end(out), []);
     }
 }

@@ -28,6 +28,7 @@ macro_rules! charged_rows {
             cuMemAllocAsync cuMemAllocFromPoolAsync cuMemFreeAsync
             cuMemPoolTrimTo cuMemPoolSetAttribute cuMemPoolDestroy
             cuMemCreate cuMemRelease cuMemMap cuMemUnmap cuMemRetainAllocationHandle cuMemImportFromShareableHandle
+            cuMemExportToShareableHandle
             cuArrayCreate_v2 cuArray3DCreate_v2 cuArrayDestroy cuMipmappedArrayCreate cuMipmappedArrayDestroy
             cuDevicePrimaryCtxRetain cuDevicePrimaryCtxRelease_v2 cuDevicePrimaryCtxReset_v2
             cuCtxCreate_v2 cuCtxDestroy_v2 cuCtxSetLimit
@@ -132,6 +133,14 @@ pub(in crate::worker) fn cuMemImportFromShareableHandle(command: &mut Command, r
     run(command)?;
     // Charged where it was made.
     command.thread.process_ref().memory.ledger().physical.add(id, 0, false);
+    Ok(())
+}
+
+/// The backend has a descriptor of it from now on, until this process ends.
+pub(in crate::worker) fn cuMemExportToShareableHandle(command: &mut Command, run: Run) -> Answer {
+    let id = command.from.clone().word();
+    run(command)?;
+    command.thread.process_ref().memory.ledger().physical.keep(id);
     Ok(())
 }
 

@@ -24,7 +24,18 @@ const HINTS: [&str; 15] = [
 
 /// Rows with such a name whose memory is not the device's to speak of, or is
 /// charged elsewhere.
-const ELSEWHERE: [(&str, &str); 0] = [];
+const ELSEWHERE: [(&str, &str); 5] = [
+    ("what a stream, an event or a texture takes is the context's, and seen at the next look", "cuStreamCreate cuStreamCreateWithPriority cuStreamDestroy_v2 cuEventCreate cuEventDestroy_v2 cuTexObjectCreate cuTexObjectDestroy cuSurfObjectCreate cuSurfObjectDestroy"),
+    ("has no memory yet, or none any more", "cuMemPoolCreate cuMemAddressFree cuMulticastCreate cuGraphCreate"),
+    ("the exporter is charged", "cuIpcOpenMemHandle_v2 cuIpcOpenEventHandle"),
+    ("memory of the worker's own, bounded by its limits", "cuLinkCreate_v2 cuLinkDestroy"),
+    ("writes what the program gives room for", "cuTensorMapEncodeTiled cuTensorMapEncodeIm2col cuTensorMapEncodeIm2colWide"),
+];
+
+/// Rows that ask, or that set a reference or a value.
+fn asks(name: &str) -> bool {
+    ["Get", "IsLoaded", "ConditionalHandle", "UserObject"].iter().any(|word| name.contains(word))
+}
 
 #[test]
 fn every_row_that_may_allocate_is_charged_or_has_a_reason() {
@@ -32,7 +43,8 @@ fn every_row_that_may_allocate_is_charged_or_has_a_reason() {
         .iter()
         .filter(|(verb, name)| *verb != "local" && HINTS.iter().any(|hint| name.contains(hint)))
         .map(|(_, name)| *name)
-        .filter(|name| !CHARGED.contains(name) && !ELSEWHERE.iter().any(|(known, _)| known == name))
+        .filter(|name| !CHARGED.contains(name) && !asks(name))
+        .filter(|name| !ELSEWHERE.iter().any(|(_, known)| known.split(' ').any(|known| known == *name)))
         .collect();
     assert!(forgotten.is_empty(), "give a reason, or charge them: {forgotten:?}");
     let unknown: Vec<_> = CHARGED.iter().filter(|name| !ROWS.iter().any(|(_, row)| row == *name)).collect();

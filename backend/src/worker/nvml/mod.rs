@@ -73,6 +73,7 @@ pub(super) fn processes(command: &mut Command) -> Answer {
     let before = usize::from_word(command.from.word());
     command.read_all()?;
     let process = command.thread.process();
+    process.memory.settle(&process);
     let users = process.exchange.users(process.control())?;
     let all = if process.lib.memory_bytes.is_some() {
         users.iter().map(by_account).collect()
