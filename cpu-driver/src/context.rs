@@ -15,8 +15,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub struct Context {
-    /// Its handle, and the number under which its memory is filed.
+    /// Its handle.
     pub handle: u64,
+    /// The number under which its memory, its modules and its events are filed: its own, or for a green
+    /// context its primary one's.
+    pub owner: u64,
+    /// Of a green context.
+    pub green: Option<Green>,
     pub flags: AtomicU32,
     pub is_primary: bool,
     pub id: u64,
@@ -42,6 +47,17 @@ pub struct Context {
     pub cache_config: AtomicU32,
     streams: Mutex<Vec<Weak<Stream>>>,
     legacy: Mutex<Option<Arc<Stream>>>,
+    /// The green contexts of a primary one.
+    greens: Mutex<Vec<Weak<Context>>>,
+}
+
+/// What makes a context a green one: it has streams of its own and some of the multiprocessors; all else
+/// is its primary context's.
+pub struct Green {
+    pub primary: Arc<Context>,
+    pub multiprocessors: u32,
+    /// Concurrency and scope of its queues, as they were asked for.
+    pub queues: [u32; 2],
 }
 
 pub static CONTEXTS: Registry<Context> = Registry::new(1);
@@ -82,14 +98,64 @@ fn with_stack<R>(change: impl FnOnce(&mut Vec<Arc<Context>>) -> R) -> R {
 impl Context {
     /// A new context.
     pub fn create(flags: u32, is_primary: bool) -> Arc<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let id = next_id();
         CONTEXTS.insert_with(|handle| Self::new(handle, id, flags, is_primary)).1
+    }
+
+    /// A new green context.
+    pub fn create_green(green: Green) -> Arc<Self> {
+        let primary = Arc::clone(&green.primary);
+        let id = next_id();
+        let make = |handle| {
+            let heap = Arc::clone(&primary.heap);
+            let flags = primary.flags.load(Ordering::Relaxed);
+            Self { owner: primary.handle, green: Some(green), heap, ..Self::new(handle, id, flags, false) }
+        };
+        let context = CONTEXTS.insert_with(make).1;
+        let mut greens = primary.greens.lock().unwrap_or_else(PoisonError::into_inner);
+        greens.retain(|green| green.strong_count() > 0);
+        greens.push(Arc::downgrade(&context));
+        context
+    }
+
+    /// Whose data this context works on: itself, or a green one's primary context.
+    pub fn home(&self) -> &Self {
+        self.green.as_ref().map_or(self, |green| &green.primary)
+    }
+
+    /// On how many multiprocessors its kernels run.
+    pub fn multiprocessors(&self) -> u32 {
+        let all = || crate::api::multiprocessors().cast_unsigned();
+        self.green.as_ref().map_or_else(all, |green| green.multiprocessors)
+    }
+
+    /// How many threads may run one of its kernels.
+    pub fn threads_max(&self) -> usize {
+        self.green.as_ref().map_or(usize::MAX, |green| green.multiprocessors as usize)
+    }
+
+    fn greens(&self) -> Vec<Arc<Self>> {
+        self.greens.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Whether anything holds all its streams up.
+    #[inline]
+    pub fn is_held_up(&self) -> bool {
+        self.barrier.is_up() || self.green.as_ref().is_some_and(|green| green.primary.barrier.is_up())
+    }
+
+    /// What all its streams wait for.
+    pub fn held_up_by(&self) -> Vec<Arc<Task>> {
+        let mut tasks = self.barrier.tasks();
+        tasks.extend(self.green.iter().flat_map(|green| green.primary.barrier.tasks()));
+        tasks
     }
 
     fn new(handle: u64, id: u64, flags: u32, is_primary: bool) -> Self {
         Self {
             handle,
+            owner: handle,
+            green: None,
             flags: AtomicU32::new(flags),
             is_primary,
             id,
@@ -108,12 +174,13 @@ impl Context {
             cache_config: AtomicU32::new(0),
             streams: Mutex::default(),
             legacy: Mutex::default(),
+            greens: Mutex::default(),
         }
     }
 
     /// The failure that every call answers, if a kernel has failed.
     pub fn failure(&self) -> Option<CUresult> {
-        match self.failure.load(Ordering::Acquire) {
+        match self.home().failure.load(Ordering::Acquire) {
             0 => None,
             code => Some(CUresult(code)),
         }
@@ -129,20 +196,20 @@ impl Context {
             FaultKind::LaunchFailed => CUDA_ERROR_LAUNCH_FAILED,
         };
         crate::report::fault(code, fault);
-        let _ = self.failure.compare_exchange(0, code.0, Ordering::AcqRel, Ordering::Relaxed);
+        let _ = self.home().failure.compare_exchange(0, code.0, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// A stream was to wait for or to write memory that is not there any more.
     pub fn fail_word(&self) {
         let code = CUDA_ERROR_ILLEGAL_ADDRESS.0;
-        let _ = self.failure.compare_exchange(0, code, Ordering::AcqRel, Ordering::Relaxed);
+        let _ = self.home().failure.compare_exchange(0, code, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// The interpreter itself failed.
     pub fn fail_internal(&self) {
         log::error!("the interpreter failed; its context is lost");
         let code = CUDA_ERROR_LAUNCH_FAILED.0;
-        let _ = self.failure.compare_exchange(0, code, Ordering::AcqRel, Ordering::Relaxed);
+        let _ = self.home().failure.compare_exchange(0, code, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// The legacy default stream, if anything ever used it.
@@ -162,14 +229,17 @@ impl Context {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// The last task of every stream that has one to do.
+    /// The last task of every stream that has one to do, its green contexts' streams among them.
     pub fn last_tasks(&self) -> Vec<Arc<Task>> {
-        self.streams().into_iter().chain(self.legacy()).filter_map(|stream| stream.last()).collect()
+        let own = self.streams().into_iter().chain(self.legacy()).filter_map(|stream| stream.last());
+        let greens = self.greens();
+        own.chain(greens.iter().flat_map(|green| green.last_tasks())).collect()
     }
 
     /// Waits for everything on all streams.
     pub fn synchronize(self: &Arc<Self>) {
-        if self.pending.load(Ordering::Acquire) == 0 {
+        let idle = |context: &Self| context.pending.load(Ordering::Acquire) == 0;
+        if idle(self) && self.greens().iter().all(|green| idle(green)) {
             return;
         }
         for task in self.last_tasks() {
@@ -190,9 +260,15 @@ impl Context {
     }
 }
 
-/// How many contexts live; the primary one does while it is retained.
+/// How many contexts live; the primary one does while it is retained, and green ones are part of it.
 pub fn alive() -> u64 {
-    CONTEXTS.count(|context| !context.is_dead.load(Ordering::Relaxed))
+    CONTEXTS.count(|context| context.green.is_none() && !context.is_dead.load(Ordering::Relaxed))
+}
+
+/// A number that no context had before.
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// The legacy default stream of `context`.

@@ -91,15 +91,23 @@ pub static LINKS: Registry<Link> = Registry::new(40);
 pub static ARRAYS: Registry<Array> = Registry::new(8);
 pub static MIPMAPPED: Registry<Mipmapped> = Registry::new(42);
 pub static PHYSICAL: Registry<Arc<Physical>> = Registry::new(43);
+pub static GREENS: Registry<Arc<Context>> = Registry::new(60);
+pub static RESOURCE_DESCS: Registry<ResourceDesc> = Registry::new(61);
 pub static POOLS: Registry<Arc<Pool>> = Registry::new(41);
+
+/// What a green context is to have.
+pub struct ResourceDesc {
+    pub multiprocessors: Option<u32>,
+    pub queues: Option<[u32; 2]>,
+}
 
 /// Ends every handle of a context's objects.
 pub fn remove_context(context: u64) {
-    let kernels = KERNELS.remove_where(|kernel| kernel.module.context.handle == context);
-    let modules = MODULES.remove_where(|module| module.context.handle == context);
-    let streams = STREAMS.remove_where(|stream| stream.context.handle == context);
+    let kernels = KERNELS.remove_where(|kernel| kernel.module.context.owner == context);
+    let modules = MODULES.remove_where(|module| module.context.owner == context);
+    let streams = STREAMS.remove_where(|stream| stream.context.owner == context);
     LINKS.remove_where(|link| link.context == context);
-    let events = EVENTS.remove_where(|event| event.context.handle == context);
+    let events = EVENTS.remove_where(|event| event.context.owner == context);
     let arrays = ARRAYS.remove_where(|array| array.context == context);
     let mipmapped = MIPMAPPED.remove_where(|array| array.context == context);
     crate::memory::texture::remove_context(context);

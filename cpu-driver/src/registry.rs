@@ -60,6 +60,14 @@ impl<T> Registry<T> {
         self.find(&places, handle).map(look)
     }
 
+    /// The handle of an object that `condition` names.
+    pub fn find_where(&self, condition: impl Fn(&T) -> bool) -> Option<u64> {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        let named = |(_, object): &&(u64, Option<Arc<T>>)| object.as_ref().is_some_and(|object| condition(object));
+        let (place, (generation, _)) = (0u64..).zip(&places.all).find(|(_, entry)| named(entry))?;
+        Some(self.kind << TYPE_SHIFT | generation << GENERATION_SHIFT | place)
+    }
+
     /// How many objects `condition` names.
     pub fn count(&self, condition: impl Fn(&T) -> bool) -> u64 {
         let places = self.places.read().unwrap_or_else(PoisonError::into_inner);

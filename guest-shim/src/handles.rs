@@ -9,7 +9,7 @@ use paravane_protocol::limits::HANDLES_MAX;
 
 use crate::boundary::Answer;
 
-const TYPES: usize = 48;
+const TYPES: usize = 72;
 
 struct IdPool {
     /// Ended ids, to be used again with the next generation.

@@ -40,6 +40,8 @@ directions! {
     InSlice<T> = *const T;
     /// An array written; its length follows in brackets.
     OutSlice<T> = *mut T;
+    /// An array that the call reads and changes; its length follows in brackets.
+    InOutSlice<T> = *mut T;
     /// A handle that the call creates: the shim mints its id.
     New<T> = *mut T;
     /// A handle that the call ends.

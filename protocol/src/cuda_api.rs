@@ -481,6 +481,32 @@ macro_rules! cuda_api {
             0x0d1c local fn cuCtxAttach(pctx: Out<CUcontext>, flags: In<u32>);
             0x0d1d local fn cuCtxDetach(ctx: In<CUcontext>);
             0x0d1e local fn cuIpcOpenMemHandle(pdptr: Out<CUdeviceptr>, handle: In<CUipcHandle>, Flags: In<u32>);
+            // Green contexts: parts of a device's multiprocessors.
+            0x0e00 call fn cuDeviceGetDevResource(device: In<CUdevice>, resource: OutSlice<CUdevResource>[1], kind: In<CUdevResourceType>);
+            0x0e01 call fn cuCtxGetDevResource(hCtx: In<CUcontext>, resource: OutSlice<CUdevResource>[1], kind: In<CUdevResourceType>);
+            0x0e02 call fn cuGreenCtxGetDevResource(hCtx: In<CUgreenCtx>, resource: OutSlice<CUdevResource>[1], kind: In<CUdevResourceType>);
+            0x0e03 call fn cuStreamGetDevResource(hStream: Of<CUstream>, resource: OutSlice<CUdevResource>[1], kind: In<CUdevResourceType>) + cuStreamGetDevResource_ptsz;
+            0x0e04 custom fn cuDevSmResourceSplitByCount(result: In<*mut CUdevResource>, nbGroups: In<*mut u32>, input: In<*const CUdevResource>, remainder: In<*mut CUdevResource>, flags: In<u32>, minCount: In<u32>);
+            0x0e05 custom fn cuDevSmResourceSplit(result: In<*mut CUdevResource>, nbGroups: In<u32>, input: In<*const CUdevResource>, remainder: In<*mut CUdevResource>, flags: In<u32>, groupParams: In<*mut CU_DEV_SM_RESOURCE_GROUP_PARAMS>);
+            0x0e06 call fn cuDevResourceGenerateDesc(phDesc: New<CUdevResourceDesc>, resources: InSlice<CUdevResource>[nbResources as usize], nbResources: In<u32>);
+            0x0e08 wrap fn cuGreenCtxCreate(phCtx: New<CUgreenCtx>, desc: In<CUdevResourceDesc>, dev: In<CUdevice>, flags: In<u32>);
+            0x0e09 wrap fn cuGreenCtxDestroy(hCtx: Del<CUgreenCtx>);
+            0x0e0a custom fn cuCtxFromGreenCtx(pContext: Out<CUcontext>, hCtx: In<CUgreenCtx>);
+            0x0e0b call fn cuGreenCtxRecordEvent(hCtx: In<CUgreenCtx>, hEvent: In<CUevent>);
+            0x0e0c call fn cuGreenCtxWaitEvent(hCtx: In<CUgreenCtx>, hEvent: In<CUevent>);
+            0x0e0d wrap fn cuGreenCtxStreamCreate(phStream: New<CUstream>, greenCtx: In<CUgreenCtx>, flags: In<u32>, priority: In<i32>);
+            0x0e0e call fn cuGreenCtxGetId(greenCtx: In<CUgreenCtx>, greenCtxId: Out<u64>);
+            0x0e0f local fn cuStreamGetGreenCtx(hStream: Of<CUstream>, phCtx: Out<CUgreenCtx>);
+            0x0e10 local fn cuStreamGetCtx_v2(hStream: Of<CUstream>, pCtx: Out<CUcontext>, pGreenCtx: Out<CUgreenCtx>) + cuStreamGetCtx_v2_ptsz;
+            // Pools of other processes.
+            0x0f00 custom fn cuMemPoolExportToShareableHandle(handle_out: In<Pointer>, pool: In<CUmemoryPool>, handleType: In<CUmemAllocationHandleType>, flags: In<u64>);
+            0x0f01 custom fn cuMemPoolImportFromShareableHandle(pool_out: Out<CUmemoryPool>, handle: In<Pointer>, handleType: In<CUmemAllocationHandleType>, flags: In<u64>);
+            0x0f02 custom fn cuMemPoolExportPointer(shareData_out: OutSlice<CUmemPoolPtrExportData>[1], ptr: In<CUdeviceptr>);
+            0x0f03 custom fn cuMemPoolImportPointer(ptr_out: Out<CUdeviceptr>, pool: In<CUmemoryPool>, shareData: In<*mut CUmemPoolPtrExportData>);
+            // Tensor maps that change; what the device decompresses.
+            0x0f08 call fn cuTensorMapReplaceAddress(tensorMap: InOutSlice<CUtensorMap>[1], globalAddress: In<DeviceAddress>);
+            0x0f09 call fn cuTensorMapSetAllocationClass(tensorMap: InOutSlice<CUtensorMap>[1], allocClass: In<CUtensorMapAllocClass>, outAllocClass: OutOpt<CUtensorMapAllocClass>);
+            0x0f0a wrap fn cuMemBatchDecompressAsync(paramsArray: InSlice<CUmemDecompressParams>[count], count: In<usize>, flags: In<u32>, errorIndex: OutOpt<usize>, stream: On<CUstream>) + cuMemBatchDecompressAsync_ptsz;
         }
     };
 }
@@ -530,24 +556,6 @@ macro_rules! cuda_api_absent {
                 cuMemsetD32;
                 cuMemsetD8;
                 cuModuleGetGlobal;
-            ]
-            "Not built yet: groups of multiprocessors for a context.": [
-                cuCtxFromGreenCtx;
-                cuCtxGetDevResource;
-                cuDevResourceGenerateDesc;
-                cuDevSmResourceSplit;
-                cuDevSmResourceSplitByCount;
-                cuDeviceGetDevResource;
-                cuGreenCtxCreate;
-                cuGreenCtxDestroy;
-                cuGreenCtxGetDevResource;
-                cuGreenCtxGetId;
-                cuGreenCtxRecordEvent;
-                cuGreenCtxStreamCreate;
-                cuGreenCtxWaitEvent;
-                cuStreamGetDevResource;
-                cuStreamGetDevResource_ptsz;
-                cuStreamGetGreenCtx;
             ]
             "Memory and semaphores of another driver (Vulkan, Direct3D, NvSci): none in the guest shares the host's device.": [
                 cuDestroyExternalMemory;
@@ -656,12 +664,6 @@ macro_rules! cuda_api_absent {
                 cuCoredumpSetAttribute;
                 cuCoredumpSetAttributeGlobal;
             ]
-            "Pools for several processes: not built yet.": [
-                cuMemPoolExportPointer;
-                cuMemPoolExportToShareableHandle;
-                cuMemPoolImportFromShareableHandle;
-                cuMemPoolImportPointer;
-            ]
             "A descriptor of device memory for other drivers' buffers (dma-buf): the guest has no such driver for the host's device.": [
                 cuMemGetHandleForAddressRange;
             ]
@@ -672,21 +674,17 @@ macro_rules! cuda_api_absent {
                 cuDeviceRegisterAsyncNotification;
                 cuDeviceUnregisterAsyncNotification;
             ]
-            "Decompression by the device: not built yet.": [
-                cuMemBatchDecompressAsync;
-                cuMemBatchDecompressAsync_ptsz;
-            ]
             "A function's address on host and device: an image's host code is not in the process that loads it.": [
                 cuLibraryGetUnifiedFunction;
             ]
-            "Pages of sparse arrays: cpu-driver keeps whole arrays, and has no sparse ones.": [
+            "Pages of sparse arrays: cpu-driver makes none (CUDA_ERROR_NOT_SUPPORTED when one is asked for), and where they are, only a GPU could show that forwarding them is right.": [
                 cuMemMapArrayAsync;
                 cuMemMapArrayAsync_ptsz;
             ]
-            "Sets up a profiler that CUDA has no more; cuProfilerStart and cuProfilerStop are there.": [
+            "Sets up a profiler that CUDA has no more: NVIDIA's library itself answers so since 12.0. cuProfilerStart and cuProfilerStop are there.": [
                 cuProfilerInitialize;
             ]
-            "Texture and surface references: CUDA 12 has removed them from its compiler, and PTX of today names none.": [
+            "Texture and surface references: only modules of CUDA 11's compilers and older name them, and cpu-driver's PTX has no such variables. Texture and surface objects are there.": [
                 cuModuleGetSurfRef;
                 cuModuleGetTexRef;
                 cuParamSetTexRef;
@@ -724,21 +722,13 @@ macro_rules! cuda_api_absent {
                 cuTexRefSetMipmapLevelClamp;
                 cuTexRefSetMipmappedArray;
             ]
-            "Captures for graphics, or a second time into the same graph: not built yet.": [
+            "Captures for graphics (CIG), whose command lists no guest driver shares with the host; and a second capture into the same graph, which asks a function of the program's about every node in the middle of the capture.": [
                 cuStreamBeginCaptureToCig;
                 cuStreamBeginCaptureToCig_ptsz;
                 cuStreamBeginRecaptureToGraph;
                 cuStreamBeginRecaptureToGraph_ptsz;
                 cuStreamEndCaptureToCig;
                 cuStreamEndCaptureToCig_ptsz;
-            ]
-            "Not built yet: tells of groups of multiprocessors.": [
-                cuStreamGetCtx_v2;
-                cuStreamGetCtx_v2_ptsz;
-            ]
-            "Changes a tensor map whose form only the library knows: not built yet.": [
-                cuTensorMapReplaceAddress;
-                cuTensorMapSetAllocationClass;
             ]
         }
     };

@@ -7,6 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 pub use crate::cuda_result::*;
 pub use crate::array_types::*;
+pub use crate::green_types::*;
 pub use crate::memory_types::*;
 
 /// A scalar that travels as one `u64` word.

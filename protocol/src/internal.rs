@@ -126,6 +126,10 @@ pub const GRAPH_LIST: u16 = 0xf0a3;
 /// (bytes), edge data (bytes, may be empty).
 pub const GRAPH_CONNECT: u16 = 0xf0a4;
 
+/// Posted: the capture that made a graph has failed, and the graph is gone. In:
+/// graph.
+pub const GRAPH_END: u16 = 0xf0a5;
+
 /// [`GRAPH_LIST`]: all nodes of a graph.
 pub const GRAPH_LIST_NODES: u64 = 0;
 /// [`GRAPH_LIST`]: nodes of a graph that nothing comes before.
@@ -191,6 +195,7 @@ pub fn name(opcode: u16) -> Option<&'static str> {
         GRAPH_NODE_GET => "GRAPH_NODE_GET",
         GRAPH_LIST => "GRAPH_LIST",
         GRAPH_CONNECT => "GRAPH_CONNECT",
+        GRAPH_END => "GRAPH_END",
         SHARE_END => "SHARE_END",
         OUTPUT_TAKE => "OUTPUT_TAKE",
         NVML_READ => "NVML_READ",

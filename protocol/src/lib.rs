@@ -14,6 +14,7 @@ mod cuda_result;
 pub mod cuda_types;
 pub mod frame;
 mod graph_nodes;
+mod green_types;
 pub mod internal;
 pub mod limits;
 pub mod managed;

@@ -134,6 +134,14 @@ pub const NVML_TEXT_MAX: u32 = 1024;
 /// back: half a reply. Room for 50 field values; more are asked for in turns.
 pub const NVML_STRUCT_MAX: u32 = 2048;
 
+/// Descriptions of a device's resources that one guest process was told of. Equal
+/// ones are kept once; each is 144 bytes, so 9 MiB at the most.
+pub const RESOURCES_KEPT_MAX: usize = 65_536;
+
+/// Parts of one split of a device's multiprocessors: their descriptions fit one
+/// reply. The largest GPUs have 160 multiprocessors, in pairs.
+pub const SM_GROUPS_MAX: u32 = 80;
+
 /// Faults of guests that go to the log at once; later ones at one per second.
 pub const FAULT_LOGS_MAX: u32 = 32;
 

@@ -3,7 +3,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::cuda_types::{Handle, Word, handles, numbers};
+use crate::cuda_types::{CUdeviceptr, Handle, Word, handles, numbers};
 
 numbers! {
     /// What an untyped pointer points to whose length an attribute decides:
@@ -116,6 +116,8 @@ numbers! {
     CUtensorMapFloatOOBfill(u32) {}
     /// Which form of a wide im2col.
     CUtensorMapIm2ColWideMode(u32) {}
+    /// How far reads outside of a tensor may go.
+    CUtensorMapAllocClass(u32) {}
     /// A device address where cuda.h has an untyped pointer.
     DeviceAddress(u64) {}
     /// Which property of a range of managed memory.
@@ -226,6 +228,9 @@ structs! {
     }
 }
 
+/// What names memory of a shared pool to another process.
+pub type CUmemPoolPtrExportData = CUipcHandle;
+
 /// What a question about one pointer is answered from.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PointerFacts {
@@ -308,6 +313,21 @@ pub struct CUtensorMap {
     pub opaque: [u64; 16],
 }
 const _: () = assert!(size_of::<CUtensorMap>() == 128);
+
+/// One piece that the device decompresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(non_snake_case, missing_docs, reason = "CUDA's names")]
+pub struct CUmemDecompressParams {
+    pub srcNumBytes: u64,
+    pub dstNumBytes: u64,
+    pub dstActBytes: CUdeviceptr,
+    pub src: CUdeviceptr,
+    pub dst: CUdeviceptr,
+    pub algo: u32,
+    pub padding: [u32; 5],
+}
+const _: () = assert!(size_of::<CUmemDecompressParams>() == 64);
 
 impl CUmemPool_attribute {
     /// Bytes of the attribute's value in C: an `int` or a `cuuint64_t`.

@@ -19,10 +19,3 @@ pub struct Versioned<const BYTES: usize>;
 impl<const BYTES: usize> Arg for Versioned<BYTES> {
     type C = *mut c_void;
 }
-
-/// An array that is read and written; its length follows in brackets.
-#[derive(Debug)]
-pub struct InOutSlice<T>(core::marker::PhantomData<T>);
-impl<T> Arg for InOutSlice<T> {
-    type C = *mut T;
-}

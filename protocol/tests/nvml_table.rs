@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use paravane_protocol::arg::{In, InOut, InStr, On, Out};
-use paravane_protocol::nvml_arg::{InOutSlice, OutText, Versioned};
+use paravane_protocol::arg::{In, InOut, InOutSlice, InStr, On, Out};
+use paravane_protocol::nvml_arg::{OutText, Versioned};
 use paravane_protocol::nvml_types::*;
 use paravane_protocol::{nvml_api, nvml_api_absent};
 

@@ -6,7 +6,7 @@
 use core::ffi::c_void;
 use std::collections::{BTreeMap, BTreeSet};
 
-use paravane_protocol::arg::{Del, In, InOut, InSlice, InStr, New, Of, On, Out, OutOpt, OutSlice};
+use paravane_protocol::arg::{Del, In, InOut, InOutSlice, InSlice, InStr, New, Of, On, Out, OutOpt, OutSlice};
 use paravane_protocol::cuda_types::*;
 use paravane_protocol::{cuda_api, cuda_api_absent, internal, opcode};
 
@@ -43,9 +43,9 @@ kinds! {
         CUdevice_P2PAttribute CUmemAllocationHandleType CUmemAllocationGranularity_flags CUmem_advise CUmem_range_attribute CUarray_format
         CUmulticastGranularity_flags CUflushGPUDirectRDMAWritesTarget CUflushGPUDirectRDMAWritesScope
         CUtensorMapDataType CUtensorMapInterleave CUtensorMapSwizzle CUtensorMapL2promotion CUtensorMapFloatOOBfill
-        CUtensorMapIm2ColWideMode;
+        CUtensorMapIm2ColWideMode CUdevResourceType CUtensorMapAllocClass;
     "u64": CUtexObject CUsurfObject CUmemGenericAllocationHandle;
-    "h": CUmemoryPool CUarray CUmipmappedArray;
+    "h": CUmemoryPool CUarray CUmipmappedArray CUgreenCtx CUdevResourceDesc;
     "f": CUlogsCallback CUhostFn CUstreamCallback CUoccupancyB2DSize;
 }
 macro_rules! struct_kinds {
@@ -65,6 +65,7 @@ struct_kinds!(CUdevprop CUuuid CUDA_MEMCPY2D CUlaunchConfig CUlaunchAttributeVal
 struct_kinds!(CUipcHandle CUmemAllocationProp CUmulticastObjectProp CUtensorMap);
 struct_kinds!(CUmemLocation CUmemAccessDesc CUmemPoolProps CUmemcpyAttributes CUDA_MEMCPY3D_BATCH_OP);
 struct_kinds!(CUDA_ARRAY_DESCRIPTOR CUDA_ARRAY3D_DESCRIPTOR CUDA_ARRAY_MEMORY_REQUIREMENTS CUDA_ARRAY_SPARSE_PROPERTIES);
+struct_kinds!(CUmemDecompressParams CUdevResource CU_DEV_SM_RESOURCE_GROUP_PARAMS);
 struct_kinds!(CUDA_RESOURCE_DESC CUDA_TEXTURE_DESC CUDA_RESOURCE_VIEW_DESC);
 
 impl<T: Kind> Kind for *mut T {
@@ -97,7 +98,7 @@ macro_rules! by_pointer {
         }
     )*};
 }
-by_pointer!(Out OutOpt InOut InSlice OutSlice New);
+by_pointer!(Out OutOpt InOut InSlice OutSlice InOutSlice New);
 impl Kind for InStr {
     fn kind() -> String {
         ConstStr::kind()

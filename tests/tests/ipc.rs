@@ -130,3 +130,40 @@ fn an_event_is_waited_for_in_another_process() {
     let backend = Backend::start(&[]);
     wait(Some(&backend.socket()));
 }
+
+/// The user imports the owner's pool and memory of it; what it says.
+fn pool(owner: Option<&Path>, user: Option<&Path>) -> String {
+    let mut owner = Program::start("pool-owner", owner);
+    let handles = owner.says();
+    let mut user = Program::start("pool-user", user);
+    user.tell(&handles);
+    let said = user.says();
+    user.end();
+    owner.tell("look");
+    assert_eq!(owner.says(), said, "what the user says of the memory");
+    owner.tell("end");
+    owner.end();
+    said
+}
+
+#[test]
+fn two_processes_share_a_pool() {
+    assert_eq!(pool(None, None), "true");
+    let backend = Backend::start(&[]);
+    assert_eq!(pool(Some(&backend.socket()), Some(&backend.socket())), "true");
+}
+
+#[test]
+fn a_pool_is_nothing_in_another_vm() {
+    let (backend, other) = (Backend::start(&[]), Backend::start(&[]));
+    let mut owner = Program::start("pool-owner", Some(&backend.socket()));
+    let handles = owner.says();
+    let mut user = Program::start("pool-user", Some(&other.socket()));
+    user.tell(&handles);
+    assert_eq!(user.says(), "CUDA_ERROR_INVALID_VALUE");
+    user.end();
+    owner.tell("look");
+    assert_eq!(owner.says(), "false", "the other VM has written here");
+    owner.tell("end");
+    owner.end();
+}

@@ -17,6 +17,7 @@ mod rows {
     pub(crate) mod error_log;
     pub(crate) mod export_table;
     pub(crate) mod graph;
+    pub(crate) mod green;
     pub(crate) mod ipc;
     pub(crate) mod launch;
     pub(crate) mod link;
@@ -87,6 +88,7 @@ fn every_row(cuda: &Cuda) {
     rows::graph::topology(cuda);
     rows::graph::kernel_nodes(cuda, module);
     rows::graph::copies(cuda);
+    rows::graph::arrays(cuda);
     rows::graph::event_nodes(cuda);
     rows::graph::memory_operation_nodes(cuda);
     rows::graph::uniform(cuda);
@@ -96,6 +98,8 @@ fn every_row(cuda: &Cuda) {
     rows::capture::forked(cuda);
     rows::capture::refused(cuda);
     rows::affinity::affinity(cuda);
+    rows::green::resources(cuda);
+    rows::green::contexts(cuda, context, module);
     rows::module::unload(cuda, module);
     rows::context::created(cuda, context);
     rows::export_table::destructors(cuda);

@@ -75,6 +75,7 @@ macro_rules! handles {
 handles!(CUcontext CUmodule CUfunction CUlibrary CUkernel CUstream CUevent);
 handles!(CUgraph CUgraphNode CUgraphExec CUuserObject);
 handles!(CUmemoryPool CUarray CUmipmappedArray CUmemGenericAllocationHandle);
+handles!(CUgreenCtx CUdevResourceDesc);
 
 /// A direction as the worker handles it.
 pub(super) trait HostArg: Arg {
@@ -135,12 +136,24 @@ impl<T: Native> HostArg for InOut<T> {
     }
 }
 
-plain!(CUexecAffinityType);
+plain!(CUexecAffinityType CUdevResourceType CUtensorMapAllocClass);
 
 /// An element of an array: plain numbers, or a handle that is resolved.
 pub(super) trait Element: FromBytes + IntoBytes + Immutable + Copy {
     fn resolve(self, _: &Handles) -> Answer<Self> {
         Ok(self)
+    }
+    /// What the guest is told of it.
+    fn tell(self, _: &Handles) -> Answer<Self> {
+        Ok(self)
+    }
+}
+impl Element for CUdevResource {
+    fn resolve(self, handles: &Handles) -> Answer<Self> {
+        handles.resources.find(self)
+    }
+    fn tell(self, handles: &Handles) -> Answer<Self> {
+        handles.resources.keep(self)
     }
 }
 impl Element for CUexecAffinityParam {}
@@ -150,6 +163,7 @@ impl Element for u32 {}
 impl Element for u64 {}
 impl Element for i32 {}
 impl Element for CUtensorMap {}
+impl Element for CUmemDecompressParams {}
 impl Element for CUmulticastObjectProp {}
 impl Element for CUmemAllocationProp {
     fn resolve(self, _: &Handles) -> Answer<Self> {
@@ -214,9 +228,23 @@ impl<T: Element> HostArg for OutSlice<T> {
     fn c(slot: &mut Vec<T>) -> *mut T {
         slot.as_mut_ptr()
     }
-    fn finish(slot: Vec<T>, _: &Scope, to: &mut Encoder) -> Answer {
-        to.bytes(slot.as_bytes());
+    fn finish(slot: Vec<T>, scope: &Scope, to: &mut Encoder) -> Answer {
+        let told: Answer<Vec<T>> = slot.into_iter().map(|element| element.tell(scope.handles)).collect();
+        to.bytes(told?.as_bytes());
         Ok(())
+    }
+}
+
+impl<T: Element> HostArg for InOutSlice<T> {
+    type Slot = Vec<T>;
+    fn take(from: &mut Decoder, scope: &Scope) -> Answer<Vec<T>> {
+        <InSlice<T> as HostArg>::take(from, scope)
+    }
+    fn c(slot: &mut Vec<T>) -> *mut T {
+        slot.as_mut_ptr()
+    }
+    fn finish(slot: Vec<T>, scope: &Scope, to: &mut Encoder) -> Answer {
+        <OutSlice<T> as HostArg>::finish(slot, scope, to)
     }
 }
 
@@ -272,14 +300,22 @@ impl HostArg for InStr {
 
 /// Whether objects of a type belong to a device and not to a context.
 fn outlives_context<H: Handle>() -> bool {
-    matches!(H::TYPE, CUmemoryPool::TYPE | CUmemGenericAllocationHandle::TYPE)
+    matches!(
+        H::TYPE,
+        CUmemoryPool::TYPE | CUmemGenericAllocationHandle::TYPE | CUgreenCtx::TYPE | CUdevResourceDesc::TYPE
+    )
 }
 
 /// Whether others can be part of objects of a type, and end with them.
 fn has_parts<H: Handle>() -> bool {
     matches!(
         H::TYPE,
-        CUmodule::TYPE | CUlibrary::TYPE | CUgraph::TYPE | CUgraphNode::TYPE | CUmipmappedArray::TYPE
+        CUmodule::TYPE
+            | CUlibrary::TYPE
+            | CUgraph::TYPE
+            | CUgraphNode::TYPE
+            | CUmipmappedArray::TYPE
+            | CUgreenCtx::TYPE
     )
 }
 

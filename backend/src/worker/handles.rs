@@ -8,8 +8,9 @@ use paravane_protocol::cuda_types::*;
 use paravane_protocol::limits::{HANDLE_GAP_MAX, HANDLES_MAX};
 
 use super::libcuda::Answer;
+use super::resources::Resources;
 
-const TYPES: usize = 48;
+const TYPES: usize = 72;
 
 #[derive(Clone, Copy, Default)]
 struct Entry {
@@ -26,6 +27,8 @@ struct Entry {
 pub(super) struct Handles {
     tables: [RwLock<Vec<Entry>>; TYPES],
     named: Mutex<Named>,
+    /// Descriptions of device resources that the guest holds copies of.
+    pub(super) resources: Resources,
 }
 
 /// Objects that libcuda makes without a call of the guest's that names them
@@ -61,15 +64,14 @@ impl Handles {
         Self {
             tables: std::array::from_fn(|_| RwLock::new(Vec::new())),
             named: Mutex::new(Named::default()),
+            resources: Resources::default(),
         }
     }
 
     /// What an id of any type stands for.
     #[inline]
     fn find(&self, id: u64) -> Option<u64> {
-        let table = self.tables.get(type_of(id)?)?.read().unwrap_or_else(PoisonError::into_inner);
-        let entry = table.get(index_of(id) as usize)?;
-        (entry.id == id).then_some(entry.native)
+        self.entry(id).map(|entry| entry.native)
     }
 
     /// What an id of type `H` stands for. NULL stands for itself where CUDA
@@ -77,16 +79,18 @@ impl Handles {
     #[inline]
     pub(super) fn resolve<H: Handle>(&self, id: H) -> Answer<H> {
         let number = id.number();
-        if number <= 2 && (H::TYPE == CUstream::TYPE || (H::TYPE == CUcontext::TYPE && number == 0)) {
+        let is_current = number == 0 && [CUcontext::TYPE, CUgreenCtx::TYPE].contains(&H::TYPE);
+        if is_current || number <= 2 && H::TYPE == CUstream::TYPE {
             return Ok(id);
         }
         let of_type = type_of(number) == Some(usize::from(H::TYPE));
         let kernel_for_function = H::TYPE == CUfunction::TYPE
             && type_of(number) == Some(usize::from(CUkernel::TYPE));
+        let unknown = if H::TYPE == CUgreenCtx::TYPE { CUDA_ERROR_INVALID_CONTEXT } else { CUDA_ERROR_INVALID_HANDLE };
         if !of_type && !kernel_for_function {
-            return Err(CUDA_ERROR_INVALID_HANDLE);
+            return Err(unknown);
         }
-        self.find(number).map(H::from_number).ok_or(CUDA_ERROR_INVALID_HANDLE)
+        self.find(number).map(H::from_number).ok_or(unknown)
     }
 
     /// Whether a new id could be inserted.
@@ -224,12 +228,18 @@ impl Handles {
 
     /// What an id is a part of, 0 for nothing.
     pub(super) fn parent(&self, id: u64) -> u64 {
-        let parent = || {
-            let table = self.tables.get(type_of(id)?)?.read().unwrap_or_else(PoisonError::into_inner);
-            let entry = table.get(index_of(id) as usize)?;
-            (entry.id == id).then_some(entry.parent)
-        };
-        parent().unwrap_or(0)
+        self.entry(id).map_or(0, |entry| entry.parent)
+    }
+
+    fn entry(&self, id: u64) -> Option<Entry> {
+        let table = self.tables.get(type_of(id)?)?.read().unwrap_or_else(PoisonError::into_inner);
+        table.get(index_of(id) as usize).copied().filter(|entry| entry.id == id)
+    }
+
+    /// The context whose data another works on: itself, or a green one's primary
+    /// context.
+    pub(super) fn home(&self, context: u64) -> u64 {
+        self.entry(context).map(|entry| entry.context).filter(|home| *home != 0).unwrap_or(context)
     }
 }
 
@@ -289,6 +299,21 @@ mod tests {
         handles.forget_context(7);
         assert_eq!(handles.resolve(mine), Err(CUDA_ERROR_INVALID_HANDLE));
         assert_eq!(handles.resolve(other), Ok(CUevent(2)));
+    }
+
+    #[test]
+    fn a_green_context_works_on_its_primary_ones_data() {
+        let handles = Handles::new();
+        let (green, context, primary): (CUgreenCtx, CUcontext, CUcontext) = (id(0, 1), id(0, 2), id(0, 3));
+        handles.insert(green, CUgreenCtx(1), Belongs::default()).unwrap();
+        handles.insert(primary, CUcontext(2), Belongs::default()).unwrap();
+        handles.insert(context, CUcontext(3), Belongs { context: primary.0, parent: green.0 }).unwrap();
+        assert_eq!((handles.home(context.0), handles.home(primary.0), handles.home(0)), (primary.0, primary.0, 0));
+        handles.remove(green);
+        handles.forget_parent(green.0);
+        assert_eq!(handles.resolve(context), Err(CUDA_ERROR_INVALID_HANDLE));
+        assert_eq!(handles.resolve(green), Err(CUDA_ERROR_INVALID_CONTEXT));
+        assert!(handles.resolve(primary).is_ok());
     }
 
     #[test]

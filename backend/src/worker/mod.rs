@@ -21,6 +21,7 @@ mod nvml;
 mod order;
 mod output;
 mod process;
+mod resources;
 mod sandbox;
 mod thread;
 mod turn;

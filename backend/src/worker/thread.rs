@@ -100,7 +100,13 @@ impl Thread {
     }
 
     pub(super) fn scope<'a>(&self, process: &'a Process) -> Scope<'a> {
-        Scope { handles: &process.handles, context: self.context }
+        Scope { handles: &process.handles, context: self.home() }
+    }
+
+    /// The context with which ends what is made now: the current one, or a green
+    /// one's primary context.
+    pub(super) fn home(&self) -> u64 {
+        self.process.handles.home(self.context)
     }
 
     /// The guest broke the protocol; does not return.

@@ -1,7 +1,7 @@
 //! What this device has not got: objects that several devices share, tensor maps, direct access by
 //! other devices. Each answers as a device without it does.
 
-use super::{Answer, device, give};
+use super::{Answer, device, give, initialised, work_stream};
 use paravane_protocol::cuda_types::*;
 
 /// Writes by other devices reach this one's memory at once; there is nothing to flush, and attribute
@@ -25,135 +25,70 @@ pub unsafe fn cuDeviceGetTexture1DLinearMaxWidth(
     give(maxWidthInElements, 1 << 28)
 }
 
-pub unsafe fn cuMulticastCreate(
-    _mcHandle: *mut CUmemGenericAllocationHandle,
-    _prop: *const CUmulticastObjectProp,
-) -> Answer {
-    Err(CUDA_ERROR_NOT_SUPPORTED)
+/// Functions of what is not here.
+macro_rules! not_here {
+    ($($(#[$doc:meta])* $name:ident($($type:ty),*);)*) => {$(
+        $(#[$doc])*
+        pub unsafe fn $name($(_: $type),*) -> Answer {
+            initialised()?;
+            Err(CUDA_ERROR_NOT_SUPPORTED)
+        }
+    )*};
 }
 
-pub unsafe fn cuMulticastAddDevice(_mcHandle: CUmemGenericAllocationHandle, _dev: CUdevice) -> Answer {
-    Err(CUDA_ERROR_NOT_SUPPORTED)
+not_here! {
+    cuMulticastCreate(*mut CUmemGenericAllocationHandle, *const CUmulticastObjectProp);
+    cuMulticastAddDevice(CUmemGenericAllocationHandle, CUdevice);
+    cuMulticastBindMem(CUmemGenericAllocationHandle, usize, CUmemGenericAllocationHandle, usize, usize, u64);
+    cuMulticastBindMem_v2(
+        CUmemGenericAllocationHandle, CUdevice, usize, CUmemGenericAllocationHandle, usize, usize, u64
+    );
+    cuMulticastBindAddr(CUmemGenericAllocationHandle, usize, CUdeviceptr, usize, u64);
+    cuMulticastBindAddr_v2(CUmemGenericAllocationHandle, CUdevice, usize, CUdeviceptr, usize, u64);
+    cuMulticastUnbind(CUmemGenericAllocationHandle, CUdevice, usize, usize);
+    cuMulticastGetGranularity(*mut usize, *const CUmulticastObjectProp, CUmulticastGranularity_flags);
+    /// Copies by tensor map come with compute capability 9.0, which this device is below.
+    cuTensorMapEncodeTiled(
+        *mut CUtensorMap, CUtensorMapDataType, u32, DeviceAddress, *const u64, *const u64, *const u32,
+        *const u32, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill
+    );
+    cuTensorMapEncodeIm2col(
+        *mut CUtensorMap, CUtensorMapDataType, u32, DeviceAddress, *const u64, *const u64, *const i32,
+        *const i32, u32, u32, *const u32, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion,
+        CUtensorMapFloatOOBfill
+    );
+    cuTensorMapEncodeIm2colWide(
+        *mut CUtensorMap, CUtensorMapDataType, u32, DeviceAddress, *const u64, *const u64, i32, i32, u32, u32,
+        *const u32, CUtensorMapInterleave, CUtensorMapIm2ColWideMode, CUtensorMapSwizzle,
+        CUtensorMapL2promotion, CUtensorMapFloatOOBfill
+    );
+    cuTensorMapReplaceAddress(*mut CUtensorMap, DeviceAddress);
 }
 
-pub unsafe fn cuMulticastBindMem(
-    _mcHandle: CUmemGenericAllocationHandle,
-    _mcOffset: usize,
-    _memHandle: CUmemGenericAllocationHandle,
-    _memOffset: usize,
-    _size: usize,
-    _flags: u64,
+/// There is one class.
+pub unsafe fn cuTensorMapSetAllocationClass(
+    tensorMap: *mut CUtensorMap,
+    allocClass: CUtensorMapAllocClass,
+    outAllocClass: *mut CUtensorMapAllocClass,
 ) -> Answer {
-    Err(CUDA_ERROR_NOT_SUPPORTED)
+    const SMALL: CUtensorMapAllocClass = CUtensorMapAllocClass(1);
+    initialised()?;
+    super::give_optional(outAllocClass, SMALL);
+    if tensorMap.is_null() || allocClass.0 > 2 { Err(CUDA_ERROR_INVALID_VALUE) } else { Ok(()) }
 }
 
-pub unsafe fn cuMulticastBindMem_v2(
-    _mcHandle: CUmemGenericAllocationHandle,
-    _dev: CUdevice,
-    _mcOffset: usize,
-    _memHandle: CUmemGenericAllocationHandle,
-    _memOffset: usize,
-    _size: usize,
-    _flags: u64,
+/// Attribute 136 tells that nothing is decompressed here.
+pub unsafe fn cuMemBatchDecompressAsync(
+    paramsArray: *const CUmemDecompressParams,
+    count: usize,
+    flags: u32,
+    errorIndex: *mut usize,
+    stream: CUstream,
 ) -> Answer {
-    Err(CUDA_ERROR_NOT_SUPPORTED)
-}
-
-pub unsafe fn cuMulticastBindAddr(
-    _mcHandle: CUmemGenericAllocationHandle,
-    _mcOffset: usize,
-    _memptr: CUdeviceptr,
-    _size: usize,
-    _flags: u64,
-) -> Answer {
-    Err(CUDA_ERROR_NOT_SUPPORTED)
-}
-
-pub unsafe fn cuMulticastBindAddr_v2(
-    _mcHandle: CUmemGenericAllocationHandle,
-    _dev: CUdevice,
-    _mcOffset: usize,
-    _memptr: CUdeviceptr,
-    _size: usize,
-    _flags: u64,
-) -> Answer {
-    Err(CUDA_ERROR_NOT_SUPPORTED)
-}
-
-pub unsafe fn cuMulticastUnbind(
-    _mcHandle: CUmemGenericAllocationHandle,
-    _dev: CUdevice,
-    _mcOffset: usize,
-    _size: usize,
-) -> Answer {
-    Err(CUDA_ERROR_NOT_SUPPORTED)
-}
-
-pub unsafe fn cuMulticastGetGranularity(
-    _granularity: *mut usize,
-    _prop: *const CUmulticastObjectProp,
-    _option: CUmulticastGranularity_flags,
-) -> Answer {
-    Err(CUDA_ERROR_NOT_SUPPORTED)
-}
-
-/// Copies by tensor map come with compute capability 9.0, which this device is below.
-pub unsafe fn cuTensorMapEncodeTiled(
-    _tensorMap: *mut CUtensorMap,
-    _tensorDataType: CUtensorMapDataType,
-    _tensorRank: u32,
-    _globalAddress: DeviceAddress,
-    _globalDim: *const u64,
-    _globalStrides: *const u64,
-    _boxDim: *const u32,
-    _elementStrides: *const u32,
-    _interleave: CUtensorMapInterleave,
-    _swizzle: CUtensorMapSwizzle,
-    _l2Promotion: CUtensorMapL2promotion,
-    _oobFill: CUtensorMapFloatOOBfill,
-) -> Answer {
-    Err(CUDA_ERROR_NOT_SUPPORTED)
-}
-
-/// As [`cuTensorMapEncodeTiled`].
-pub unsafe fn cuTensorMapEncodeIm2col(
-    _tensorMap: *mut CUtensorMap,
-    _tensorDataType: CUtensorMapDataType,
-    _tensorRank: u32,
-    _globalAddress: DeviceAddress,
-    _globalDim: *const u64,
-    _globalStrides: *const u64,
-    _pixelBoxLowerCorner: *const i32,
-    _pixelBoxUpperCorner: *const i32,
-    _channelsPerPixel: u32,
-    _pixelsPerColumn: u32,
-    _elementStrides: *const u32,
-    _interleave: CUtensorMapInterleave,
-    _swizzle: CUtensorMapSwizzle,
-    _l2Promotion: CUtensorMapL2promotion,
-    _oobFill: CUtensorMapFloatOOBfill,
-) -> Answer {
-    Err(CUDA_ERROR_NOT_SUPPORTED)
-}
-
-/// As [`cuTensorMapEncodeTiled`].
-pub unsafe fn cuTensorMapEncodeIm2colWide(
-    _tensorMap: *mut CUtensorMap,
-    _tensorDataType: CUtensorMapDataType,
-    _tensorRank: u32,
-    _globalAddress: DeviceAddress,
-    _globalDim: *const u64,
-    _globalStrides: *const u64,
-    _pixelBoxLowerCornerWidth: i32,
-    _pixelBoxUpperCornerWidth: i32,
-    _channelsPerPixel: u32,
-    _pixelsPerColumn: u32,
-    _elementStrides: *const u32,
-    _interleave: CUtensorMapInterleave,
-    _mode: CUtensorMapIm2ColWideMode,
-    _swizzle: CUtensorMapSwizzle,
-    _l2Promotion: CUtensorMapL2promotion,
-    _oobFill: CUtensorMapFloatOOBfill,
-) -> Answer {
+    super::give_optional(errorIndex, usize::MAX);
+    work_stream(stream)?;
+    if paramsArray.is_null() || count == 0 || flags != 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
     Err(CUDA_ERROR_NOT_SUPPORTED)
 }

@@ -53,7 +53,7 @@ pub unsafe fn cuCtxCreate_v4(pctx: *mut CUcontext, ctxCreateParams: *mut c_void,
 
 pub unsafe fn cuCtxDestroy_v2(ctx: CUcontext) -> Answer {
     let context = named(ctx)?;
-    if context.is_primary {
+    if context.is_primary || context.green.is_some() {
         return Err(CUDA_ERROR_INVALID_CONTEXT);
     }
     storage::end_context(ctx);
@@ -141,7 +141,7 @@ fn limit_of(context: &Context, limit: CUlimit) -> Answer<&AtomicUsize> {
 }
 
 pub unsafe fn cuCtxSetLimit(limit: CUlimit, value: usize) -> Answer {
-    limit_of(&*current()?, limit)?.store(value, Ordering::Relaxed);
+    limit_of(current()?.home(), limit)?.store(value, Ordering::Relaxed);
     Ok(())
 }
 
@@ -151,7 +151,7 @@ pub unsafe fn cuCtxGetLimit(pvalue: *mut usize, limit: CUlimit) -> Answer {
         current()?;
         return give(pvalue, 0);
     }
-    give(pvalue, limit_of(&*current()?, limit)?.load(Ordering::Relaxed))
+    give(pvalue, limit_of(current()?.home(), limit)?.load(Ordering::Relaxed))
 }
 
 pub unsafe fn cuCtxGetCacheConfig(pconfig: *mut CUfunc_cache) -> Answer {

@@ -10,8 +10,8 @@ use crate::stream::Stream;
 use crate::stream::task::{Copy, Source, Work};
 use crate::transfer::{self, Place, place};
 use paravane_protocol::cuda_types::{
-    CU_MEMORYTYPE_DEVICE, CU_MEMORYTYPE_HOST, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
-    CUDA_MEMCPY_NODE_PARAMS, CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUdeviceptr, CUstream,
+    CU_MEMORYTYPE_ARRAY, CU_MEMORYTYPE_DEVICE, CU_MEMORYTYPE_HOST, CUDA_ERROR_INVALID_VALUE,
+    CUDA_MEMCPY_NODE_PARAMS, CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUarray, CUdeviceptr, CUstream,
 };
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -57,12 +57,14 @@ pub(super) struct Request {
     pub(super) from: u64,
     pub(super) ends: (End, End),
     pub(super) is_async: bool,
+    /// Where an end is in an array: array, bytes, rows and slices to skip; target and source.
+    pub(super) arrays: [Option<(CUarray, [u64; 3])>; 2],
 }
 
 impl Request {
     fn flat(to: (u64, End), from: (u64, End), row: usize, is_async: bool) -> Self {
         let copy = Copy::flat(to.0, Source::Address(from.0), row);
-        Self { copy, from: from.0, ends: (to.1, from.1), is_async }
+        Self { copy, from: from.0, ends: (to.1, from.1), is_async, arrays: [None; 2] }
     }
 
     pub(super) fn carry_out(mut self, handle: CUstream) -> Answer {
@@ -74,13 +76,8 @@ impl Request {
         if copy.row == 0 || copy.rows == 0 || copy.slices == 0 {
             return Ok(());
         }
-        check(copy.to, self.ends.0, copy, copy.to_pitch, copy.to_slice)?;
-        check(self.from, self.ends.1, copy, copy.from_pitch, copy.from_slice)?;
+        self.check()?;
         if stream.capture.is_taken() {
-            // A node names addresses, which an array has not.
-            if self.ends.0 == End::Array || self.ends.1 == End::Array {
-                return Err(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
-            }
             return capture::add(&stream, Params::Copy(self.node())).map(|_| ());
         }
         let total = copy.row * copy.rows * copy.slices;
@@ -103,13 +100,20 @@ impl Request {
         Ok(())
     }
 
-    /// The copy as a graph's node: addresses, whatever is there when it runs.
+    /// The copy is checked: its ends are there over all its rows and slices.
+    pub(super) fn check(&self) -> Answer {
+        let copy = &self.copy;
+        check(copy.to, self.ends.0, copy, copy.to_pitch, copy.to_slice)?;
+        check(self.from, self.ends.1, copy, copy.from_pitch, copy.from_slice)
+    }
+
+    /// The copy as a graph's node: addresses or arrays, whatever is there when it runs.
     fn node(self) -> CopyNode {
         let wide = |n: usize| u64::try_from(n).unwrap_or(0);
         let kind = |at| if place(at) == Place::Device { CU_MEMORYTYPE_DEVICE } else { CU_MEMORYTYPE_HOST };
         let host = |at, kind| if kind == CU_MEMORYTYPE_HOST { at } else { 0 };
         let (to, from) = (kind(self.copy.to), kind(self.from));
-        let copyParams = CUDA_MEMCPY3D {
+        let mut copyParams = CUDA_MEMCPY3D {
             srcMemoryType: from,
             srcHost: host(self.from, from),
             srcDevice: CUdeviceptr(self.from - host(self.from, from)),
@@ -125,8 +129,19 @@ impl Request {
             Depth: wide(self.copy.slices),
             ..CUDA_MEMCPY3D::default()
         };
+        let nowhere = (0, CUdeviceptr(0), 0, 0);
+        if let Some((array, skip)) = self.arrays[0] {
+            let c = &mut copyParams;
+            (c.dstMemoryType, c.dstArray, [c.dstXInBytes, c.dstY, c.dstZ]) = (CU_MEMORYTYPE_ARRAY, array, skip);
+            (c.dstHost, c.dstDevice, c.dstPitch, c.dstHeight) = nowhere;
+        }
+        if let Some((array, skip)) = self.arrays[1] {
+            let c = &mut copyParams;
+            (c.srcMemoryType, c.srcArray, [c.srcXInBytes, c.srcY, c.srcZ]) = (CU_MEMORYTYPE_ARRAY, array, skip);
+            (c.srcHost, c.srcDevice, c.srcPitch, c.srcHeight) = nowhere;
+        }
         let asked = CUDA_MEMCPY_NODE_PARAMS { copyParams, ..CUDA_MEMCPY_NODE_PARAMS::default() };
-        CopyNode { asked, planes: [self.copy].into() }
+        CopyNode { asked, copy: self.copy }
     }
 
     /// Waits for what is before, and copies.

@@ -78,6 +78,12 @@ pub(super) fn between(to: &Side, from: &Side, extent: [u64; 3], is_async: bool, 
     if extent.contains(&0) {
         return stream(handle).map(|_| ());
     }
+    request(to, from, extent, is_async)?.carry_out(handle)
+}
+
+/// The request that a copy of something is.
+fn request(to: &Side, from: &Side, extent: [u64; 3], is_async: bool) -> Answer<Request> {
+    let arrays = [to, from].map(|side| (side.kind == CU_MEMORYTYPE_ARRAY).then_some((side.array, side.skip)));
     let (to, to_end, to_pitch, to_slice) = to.resolve(extent)?;
     let (from, from_end, from_pitch, from_slice) = from.resolve(extent)?;
     let count = |n: u64| usize::try_from(n).map_err(|_| CUDA_ERROR_INVALID_VALUE);
@@ -94,7 +100,18 @@ pub(super) fn between(to: &Side, from: &Side, extent: [u64; 3], is_async: bool, 
         to_slice: count(to_slice)?,
         from_slice: count(from_slice)?,
     };
-    Request { copy, from, ends: (to_end, from_end), is_async }.carry_out(handle)
+    Ok(Request { copy, from, ends: (to_end, from_end), is_async, arrays })
+}
+
+/// The copy that a graph's node comes to, checked.
+pub(super) fn of_node(asked: &CUDA_MEMCPY3D) -> Answer<Copy> {
+    let (to, from, extent) = sides(asked);
+    if extent.contains(&0) {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let request = request(&to, &from, extent, true)?;
+    request.check()?;
+    Ok(request.copy)
 }
 
 /// Reads a structure that must be there.
@@ -106,8 +123,8 @@ fn read<T: std::marker::Copy>(from: *const T) -> Answer<T> {
     Ok(unsafe { from.read_unaligned() })
 }
 
-fn volume(pCopy: *const CUDA_MEMCPY3D, is_async: bool, handle: CUstream) -> Answer {
-    let c = read(pCopy)?;
+/// Target, source and extent.
+fn sides(c: &CUDA_MEMCPY3D) -> (Side, Side, [u64; 3]) {
     let at = |kind: CUmemorytype, host: u64, device: CUdeviceptr| if kind == CU_MEMORYTYPE_HOST { host } else { device.0 };
     let to = Side {
         kind: c.dstMemoryType,
@@ -127,7 +144,12 @@ fn volume(pCopy: *const CUDA_MEMCPY3D, is_async: bool, handle: CUstream) -> Answ
         pitch: c.srcPitch,
         height: c.srcHeight,
     };
-    between(&to, &from, [c.WidthInBytes, c.Height, c.Depth], is_async, handle)
+    (to, from, [c.WidthInBytes, c.Height, c.Depth])
+}
+
+fn volume(pCopy: *const CUDA_MEMCPY3D, is_async: bool, handle: CUstream) -> Answer {
+    let (to, from, extent) = sides(&read(pCopy)?);
+    between(&to, &from, extent, is_async, handle)
 }
 
 pub unsafe fn cuMemcpy3D_v2(pCopy: *const CUDA_MEMCPY3D) -> Answer {

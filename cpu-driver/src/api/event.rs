@@ -38,11 +38,11 @@ pub unsafe fn cuEventCreate(phEvent: *mut CUevent, Flags: u32) -> Answer {
     if Flags & DISABLE_TIMING == 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    let owner = Owner { context: context.handle, sort: Sort::Device, size: PAGE, number: 0 };
+    let owner = Owner { context: context.owner, sort: Sort::Device, size: PAGE, number: 0 };
     let page = arena().allocate(owner).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
     crate::memory::write(page, &[0; 16]);
     // Before anybody uses the page: its pages are replaced.
-    ipc::export(page, PAGE).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
+    ipc::export(page, PAGE, ipc::NO_POOL).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
     give(phEvent, CUevent(EVENTS.insert_with(|_| Event::shared(&context, Flags, page)).0))
 }
 
@@ -58,7 +58,7 @@ pub unsafe fn cuEventRecord(hEvent: CUevent, hStream: CUstream) -> Answer {
 /// An event and a stream that fit.
 fn recorded(hEvent: CUevent, hStream: CUstream) -> Answer<(Arc<Stream>, Arc<Event>)> {
     let (stream, event) = (work_stream(hStream)?, event(hEvent)?);
-    if event.context.handle != stream.context.handle {
+    if event.context.owner != stream.context.owner {
         return Err(CUDA_ERROR_INVALID_HANDLE);
     }
     Ok((stream, event))
@@ -126,11 +126,11 @@ pub unsafe fn cuEventElapsedTime_v2(pMilliseconds: *mut f32, hStart: CUevent, hE
 pub unsafe fn cuCtxRecordEvent(hCtx: CUcontext, hEvent: CUevent) -> Answer {
     let (context, event) = (named_or_current(hCtx)?, event(hEvent)?);
     usable(&context)?;
-    if event.context.handle != context.handle {
+    if event.context.owner != context.owner {
         return Err(CUDA_ERROR_INVALID_HANDLE);
     }
     capture::refuse_context(&context)?;
-    event.record_context();
+    event.record_context(&context);
     Ok(())
 }
 

@@ -19,7 +19,7 @@ pub unsafe fn cuIpcGetMemHandle(pHandle: *mut CUipcHandle, dptr: CUdeviceptr) ->
     let found = arena().find(dptr.0).filter(|(_, owner)| owner.sort == Sort::Device);
     let (start, owner) = found.ok_or(CUDA_ERROR_INVALID_VALUE)?;
     context.synchronize();
-    let name = ipc::export(start, owner.size).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
+    let name = ipc::export(start, owner.size, ipc::NO_POOL).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
     give(pHandle, CUipcHandle { bytes: name.to_bytes() })
 }
 
@@ -41,7 +41,7 @@ pub unsafe fn cuIpcOpenMemHandle_v2(pdptr: *mut CUdeviceptr, handle: CUipcHandle
 pub unsafe fn cuIpcCloseMemHandle(dptr: CUdeviceptr) -> Answer {
     let context = current()?;
     context.synchronize();
-    if ipc::close(dptr.0) { Ok(()) } else { Err(CUDA_ERROR_INVALID_VALUE) }
+    if ipc::close(dptr.0, false) { Ok(()) } else { Err(CUDA_ERROR_INVALID_VALUE) }
 }
 
 /// For whoever loads this library where processes cannot reach each other's descriptors: a

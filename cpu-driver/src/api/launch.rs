@@ -5,7 +5,7 @@ use super::device::THREADS_PER_BLOCK_MAX;
 use super::function::dynamic_shared_max;
 use super::library::kernel;
 use super::stream::GREATEST_PRIORITY;
-use super::{Answer, multiprocessors, work_stream};
+use super::{Answer, work_stream};
 use crate::capture;
 use crate::context::Context;
 use crate::exec::grid::Grid;
@@ -89,7 +89,7 @@ unsafe fn launch(
     let stream = work_stream(handle)?;
     let kernel = kernel(f.0)?;
     shape.check(kernel.max_threads)?;
-    check_kernel(&kernel, &shape)?;
+    check_kernel(&kernel, &shape, stream.context.multiprocessors())?;
     // SAFETY: the caller's promise.
     let params = unsafe { parameters(&kernel, kernelParams, extra) }?;
     if stream.capture.is_taken() {
@@ -118,7 +118,7 @@ unsafe fn launch(
 /// none, and the kernel's attempt to meet its grid is an error there.
 pub fn grid_of(kernel: &Kernel, shape: &Shape, params: Box<[u8]>, context: &Context) -> Grid {
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    let stack = context.stack_limit.load(Ordering::Relaxed).max(STACK_MIN);
+    let stack = context.home().stack_limit.load(Ordering::Relaxed).max(STACK_MIN);
     Grid {
         functions: Arc::clone(&kernel.module.module.functions),
         kernel: kernel.number,
@@ -130,13 +130,13 @@ pub fn grid_of(kernel: &Kernel, shape: &Shape, params: Box<[u8]>, context: &Cont
         stack_limit: u32::try_from(stack).unwrap_or(u32::MAX),
         view: View::now(),
         heap: Arc::clone(&context.heap),
-        heap_limit: context.heap_limit.load(Ordering::Relaxed) as u64,
-        workspace: if shape.cooperative { Workspace::new(context.handle) } else { None },
+        heap_limit: context.home().heap_limit.load(Ordering::Relaxed) as u64,
+        workspace: if shape.cooperative { Workspace::new(context.owner) } else { None },
     }
 }
 
 /// Whether the kernel can run so.
-pub(super) fn check_kernel(kernel: &Kernel, shape: &Shape) -> Answer {
+pub(super) fn check_kernel(kernel: &Kernel, shape: &Shape, multiprocessors: u32) -> Answer {
     let function = kernel.function();
     if function.required_block.is_some_and(|required| required != shape.block) {
         return Err(CUDA_ERROR_INVALID_VALUE);
@@ -147,7 +147,7 @@ pub(super) fn check_kernel(kernel: &Kernel, shape: &Shape) -> Answer {
     if shape.cooperative {
         let threads: u32 = shape.block.iter().product();
         let resident = super::occupancy::blocks_per_multiprocessor(kernel, threads, u64::from(shape.shared));
-        let room = u64::from(resident) * u64::from(multiprocessors().cast_unsigned());
+        let room = u64::from(resident) * u64::from(multiprocessors);
         let ctas: u64 = shape.grid.iter().map(|&n| u64::from(n)).product();
         if ctas > room {
             return Err(CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);

@@ -116,7 +116,7 @@ pub unsafe fn cuLibraryGetKernel(pKernel: *mut CUkernel, handle: CUlibrary, name
 fn module_here(handle: CUlibrary) -> Answer<u64> {
     let opened = library(handle)?;
     let context = current()?;
-    let key = context.handle ^ context.epoch.load(std::sync::atomic::Ordering::Relaxed) << 48;
+    let key = context.owner ^ context.home().epoch.load(std::sync::atomic::Ordering::Relaxed) << 48;
     let mut modules = opened.modules.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(module) = modules.get(&key) {
         return Ok(*module);

@@ -34,7 +34,7 @@ pub unsafe fn cuLinkCreate_v2(
         max_registers: options.max_registers,
         image: OnceLock::new(),
         error_log,
-        context: context.handle,
+        context: context.owner,
     };
     give(stateOut, CUlinkState(LINKS.insert_with(make).0))
 }

@@ -44,7 +44,7 @@ pub unsafe fn cuMemAllocManaged(dptr: *mut CUdeviceptr, bytesize: usize, flags: 
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
     let size = bytes(bytesize);
-    let owner = Owner { context: context.handle, sort: Sort::Managed, size, number: 0 };
+    let owner = Owner { context: context.owner, sort: Sort::Managed, size, number: 0 };
     let at = arena().allocate(owner).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
     managed().add(at, size);
     give(dptr, CUdeviceptr(at))

@@ -27,7 +27,7 @@ fn address(pointer: *mut c_void) -> u64 {
 
 /// Every allocation of a context's own memory passes here.
 fn allocate(context: &Arc<Context>, size: u64, sort: Sort) -> Answer<u64> {
-    let owner = Owner { context: context.handle, sort, size, number: 0 };
+    let owner = Owner { context: context.owner, sort, size, number: 0 };
     arena().allocate(owner).ok_or(CUDA_ERROR_OUT_OF_MEMORY)
 }
 
@@ -85,7 +85,8 @@ pub unsafe fn cuMemFree_v2(dptr: CUdeviceptr) -> Answer {
         Some((start, owner)) if start == dptr.0 => match owner.sort {
             Sort::Device | Sort::Managed => None,
             Sort::Pool => Some(Pool::of(dptr.0).ok_or(CUDA_ERROR_INVALID_VALUE)?),
-            Sort::Host(_) | Sort::Global | Sort::Variable | Sort::Heap | Sort::Graph | Sort::Array | Sort::Mapped | Sort::Attached => return Err(CUDA_ERROR_INVALID_VALUE),
+            Sort::Host(_) | Sort::Global | Sort::Variable | Sort::Heap | Sort::Graph | Sort::Array | Sort::Mapped => return Err(CUDA_ERROR_INVALID_VALUE),
+            Sort::Attached => return super::pool::free_imported(&context, dptr.0),
         },
         _ => return Err(CUDA_ERROR_INVALID_VALUE),
     };

@@ -19,6 +19,7 @@ mod event;
 mod exports;
 mod function;
 mod graph;
+mod green;
 mod init;
 mod ipc;
 mod launch;
@@ -55,6 +56,7 @@ pub use event::*;
 pub use exports::table;
 pub use function::*;
 pub use graph::*;
+pub use green::*;
 pub use init::*;
 pub use ipc::*;
 pub use launch::*;
@@ -84,7 +86,7 @@ use crate::objects::STREAMS;
 use crate::stream::Stream;
 use paravane_protocol::cuda_types::{
     CU_STREAM_LEGACY, CU_STREAM_PER_THREAD, CUDA_ERROR_CONTEXT_IS_DESTROYED, CUDA_ERROR_INVALID_CONTEXT,
-    CUDA_ERROR_INVALID_DEVICE, CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_INITIALIZED,
+    CUDA_ERROR_INVALID_DEVICE, CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_INITIALIZED, CUDA_ERROR_STREAM_DETACHED,
     CUdevice, CUresult, CUstream,
 };
 use std::cell::Cell;
@@ -114,7 +116,7 @@ fn usable(context: &Context) -> Answer {
     if FORKED.load(Ordering::Relaxed) {
         return Err(CUDA_ERROR_NOT_INITIALIZED);
     }
-    if context.is_dead.load(Ordering::Relaxed) {
+    if context.is_dead.load(Ordering::Relaxed) || context.home().is_dead.load(Ordering::Relaxed) {
         return Err(CUDA_ERROR_CONTEXT_IS_DESTROYED);
     }
     context.failure().map_or(Ok(()), Err)
@@ -156,15 +158,28 @@ fn work_stream(handle: CUstream) -> Answer<Arc<Stream>> {
 fn any_stream(handle: CUstream) -> Answer<Arc<Stream>> {
     let per_thread = PER_THREAD_DEFAULT.get();
     match handle {
-        CUstream(0) if per_thread => look_at_current(|context| Ok(per_thread_stream(context))),
+        CUstream(0) if per_thread => look_at_current(threads_own),
         CUstream(0) | CU_STREAM_LEGACY => look_at_current(|context| Ok(legacy_stream(context))),
-        CU_STREAM_PER_THREAD => look_at_current(|context| Ok(per_thread_stream(context))),
+        CU_STREAM_PER_THREAD => look_at_current(threads_own),
         CUstream(number) => {
             let stream = STREAMS.get(number).ok_or(CUDA_ERROR_INVALID_HANDLE)?;
-            usable(&stream.context)?;
+            attached(&stream)?;
             Ok(stream)
         }
     }
+}
+
+/// The calling thread's own default stream, which a green context has not.
+fn threads_own(context: &Arc<Context>) -> Answer<Arc<Stream>> {
+    if context.green.is_some() { Err(CUDA_ERROR_INVALID_HANDLE) } else { Ok(per_thread_stream(context)) }
+}
+
+/// A stream outlives its green context, and does nothing any more.
+fn attached(stream: &Stream) -> Answer {
+    if stream.context.green.is_some() && stream.context.is_dead.load(Ordering::Relaxed) {
+        return Err(CUDA_ERROR_STREAM_DETACHED);
+    }
+    usable(&stream.context)
 }
 
 /// Whether a stream has nothing to do, found out without taking a share in anything.
@@ -177,7 +192,7 @@ fn is_quiet(handle: CUstream) -> Answer<bool> {
         // With no task in the whole context, its default streams are idle too.
         return look_at_current(|context| Ok(context.pending.load(Ordering::Acquire) == 0));
     }
-    let quiet = STREAMS.with(handle.0, |stream| usable(&stream.context).map(|()| stream.is_idle()));
+    let quiet = STREAMS.with(handle.0, |stream| attached(stream).map(|()| stream.is_idle()));
     quiet.unwrap_or(Err(CUDA_ERROR_INVALID_HANDLE))
 }
 

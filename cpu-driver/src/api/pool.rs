@@ -4,22 +4,26 @@ use super::graph::{captured_alloc, captured_free};
 use super::{Answer, device, give, work_stream};
 use crate::capture;
 use crate::graph::params::Params;
+use crate::context::Context;
+use crate::memory::ipc::{self, Name, Refusal};
 use crate::memory::{Pool, Sort, arena};
 use crate::objects::POOLS;
 use crate::stream::task::Work;
 use paravane_protocol::cuda_types::*;
+use std::ffi::c_void;
+use std::os::fd::{AsFd, IntoRawFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// The default pool with its handle, and the current pool's handle; 0 for the default one.
 static DEFAULT: LazyLock<(u64, Arc<Pool>)> = LazyLock::new(|| {
     let pool = Pool::new(0, 0, true);
-    (file(&pool), pool)
+    (file_pool(&pool), pool)
 });
 static CURRENT: Mutex<u64> = Mutex::new(0);
 
 /// Gives a pool its handle.
-fn file(pool: &Arc<Pool>) -> u64 {
+fn file_pool(pool: &Arc<Pool>) -> u64 {
     let (handle, _) = POOLS.insert_with(|_| Arc::clone(pool));
     pool.handle.store(handle, Ordering::Relaxed);
     handle
@@ -46,7 +50,7 @@ fn current_pool() -> Arc<Pool> {
 /// Every stream-ordered allocation passes here.
 fn allocate(dptr: *mut CUdeviceptr, bytesize: usize, pool: &Arc<Pool>, hStream: CUstream) -> Answer {
     let stream = work_stream(hStream)?;
-    if dptr.is_null() || bytesize == 0 {
+    if dptr.is_null() || bytesize == 0 || pool.is_imported {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
     if stream.capture.is_taken() {
@@ -106,8 +110,76 @@ pub unsafe fn cuMemFreeAsync(dptr: CUdeviceptr, hStream: CUstream) -> Answer {
             }
             Ok(())
         }
+        Some((_, owner)) if owner.sort == Sort::Attached => free_imported(&stream.context, dptr.0),
         _ => Err(CUDA_ERROR_INVALID_VALUE),
     }
+}
+
+/// Lets another process's memory go, once nothing uses it.
+pub(super) fn free_imported(context: &Arc<Context>, address: u64) -> Answer {
+    context.synchronize();
+    if ipc::close(address, true) { Ok(()) } else { Err(CUDA_ERROR_INVALID_VALUE) }
+}
+
+pub unsafe fn cuMemPoolExportToShareableHandle(
+    handle_out: *mut c_void,
+    memory: CUmemoryPool,
+    handleType: CUmemAllocationHandleType,
+    flags: u64,
+) -> Answer {
+    let pool = pool(memory)?;
+    if handle_out.is_null() || flags != 0 || handleType.0 == 0 || pool.handle_types & handleType.0 == 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let file = pool.export().ok_or(CUDA_ERROR_OPERATING_SYSTEM)?;
+    give(handle_out.cast::<i32>(), file.into_raw_fd())
+}
+
+/// The descriptor stays the program's.
+pub unsafe fn cuMemPoolImportFromShareableHandle(
+    pool_out: *mut CUmemoryPool,
+    handle: *mut c_void,
+    handleType: CUmemAllocationHandleType,
+    flags: u64,
+) -> Answer {
+    super::initialised()?;
+    if pool_out.is_null() || flags != 0 || handleType != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let file = super::virtual_memory::duplicate(handle)?;
+    let token = Pool::token_in(file.as_fd()).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    give(pool_out, CUmemoryPool(file_pool(&Pool::imported(token))))
+}
+
+/// Waits for all work first, because the memory's pages are replaced.
+pub unsafe fn cuMemPoolExportPointer(shareData_out: *mut CUmemPoolPtrExportData, ptr: CUdeviceptr) -> Answer {
+    let context = super::current()?;
+    let pool = Pool::of(ptr.0).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    let (_, owner) = arena().find(ptr.0).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    let token = pool.token.filter(|_| !shareData_out.is_null()).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    context.synchronize();
+    let name = ipc::export(ptr.0, owner.size, token).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
+    give(shareData_out, CUmemPoolPtrExportData { bytes: name.to_bytes() })
+}
+
+pub unsafe fn cuMemPoolImportPointer(
+    ptr_out: *mut CUdeviceptr,
+    memory: CUmemoryPool,
+    shareData: *mut CUmemPoolPtrExportData,
+) -> Answer {
+    super::current()?;
+    let pool = pool(memory)?;
+    if ptr_out.is_null() || shareData.is_null() || !pool.is_imported {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    // SAFETY: the caller passes a pointer to the structure.
+    let data = unsafe { shareData.read_unaligned() };
+    let name = Name::from_bytes(&data.bytes).filter(|name| Some(name.pool) == pool.token);
+    let address = ipc::open(&name.ok_or(CUDA_ERROR_INVALID_VALUE)?).map_err(|refusal| match refusal {
+        Refusal::Own | Refusal::Unknown => CUDA_ERROR_INVALID_VALUE,
+        Refusal::NoAddresses => CUDA_ERROR_MAP_FAILED,
+    })?;
+    give(ptr_out, CUdeviceptr(address))
 }
 
 pub unsafe fn cuMemPoolCreate(out: *mut CUmemoryPool, poolProps: *const CUmemPoolProps) -> Answer {
@@ -117,8 +189,9 @@ pub unsafe fn cuMemPoolCreate(out: *mut CUmemoryPool, poolProps: *const CUmemPoo
     }
     // SAFETY: the caller passes a pointer to the structure.
     let props = unsafe { poolProps.read_unaligned() };
-    if props.allocType != CU_MEM_ALLOCATION_TYPE_PINNED || props.handleTypes != CU_MEM_HANDLE_TYPE_NONE {
-        // Managed pools, and memory for other processes.
+    let shared = [CU_MEM_HANDLE_TYPE_NONE, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR];
+    if props.allocType != CU_MEM_ALLOCATION_TYPE_PINNED || !shared.contains(&props.handleTypes) {
+        // Managed pools, and memory for other machines.
         return Err(CUDA_ERROR_NOT_SUPPORTED);
     }
     match props.location {
@@ -126,7 +199,7 @@ pub unsafe fn cuMemPoolCreate(out: *mut CUmemoryPool, poolProps: *const CUmemPoo
         CUmemLocation { kind: CUmemLocationType(2..=4), .. } => return Err(CUDA_ERROR_NOT_SUPPORTED),
         _ => return Err(CUDA_ERROR_INVALID_VALUE),
     }
-    give(out, CUmemoryPool(file(&Pool::new(props.maxSize, props.handleTypes.0, false))))
+    give(out, CUmemoryPool(file_pool(&Pool::new(props.maxSize, props.handleTypes.0, false))))
 }
 
 /// Memory of the pool stays good until it is freed.
@@ -247,7 +320,9 @@ pub unsafe fn cuDeviceGetMemPool(out: *mut CUmemoryPool, dev: CUdevice) -> Answe
 
 pub unsafe fn cuDeviceSetMemPool(dev: CUdevice, memory: CUmemoryPool) -> Answer {
     device(dev)?;
-    pool(memory)?;
+    if pool(memory)?.is_imported {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
     *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) = memory.0;
     Ok(())
 }

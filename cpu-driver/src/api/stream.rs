@@ -15,7 +15,7 @@ use paravane_protocol::cuda_types::{
 use std::ffi::c_void;
 use std::sync::atomic::Ordering;
 
-const NON_BLOCKING: u32 = 1;
+pub(super) const NON_BLOCKING: u32 = 1;
 /// Lower numbers are more urgent; 0 is the least.
 pub(super) const GREATEST_PRIORITY: i32 = -5;
 

@@ -224,16 +224,21 @@ pub unsafe fn cuMemImportFromShareableHandle(
     shHandleType: CUmemAllocationHandleType,
 ) -> Answer {
     initialised()?;
-    let fd = i32::try_from(osHandle.addr()).map_err(|_| CUDA_ERROR_INVALID_VALUE)?;
     if shHandleType != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR || handle.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
+    let file = duplicate(osHandle)?;
+    give(handle, handle_of(&Physical::import(file).ok_or(CUDA_ERROR_INVALID_VALUE)?))
+}
+
+/// A descriptor of this library's own beside one of the program's.
+pub(super) fn duplicate(of: *mut c_void) -> Answer<OwnedFd> {
+    let fd = i32::try_from(of.addr()).map_err(|_| CUDA_ERROR_INVALID_VALUE)?;
     // SAFETY: duplicates a number that the program says is a descriptor.
     let own = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
     if own < 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
     // SAFETY: just made, and owned by nobody else.
-    let file = unsafe { OwnedFd::from_raw_fd(own) };
-    give(handle, handle_of(&Physical::import(file).ok_or(CUDA_ERROR_INVALID_VALUE)?))
+    Ok(unsafe { OwnedFd::from_raw_fd(own) })
 }

@@ -362,7 +362,7 @@ fn may_become(old: &Params, new: &Params) -> Answer {
             kinds(old) == kinds(new)
         }
         (Params::Kernel(old), Params::Kernel(new)) => {
-            old.kernel.module.context.handle == new.kernel.module.context.handle
+            old.kernel.module.context.owner == new.kernel.module.context.owner
         }
         (Params::Memory(old), Params::Memory(new)) => old.operations.len() == new.operations.len(),
         (old, new) => old.kind() == new.kind(),
@@ -426,7 +426,7 @@ fn branch(
 fn work_of(params: &Params, context: &Context, by_priority: bool) -> Work {
     match params {
         Params::Kernel(node) => kernel_work(node, context, by_priority),
-        Params::Copy(node) => Work::Copies(Arc::clone(&node.planes)),
+        Params::Copy(node) => Work::Copy(node.copy.clone()),
         Params::Set(node) => Work::Set(node.set),
         Params::Host(asked) => Work::Host(callback(&asked.host)),
         Params::Record(_) => Work::Record(Arc::new(Record::default())),

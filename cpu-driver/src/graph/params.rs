@@ -42,11 +42,11 @@ impl Arguments {
     }
 }
 
-/// A copy of up to three dimensions, in the planes that it comes to.
+/// A copy of up to three dimensions.
 #[derive(Clone)]
 pub struct CopyNode {
     pub asked: CUDA_MEMCPY_NODE_PARAMS,
-    pub planes: Arc<[Copy]>,
+    pub copy: Copy,
 }
 
 #[derive(Clone)]

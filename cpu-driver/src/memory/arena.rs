@@ -213,7 +213,7 @@ impl Arena {
             return None;
         }
         // Host memory begins on a page of its own, as programs expect of pinned memory.
-        let has_pages = !is_device || matches!(owner.sort, Sort::Device | Sort::Variable);
+        let has_pages = !is_device || matches!(owner.sort, Sort::Device | Sort::Variable | Sort::Pool);
         let (taken, align) = if has_pages { (size.checked_next_multiple_of(4096)?, 4096) } else { (size, GRANULE) };
         let offset = state.heap.allocate(taken, align)?;
         if is_device {

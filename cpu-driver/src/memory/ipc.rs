@@ -16,9 +16,13 @@ pub struct Name {
     pub descriptor: i32,
     pub size: u64,
     pub token: [u8; 16],
+    /// Of memory of a pool, what names the pool; else 0.
+    pub pool: [u8; 16],
 }
 
 const MAGIC: [u8; 8] = *b"PVCPUIPC";
+/// Memory that was allocated by itself.
+pub const NO_POOL: [u8; 16] = [0; 16];
 
 impl Name {
     pub fn to_bytes(self) -> [u8; 64] {
@@ -28,13 +32,14 @@ impl Name {
         bytes[12..16].copy_from_slice(&self.descriptor.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.size.to_le_bytes());
         bytes[24..40].copy_from_slice(&self.token);
+        bytes[40..56].copy_from_slice(&self.pool);
         bytes
     }
 
     /// None for bytes that are no handle of this driver's.
     pub fn from_bytes(bytes: &[u8; 64]) -> Option<Self> {
         let part = |from: usize, to: usize| bytes.get(from..to);
-        if part(0, 8)? != MAGIC || bytes[40..].iter().any(|byte| *byte != 0) {
+        if part(0, 8)? != MAGIC || bytes[56..].iter().any(|byte| *byte != 0) {
             return None;
         }
         Some(Self {
@@ -42,6 +47,7 @@ impl Name {
             descriptor: i32::from_le_bytes(part(12, 16)?.try_into().ok()?),
             size: u64::from_le_bytes(part(16, 24)?.try_into().ok()?),
             token: part(24, 40)?.try_into().ok()?,
+            pool: part(40, 56)?.try_into().ok()?,
         })
     }
 
@@ -72,20 +78,22 @@ fn shared() -> MutexGuard<'static, Shared> {
     SHARED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn token() -> Option<[u8; 16]> {
+/// A random name.
+pub(super) fn token() -> Option<[u8; 16]> {
     let mut token = [0; 16];
     // SAFETY: fills a local of that length.
     let got = unsafe { libc::getrandom(token.as_mut_ptr().cast(), token.len(), 0) };
     (usize::try_from(got) == Ok(token.len())).then_some(token)
 }
 
-/// Makes an allocation of whole pages one that others can open. No work may use it meanwhile.
-pub fn export(address: u64, size: u64) -> Option<Name> {
+/// Makes an allocation of whole pages one that others can open, where they have the pool if it is of
+/// one. No work may use it meanwhile.
+pub fn export(address: u64, size: u64, pool: [u8; 16]) -> Option<Name> {
     let mut shared = shared();
     if let Some((name, _)) = shared.exported.get(&address) {
         return Some(*name);
     }
-    let mut name = Name { process: std::process::id(), descriptor: -1, size, token: token()? };
+    let mut name = Name { process: std::process::id(), descriptor: -1, size, token: token()?, pool };
     let file = physical::named_file(&name.file_name(), size.next_multiple_of(4096))?;
     let from = std::ptr::with_exposed_provenance::<u8>(usize::try_from(address).ok()?);
     let mut done = 0;
@@ -153,7 +161,8 @@ pub enum Refusal {
 /// Maps what a handle names; opened again, it is the same address.
 pub fn open(name: &Name) -> Result<u64, Refusal> {
     let mut shared = shared();
-    if name.process == std::process::id() && shared.exported.values().any(|(known, _)| known == name) {
+    // A pool may be imported where it comes from.
+    if name.pool == NO_POOL && name.process == std::process::id() && shared.exported.values().any(|(known, _)| known == name) {
         return Err(Refusal::Own);
     }
     if let Some(opened) = shared.opened.get_mut(name) {
@@ -171,10 +180,11 @@ pub fn open(name: &Name) -> Result<u64, Refusal> {
     Ok(address)
 }
 
-/// Undoes one [`open`]; false where nothing is open at the address.
-pub fn close(address: u64) -> bool {
+/// Undoes one [`open`]; false where nothing is open at the address, or not of a pool's.
+pub fn close(address: u64, of_pool: bool) -> bool {
     let mut shared = shared();
-    let Some((name, opened)) = shared.opened.iter_mut().find(|(_, opened)| opened.address == address) else {
+    let is_it = |name: &Name, opened: &Opened| opened.address == address && (name.pool != NO_POOL) == of_pool;
+    let Some((name, opened)) = shared.opened.iter_mut().find(|(name, opened)| is_it(name, opened)) else {
         return false;
     };
     opened.times -= 1;
@@ -192,17 +202,17 @@ mod tests {
 
     #[test]
     fn only_a_handle_of_this_driver_is_one() {
-        let name = Name { process: 7, descriptor: 3, size: 5000, token: [9; 16] };
+        let name = Name { process: 7, descriptor: 3, size: 5000, token: [9; 16], pool: [4; 16] };
         assert_eq!(Name::from_bytes(&name.to_bytes()), Some(name));
         assert_eq!(Name::from_bytes(&[0; 64]), None);
         let mut longer = name.to_bytes();
-        longer[50] = 1;
+        longer[60] = 1;
         assert_eq!(Name::from_bytes(&longer), None);
     }
 
     #[test]
     fn a_handle_that_was_made_up_opens_nothing() {
-        let made_up = Name { process: std::process::id(), descriptor: 0, size: 4096, token: [1; 16] };
+        let made_up = Name { process: std::process::id(), descriptor: 0, size: 4096, token: [1; 16], pool: NO_POOL };
         assert_eq!(open(&made_up), Err(Refusal::Unknown));
     }
 }

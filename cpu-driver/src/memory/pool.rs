@@ -3,7 +3,9 @@
 //! any stream, or goes back to the arena beyond the release threshold.
 
 use super::arena::{GRANULE, Owner, Sort, arena};
+use super::physical;
 use std::collections::HashMap;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -45,10 +47,18 @@ pub struct Pool {
     pub max_size: u64,
     pub handle_types: u32,
     pub is_default: bool,
+    /// What names it in other processes, where it can be shared.
+    pub token: Option<[u8; 16]>,
+    /// Another process's, from which nothing is allocated here.
+    pub is_imported: bool,
     /// Its handle, while it has one.
     pub handle: AtomicU64,
     blocks: Mutex<Blocks>,
 }
+
+/// Name and size of the file that names a pool.
+const FILE_NAME: &str = "paravane-cpu-memory-pool";
+const FILE_BYTES: u64 = 4096;
 
 /// Which pool each live block is of, also after the pool's handle has ended.
 static LIVE: LazyLock<Mutex<HashMap<u64, Arc<Pool>>>> = LazyLock::new(Mutex::default);
@@ -138,7 +148,36 @@ impl Blocks {
 impl Pool {
     pub fn new(max_size: u64, handle_types: u32, is_default: bool) -> Arc<Self> {
         let blocks = Blocks { figures: Figures { reuse: [1; 3], ..Figures::default() }, ..Blocks::default() };
-        Arc::new(Self { max_size, handle_types, is_default, handle: AtomicU64::new(0), blocks: Mutex::new(blocks) })
+        let (token, is_imported) = ((handle_types != 0).then(super::ipc::token).flatten(), false);
+        let handle = AtomicU64::new(0);
+        Arc::new(Self { max_size, handle_types, is_default, token, is_imported, handle, blocks: Mutex::new(blocks) })
+    }
+
+    /// Another process's pool.
+    pub fn imported(token: [u8; 16]) -> Arc<Self> {
+        let (handle, blocks) = (AtomicU64::new(0), Mutex::default());
+        let (max_size, handle_types, is_default) = (0, 0, false);
+        Arc::new(Self { max_size, handle_types, is_default, token: Some(token), is_imported: true, handle, blocks })
+    }
+
+    /// A descriptor that names the pool to other processes; None where it cannot be shared.
+    pub fn export(&self) -> Option<OwnedFd> {
+        let file = physical::named_file(FILE_NAME, FILE_BYTES)?;
+        let token = self.token.filter(|_| !self.is_imported)?;
+        // SAFETY: the bytes are a local's.
+        let written = unsafe { libc::pwrite(file.as_raw_fd(), token.as_ptr().cast(), token.len(), 0) };
+        (usize::try_from(written) == Ok(token.len())).then_some(file)
+    }
+
+    /// What a descriptor of [`Pool::export`] names, in whatever process.
+    pub fn token_in(file: BorrowedFd<'_>) -> Option<[u8; 16]> {
+        let mut token = [0; 16];
+        if physical::size_of_file(file) != Some(FILE_BYTES) {
+            return None;
+        }
+        // SAFETY: writes to a local of that length.
+        let read = unsafe { libc::pread(file.as_raw_fd(), token.as_mut_ptr().cast(), token.len(), 0) };
+        (usize::try_from(read) == Ok(token.len()) && token != super::ipc::NO_POOL).then_some(token)
     }
 
     fn lock(&self) -> MutexGuard<'_, Blocks> {

@@ -94,11 +94,11 @@ impl Event {
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(record), Some(Arc::clone(task))));
     }
 
-    /// Records the event behind all streams of its context.
-    pub fn record_context(&self) {
+    /// Records the event behind all streams of a context.
+    pub fn record_context(&self, context: &Context) {
         self.set_mark(None);
         let record = Arc::new(Record::default());
-        let all: Vec<Arc<Task>> = self.context.last_tasks();
+        let all: Vec<Arc<Task>> = context.last_tasks();
         let mark = self.own_stream();
         if let Some(page) = self.page {
             mark.enqueue_after(Self::begin(page), all);

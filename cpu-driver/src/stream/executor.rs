@@ -185,7 +185,7 @@ pub fn complete(task: &Arc<Task>) {
 }
 
 /// Takes the first entry that still has something to do.
-fn take(executor: &Executor, state: &mut State) -> Option<Arc<Task>> {
+fn take(executor: &Executor, state: &mut State) -> Option<Entry> {
     if executor.is_full() {
         return None;
     }
@@ -198,7 +198,7 @@ fn take(executor: &Executor, state: &mut State) -> Option<Arc<Task>> {
             if executor.active.fetch_add(1, Ordering::Relaxed) == 0 {
                 state.clock.start();
             }
-            return Some(entry.task);
+            return Some(entry);
         }
     }
     None
@@ -207,13 +207,13 @@ fn take(executor: &Executor, state: &mut State) -> Option<Arc<Task>> {
 fn work_forever(executor: &'static Executor) {
     loop {
         let mut state = lock(executor);
-        let Some(task) = take(executor, &mut state) else {
+        let Some(entry) = take(executor, &mut state) else {
             drop(state);
             idle(executor);
             continue;
         };
         drop(state);
-        run(executor, &task, || false);
+        run(executor, &entry, || false);
     }
 }
 
@@ -236,8 +236,9 @@ fn idle(executor: &'static Executor) {
 
 /// Runs a task that `take` gave: until it is done, until a slice is over and others wait, or until
 /// `enough` tells that the thread has what it came for.
-fn run(executor: &'static Executor, task: &Arc<Task>, enough: impl Fn() -> bool) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| perform(executor, task, enough)));
+fn run(executor: &'static Executor, entry: &Entry, enough: impl Fn() -> bool) {
+    let task = &entry.task;
+    let outcome = catch_unwind(AssertUnwindSafe(|| perform(executor, entry, enough)));
     let mut state = lock(executor);
     if executor.active.fetch_sub(1, Ordering::Relaxed) == 1 {
         state.clock.stop();
@@ -258,20 +259,21 @@ fn run(executor: &'static Executor, task: &Arc<Task>, enough: impl Fn() -> bool)
     }
 }
 
-fn perform(executor: &'static Executor, task: &Arc<Task>, enough: impl Fn() -> bool) -> Left {
+fn perform(executor: &'static Executor, entry: &Entry, enough: impl Fn() -> bool) -> Left {
+    let task = &entry.task;
     match &task.work {
         Work::Kernel(launch) => {
-            if launch.grid.ctas() > 1 && executor.limit > 1 && launch.has_work() {
+            let most = task.stream.context.threads_max();
+            let Some(inside) = launch.enter(most, entry.is_help) else { return Left::Nothing };
+            if launch.grid.ctas() > 1 && executor.limit > 1 && inside < most && launch.has_work() {
                 queue(executor, Entry { task: Arc::clone(task), is_help: true });
             }
-            launch.work(|slice_is_over| enough() || executor.fresh.load(Ordering::Relaxed) > 0 && slice_is_over())
+            let left = launch.work(|slice_is_over| enough() || executor.fresh.load(Ordering::Relaxed) > 0 && slice_is_over());
+            launch.leave();
+            left
         }
         Work::Copy(copy) => {
             transfer::copy(copy);
-            Left::Complete
-        }
-        Work::Copies(copies) => {
-            copies.iter().for_each(transfer::copy);
             Left::Complete
         }
         Work::Set(set) => {

@@ -3,7 +3,7 @@
 use crate::exec::cta::{Cta, Outcome};
 use crate::exec::fault::Fault;
 use crate::exec::grid::Grid;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ pub struct Launch {
     finished: AtomicU64,
     suspended: Mutex<Vec<Cta>>,
     suspended_bytes: AtomicU64,
+    /// Threads that are with it.
+    threads: AtomicUsize,
     failed: AtomicBool,
     fault: Mutex<Option<Box<Fault>>>,
 }
@@ -49,6 +51,7 @@ impl Launch {
             finished: AtomicU64::new(0),
             suspended: Mutex::default(),
             suspended_bytes: AtomicU64::new(0),
+            threads: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             fault: Mutex::default(),
         }
@@ -102,6 +105,21 @@ impl Launch {
         }
         self.next.store(self.total, Ordering::Relaxed);
         self.take_suspended()
+    }
+
+    /// A thread comes, the how many-th is told; one that only helps stays away when there are `most`.
+    pub fn enter(&self, most: usize, helps: bool) -> Option<usize> {
+        let inside = self.threads.fetch_add(1, Ordering::AcqRel) + 1;
+        if helps && inside > most {
+            self.leave();
+            return None;
+        }
+        Some(inside)
+    }
+
+    /// A thread that came leaves.
+    pub fn leave(&self) {
+        self.threads.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Runs CTAs until there are none, or until the thread has to leave.

@@ -76,7 +76,7 @@ impl Stream {
     /// Whether a task put here now would have nothing to wait for.
     #[inline]
     pub fn is_idle(&self) -> bool {
-        if self.pending.load(Ordering::Acquire) != 0 || self.context.barrier.is_up() {
+        if self.pending.load(Ordering::Acquire) != 0 || self.context.is_held_up() {
             return false;
         }
         match self.kind {
@@ -95,7 +95,7 @@ impl Stream {
     /// What a new task here waits for, besides events.
     fn predecessors(&self) -> Vec<Arc<Task>> {
         let mut all: Vec<Arc<Task>> = self.last().into_iter().collect();
-        all.extend(self.context.barrier.tasks());
+        all.extend(self.context.held_up_by());
         match self.kind {
             Kind::NonBlocking => {}
             Kind::Blocking => all.extend(self.context.legacy().and_then(|legacy| legacy.last())),

@@ -18,8 +18,6 @@ pub enum Work {
     Nothing,
     Kernel(Launch),
     Copy(Copy),
-    /// Several, one after the other.
-    Copies(Arc<[Copy]>),
     Set(Set),
     Record(Arc<Record>),
     Host(Callback),

@@ -70,6 +70,9 @@ pub(crate) fn cuCtxCreate_v2(pctx: *mut CUcontext, flags: u32, dev: CUdevice) ->
 /// becomes current.
 pub(crate) fn cuCtxDestroy_v2(ctx: CUcontext) -> Answer {
     devices::of_context(ctx)?;
+    if objects::CONTEXT_GREEN.get(ctx.0).is_some() {
+        return Err(CUDA_ERROR_INVALID_CONTEXT);
+    }
     if devices::hello()?.devices.iter().any(|device| device.primary == ctx) {
         return Err(CUDA_ERROR_INVALID_CONTEXT);
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
+use paravane_protocol::codec::Encoder;
 use paravane_protocol::cuda_types::*;
 use paravane_protocol::internal::SHARE_END;
 use paravane_protocol::opcode;
@@ -114,22 +115,11 @@ pub(crate) fn cuIpcOpenEventHandle(into: *mut CUevent, handle: CUipcHandle) -> A
 pub(crate) fn cuIpcOpenMemHandle_v2(into: *mut CUdeviceptr, handle: CUipcHandle, flags: u32) -> Answer {
     current::context()?;
     let token = &token_of(&handle)?;
-    if into.is_null() {
-        return Err(CUDA_ERROR_INVALID_VALUE);
-    }
-    let (address, bytes) = with_ring(|ring| {
-        ring.call(
-            opcode::cuIpcOpenMemHandle_v2,
-            |to| {
-                to.bytes(token);
-                to.word(u64::from(flags));
-                Ok(())
-            },
-            |from| (from.word(), from.word()),
-        )
-    })?;
-    ranges::insert_sort(address, bytes, Sort::Opened);
-    pointer::put(into, CUdeviceptr(address))
+    let encode = |to: &mut Encoder| {
+        to.bytes(token);
+        to.word(u64::from(flags));
+    };
+    opened(opcode::cuIpcOpenMemHandle_v2, into, Sort::Opened, encode)
 }
 
 /// A memory file that holds a token.
@@ -158,20 +148,16 @@ fn token_in(fd: i32) -> Option<Token> {
     (usize::try_from(read) == Ok(FILE_BYTES) && *magic == MAGIC).then(|| token.try_into().ok())?
 }
 
-pub(crate) fn cuMemExportToShareableHandle(
-    into: Pointer,
-    handle: CUmemGenericAllocationHandle,
-    kind: CUmemAllocationHandleType,
-    flags: u64,
-) -> Answer {
+/// Asks for a descriptor of something and gives the program a file with its token.
+fn export(opcode: u16, into: Pointer, of: u64, kind: CUmemAllocationHandleType, flags: u64) -> Answer {
     if into.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
     let token = with_ring(|ring| {
         ring.call(
-            opcode::cuMemExportToShareableHandle,
+            opcode,
             |to| {
-                to.word(handle.0);
+                to.word(of);
                 to.word(kind.to_word());
                 to.word(flags);
                 Ok(())
@@ -183,11 +169,26 @@ pub(crate) fn cuMemExportToShareableHandle(
     pointer::put(into.cast::<i32>(), file.into_raw_fd())
 }
 
-pub(crate) fn cuMemImportFromShareableHandle(
-    into: *mut CUmemGenericAllocationHandle,
-    shared: Pointer,
+pub(crate) fn cuMemExportToShareableHandle(
+    into: Pointer,
+    handle: CUmemGenericAllocationHandle,
     kind: CUmemAllocationHandleType,
+    flags: u64,
 ) -> Answer {
+    export(opcode::cuMemExportToShareableHandle, into, handle.0, kind, flags)
+}
+
+pub(crate) fn cuMemPoolExportToShareableHandle(
+    into: Pointer,
+    pool: CUmemoryPool,
+    kind: CUmemAllocationHandleType,
+    flags: u64,
+) -> Answer {
+    export(opcode::cuMemPoolExportToShareableHandle, into, pool.0, kind, flags)
+}
+
+/// What the program's descriptor names, under a new id.
+fn import<H: Handle + Word>(opcode: u16, into: *mut H, shared: Pointer, kind: CUmemAllocationHandleType) -> Answer {
     if into.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
@@ -196,12 +197,12 @@ pub(crate) fn cuMemImportFromShareableHandle(
     }
     let fd = i32::try_from(shared as usize).map_err(|_| CUDA_ERROR_INVALID_VALUE)?;
     let token = token_in(fd).ok_or(CUDA_ERROR_INVALID_VALUE)?;
-    let id: CUmemGenericAllocationHandle = handles::mint()?;
+    let id: H = handles::mint()?;
     let imported = with_ring(|ring| {
         ring.call(
-            opcode::cuMemImportFromShareableHandle,
+            opcode,
             |to| {
-                to.word(id.0);
+                to.word(id.to_word());
                 to.bytes(&token);
                 Ok(())
             },
@@ -213,4 +214,64 @@ pub(crate) fn cuMemImportFromShareableHandle(
         return Err(error);
     }
     pointer::put(into, id)
+}
+
+pub(crate) fn cuMemImportFromShareableHandle(
+    into: *mut CUmemGenericAllocationHandle,
+    shared: Pointer,
+    kind: CUmemAllocationHandleType,
+) -> Answer {
+    import(opcode::cuMemImportFromShareableHandle, into, shared, kind)
+}
+
+pub(crate) fn cuMemPoolImportFromShareableHandle(
+    into: *mut CUmemoryPool,
+    shared: Pointer,
+    kind: CUmemAllocationHandleType,
+    flags: u64,
+) -> Answer {
+    if flags != 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    import(opcode::cuMemPoolImportFromShareableHandle, into, shared, kind)
+}
+
+pub(crate) fn cuMemPoolExportPointer(into: *mut CUmemPoolPtrExportData, dptr: CUdeviceptr) -> Answer {
+    if into.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    handle_for(into, opcode::cuMemPoolExportPointer, dptr.0, dptr.0)
+}
+
+pub(crate) fn cuMemPoolImportPointer(
+    into: *mut CUdeviceptr,
+    pool: CUmemoryPool,
+    data: *mut CUmemPoolPtrExportData,
+) -> Answer {
+    current::context()?;
+    let token = &token_of(&pointer::get(data)?)?;
+    let encode = |to: &mut Encoder| {
+        to.word(pool.0);
+        to.bytes(token);
+    };
+    opened(opcode::cuMemPoolImportPointer, into, Sort::Pool(pool.0), encode)
+}
+
+/// Memory of another process is mapped; remembers where it is.
+fn opened(opcode: u16, into: *mut CUdeviceptr, sort: Sort, encode: impl FnOnce(&mut Encoder)) -> Answer {
+    if into.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let (address, bytes) = with_ring(|ring| {
+        ring.call(
+            opcode,
+            |to| {
+                encode(to);
+                Ok(())
+            },
+            |from| (from.word(), from.word()),
+        )
+    })?;
+    ranges::insert_sort(address, bytes, sort);
+    pointer::put(into, CUdeviceptr(address))
 }

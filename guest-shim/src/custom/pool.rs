@@ -24,10 +24,11 @@ pub(crate) fn cuMemFreeAsync(dptr: CUdeviceptr, on: CUstream) -> Answer {
         Ok(())
     };
     if known {
-        mode::post_or_call(opcode::cuMemFreeAsync, encode)
+        mode::post_or_call(opcode::cuMemFreeAsync, encode)?;
     } else {
-        with_ring(|ring| ring.call(opcode::cuMemFreeAsync, encode, |_| ()))
+        with_ring(|ring| ring.call(opcode::cuMemFreeAsync, encode, |_| ()))?;
     }
+    super::end_share(dptr.0)
 }
 
 /// Asks the host for the default pool of a device, under an id made here.

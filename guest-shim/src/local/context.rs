@@ -68,14 +68,39 @@ pub(crate) fn cuCtxSynchronize_v2(ctx: CUcontext) -> Answer {
     answer
 }
 
-/// The context of a stream; the default streams belong to the current one.
+/// The context of a stream; the default streams belong to the current one, and no thread has one of its
+/// own in a green context.
 fn context_of(stream: CUstream) -> Answer<CUcontext> {
     match stream::resolve(stream) {
+        CU_STREAM_PER_THREAD if objects::CONTEXT_GREEN.get(current::number()).is_some() => {
+            Err(CUDA_ERROR_INVALID_HANDLE)
+        }
         CUstream(0) | CU_STREAM_PER_THREAD => current::context(),
         CUstream(number) => {
-            objects::STREAM_CONTEXT.get(number).map(CUcontext).ok_or(CUDA_ERROR_INVALID_HANDLE)
+            let context = objects::STREAM_CONTEXT.get(number).map(CUcontext).ok_or(CUDA_ERROR_INVALID_HANDLE)?;
+            // Streams outlive a green context.
+            devices::of_context(context).map(|_| context).map_err(|_| CUDA_ERROR_STREAM_DETACHED)
         }
     }
+}
+
+pub(crate) fn cuStreamGetGreenCtx(stream: CUstream, into: *mut CUgreenCtx) -> Answer {
+    let green = objects::CONTEXT_GREEN.get(context_of(stream)?.0);
+    pointer::put(into, CUgreenCtx(green.unwrap_or(0)))
+}
+
+pub(crate) fn cuStreamGetCtx_v2(stream: CUstream, pctx: *mut CUcontext, into: *mut CUgreenCtx) -> Answer {
+    if pctx.is_null() || into.is_null() {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    let context = context_of(stream)?;
+    let green = objects::CONTEXT_GREEN.get(context.0);
+    let whole = match green {
+        Some(_) => devices::device(devices::of_context(context)?)?.primary,
+        None => context,
+    };
+    pointer::put(pctx, whole)?;
+    pointer::put(into, CUgreenCtx(green.unwrap_or(0)))
 }
 
 pub(crate) fn cuStreamGetCtx(stream: CUstream, pctx: *mut CUcontext) -> Answer {

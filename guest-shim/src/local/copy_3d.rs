@@ -134,9 +134,14 @@ pub(super) fn between(to: &Side, from: &Side, extent: Extent, order: Order) -> A
     if extent.is_empty() {
         return Ok(());
     }
+    let asked = (to, from);
     let (to, from) = (to.resolve(extent)?, from.resolve(extent)?);
     if order.asynchronous {
         state::stream::mark_busy(order.stream);
+        let is_pageable = to.pageable().or(from.pageable()).is_some();
+        if is_pageable && state::capture::is_capturing(order.stream)? {
+            return super::capture_copy(order.stream, of_graph(asked, extent));
+        }
     }
     match (to.pageable(), from.pageable()) {
         (Some(into), Some(out_of)) => rows_apart((into, to), (out_of, from), extent, order),
@@ -244,6 +249,37 @@ fn staged(
     tell_failures(ring)
 }
 
+/// The copy as a graph's node has it.
+fn of_graph((to, from): (&Side, &Side), extent: Extent) -> CUDA_MEMCPY3D {
+    // An address in the unified space says itself whose memory is there.
+    let at = |side: &Side| if side.kind == CU_MEMORYTYPE_HOST { (side.host, CUdeviceptr(0)) } else { (0, side.device) };
+    let ((srcHost, srcDevice), (dstHost, dstDevice)) = (at(from), at(to));
+    CUDA_MEMCPY3D {
+        srcXInBytes: from.skip[0],
+        srcY: from.skip[1],
+        srcZ: from.skip[2],
+        srcMemoryType: from.kind,
+        srcHost,
+        srcDevice,
+        srcArray: from.array,
+        srcPitch: from.pitch,
+        srcHeight: from.height,
+        dstXInBytes: to.skip[0],
+        dstY: to.skip[1],
+        dstZ: to.skip[2],
+        dstMemoryType: to.kind,
+        dstHost,
+        dstDevice,
+        dstArray: to.array,
+        dstPitch: to.pitch,
+        dstHeight: to.height,
+        WidthInBytes: extent.width as u64,
+        Height: extent.rows as u64,
+        Depth: extent.slices as u64,
+        ..Default::default()
+    }
+}
+
 fn sides(copy: &CUDA_MEMCPY3D) -> Answer<(Side, Side, Extent)> {
     let to = Side {
         kind: copy.dstMemoryType,
@@ -296,14 +332,7 @@ pub(super) fn plane(copy: &CUDA_MEMCPY2D, order: Order) -> Answer {
 }
 
 fn volume(copy: *const CUDA_MEMCPY3D, order: Order) -> Answer {
-    let copy = pointer::get(copy)?;
-    let (to, from, extent) = sides(&copy)?;
-    if order.asynchronous && !extent.is_empty() && state::capture::is_capturing(order.stream)? {
-        let is_pageable = |side: &Side| Ok(side.resolve(extent)?.pageable().is_some());
-        if is_pageable(&to)? || is_pageable(&from)? {
-            return super::capture_copy(order.stream, copy);
-        }
-    }
+    let (to, from, extent) = sides(&pointer::get(copy)?)?;
     between(&to, &from, extent, order)
 }
 

@@ -108,6 +108,15 @@ impl<T: FromBytes> SendArg for OutSlice<T> {
     }
 }
 
+impl<T: IntoBytes + FromBytes + Immutable> SendArg for InOutSlice<T> {
+    fn encode(value: &*mut T, count: usize, to: &mut Encoder) -> Answer {
+        <InSlice<T> as SendArg>::encode(&value.cast_const(), count, to)
+    }
+    fn decode(value: &*mut T, count: usize, from: &mut Decoder) -> Answer {
+        <OutSlice<T> as SendArg>::decode(value, count, from)
+    }
+}
+
 impl SendArg for InStr {
     fn encode(value: &Self::C, _: usize, to: &mut Encoder) -> Answer {
         let text = pointer::string(*value)?.to_bytes_with_nul();

@@ -2,7 +2,7 @@
 //! is answered in the guest and nothing is posted: libcuda judges every call,
 //! and its error comes back from the call that caused it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -12,7 +12,9 @@ use crate::boundary::Answer;
 use crate::remote::table;
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
-static BEGUN: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
+/// By stream; the id of the graph that the capture makes, 0 where it is not known
+/// or the program's own.
+static BEGUN: Mutex<BTreeMap<u64, u64>> = Mutex::new(BTreeMap::new());
 
 /// Whether anything may be captured.
 #[inline]
@@ -20,10 +22,11 @@ pub(crate) fn is_any() -> bool {
     COUNT.load(Ordering::Acquire) > 0
 }
 
-fn change(how: impl FnOnce(&mut BTreeSet<u64>)) {
+fn change<T>(how: impl FnOnce(&mut BTreeMap<u64, u64>) -> T) -> T {
     let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
-    how(&mut begun);
+    let answer = how(&mut begun);
     COUNT.store(begun.len(), Ordering::Release);
+    answer
 }
 
 /// One stream per thread has this number, so threads are told apart.
@@ -38,15 +41,21 @@ fn key(stream: CUstream) -> u64 {
 /// A capture has begun on a resolved stream.
 pub(crate) fn begin(stream: CUstream) {
     change(|begun| {
-        begun.insert(key(stream));
+        begun.entry(key(stream)).or_default();
     });
 }
 
-/// The capture that began on a resolved stream is over, or never was.
-pub(crate) fn end(stream: CUstream) {
+/// The graph that the capture of a resolved stream makes.
+pub(crate) fn makes(stream: CUstream, graph: CUgraph) {
     change(|begun| {
-        begun.remove(&key(stream));
+        begun.insert(key(stream), graph.0);
     });
+}
+
+/// The capture that began on a resolved stream is over, or never was. The graph
+/// that it made, 0 where none is known.
+pub(crate) fn end(stream: CUstream) -> CUgraph {
+    CUgraph(change(|begun| begun.remove(&key(stream)).unwrap_or(0)))
 }
 
 /// Whether a resolved stream is captured now. An invalid capture is none: the

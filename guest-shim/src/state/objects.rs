@@ -10,13 +10,20 @@ use paravane_protocol::cuda_types::*;
 pub(crate) struct Relation(RwLock<Option<HashMap<u64, u64>>>);
 
 /// The context of a stream.
-pub(crate) static STREAM_CONTEXT: Relation = Relation(RwLock::new(None));
+pub(crate) static STREAM_CONTEXT: Relation = Relation::new();
+/// The context that stands for a green context, and the way back.
+pub(crate) static GREEN_CONTEXT: Relation = Relation::new();
+pub(crate) static CONTEXT_GREEN: Relation = Relation::new();
 /// The module of a library, per context: the key is both ids' indexes.
-pub(crate) static LIBRARY_MODULE: Relation = Relation(RwLock::new(None));
+pub(crate) static LIBRARY_MODULE: Relation = Relation::new();
 /// The function of a kernel, per context.
-pub(crate) static KERNEL_FUNCTION: Relation = Relation(RwLock::new(None));
+pub(crate) static KERNEL_FUNCTION: Relation = Relation::new();
 
 impl Relation {
+    pub(crate) const fn new() -> Self {
+        Self(RwLock::new(None))
+    }
+
     pub(crate) fn insert(&self, from: u64, to: u64) {
         let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
         map.get_or_insert_default().insert(from, to);

@@ -4,7 +4,7 @@
 //! the guest. Streams beyond the marks' number count as busy always.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use paravane_protocol::cuda_types::*;
 
@@ -19,6 +19,9 @@ static STREAM: [AtomicU8; STREAMS] = [const { AtomicU8::new(0) }; STREAMS];
 static DEFAULT: [AtomicU8; CONTEXTS] = [const { AtomicU8::new(0) }; CONTEXTS];
 /// Work on a context's other streams.
 static OTHERS: [AtomicU8; CONTEXTS] = [const { AtomicU8::new(0) }; CONTEXTS];
+
+/// The process has made a green context: work of one context may then be another's too.
+static SHARED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// Inside a `_ptds` or `_ptsz` variant.
@@ -48,6 +51,11 @@ pub(crate) fn resolve(stream: CUstream) -> CUstream {
         CU_STREAM_LEGACY => CUstream(0),
         other => other,
     }
+}
+
+/// From now on every question about streams goes to the host.
+pub(crate) fn contexts_share_work() {
+    SHARED.store(true, Ordering::Relaxed);
 }
 
 fn context_index() -> usize {
@@ -84,18 +92,19 @@ fn is_set(marks: &[AtomicU8], at: usize) -> bool {
 /// stream waits for all blocking streams, so it counts their work as its own.
 #[inline]
 pub(crate) fn is_busy(stream: CUstream) -> bool {
-    match stream {
+    let is_marked = match stream {
         CUstream(0) => context_is_busy(),
         CU_STREAM_PER_THREAD => THREADS_OWN.get() || is_set(&DEFAULT, context_index()),
         CUstream(number) => is_set(&STREAM, index(number) as usize),
-    }
+    };
+    is_marked || SHARED.load(Ordering::Relaxed)
 }
 
 /// Whether the current context may have work outstanding.
 #[inline]
 pub(crate) fn context_is_busy() -> bool {
     let context = context_index();
-    is_set(&DEFAULT, context) || is_set(&OTHERS, context)
+    is_set(&DEFAULT, context) || is_set(&OTHERS, context) || SHARED.load(Ordering::Relaxed)
 }
 
 fn set(marks: &[AtomicU8], at: usize, value: u8) {

@@ -2,8 +2,11 @@
 //! answered here.
 
 use paravane_protocol::cuda_types::*;
+use paravane_protocol::internal::GRAPH_END;
 
 use crate::boundary::Answer;
+use crate::connection::with_ring;
+use crate::custom::capture_info;
 use crate::pointer;
 use crate::remote::table;
 use crate::state::{capture, stream};
@@ -19,12 +22,33 @@ pub(crate) fn begun(of: CUstream, begin: impl FnOnce() -> Answer) -> Answer {
     })
 }
 
+/// A capture into a graph of its own, which ends with it if it fails.
+fn begun_anew(of: CUstream, begin: impl FnOnce() -> Answer) -> Answer {
+    let of = stream::resolve(of);
+    begun(of, begin)?;
+    capture::makes(of, capture_info(of)?.graph);
+    Ok(())
+}
+
+/// A capture has failed, or its stream is gone: its graph and its nodes are too.
+pub(crate) fn failed(graph: CUgraph) -> Answer {
+    if graph.0 == 0 {
+        return Ok(());
+    }
+    with_ring(|ring| {
+        ring.post(GRAPH_END, |to| {
+            to.word(graph.0);
+            Ok(())
+        })
+    })
+}
+
 pub(crate) fn cuStreamBeginCapture(of: CUstream) -> Answer {
-    begun(stream::resolve(of), || table::cuStreamBeginCapture(of))
+    begun_anew(of, || table::cuStreamBeginCapture(of))
 }
 
 pub(crate) fn cuStreamBeginCapture_v2(of: CUstream, mode: CUstreamCaptureMode) -> Answer {
-    begun(stream::resolve(of), || table::cuStreamBeginCapture_v2(of, mode))
+    begun_anew(of, || table::cuStreamBeginCapture_v2(of, mode))
 }
 
 /// A capture that another thread or another stream has to end goes on.
@@ -33,7 +57,10 @@ pub(crate) fn cuStreamEndCapture(of: CUstream, graph: *mut CUgraph) -> Answer {
     let ended = table::cuStreamEndCapture(of, graph);
     let goes_on = [CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, CUDA_ERROR_STREAM_CAPTURE_UNMATCHED];
     if ended.err().is_none_or(|error| !goes_on.contains(&error)) {
-        capture::end(stream::resolve(of));
+        let graph = capture::end(stream::resolve(of));
+        if ended.is_err() {
+            failed(graph)?;
+        }
     }
     ended
 }

@@ -42,6 +42,18 @@ pub(crate) fn cuMemFree_v2(dptr: CUdeviceptr) -> Answer {
     custom::end_share(dptr.0)
 }
 
+/// The host does not tell which piece an error is about: none in particular.
+pub(crate) fn cuMemBatchDecompressAsync(
+    pieces: *const CUmemDecompressParams,
+    count: usize,
+    flags: u32,
+    error: *mut usize,
+    stream: CUstream,
+) -> Answer {
+    pointer::put_opt(error, usize::MAX);
+    table::cuMemBatchDecompressAsync(pieces, count, flags, std::ptr::null_mut(), stream)
+}
+
 /// Host memory's range is the shim's to tell: the host has only registered it.
 pub(crate) fn cuMemGetAddressRange_v2(base: *mut CUdeviceptr, size: *mut usize, dptr: CUdeviceptr) -> Answer {
     let Some((start, bytes)) = host_memory::allocation(dptr.0) else {

@@ -26,9 +26,8 @@ pub(crate) fn cuStreamCreateWithPriority(into: *mut CUstream, flags: u32, priori
 
 pub(crate) fn cuStreamDestroy_v2(stream: CUstream) -> Answer {
     table::cuStreamDestroy_v2(stream)?;
-    capture::end(stream);
     objects::STREAM_CONTEXT.remove(stream.0);
-    Ok(())
+    super::capture::failed(capture::end(stream))
 }
 
 /// Whether a question about the stream can be answered here: it exists and has

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use paravane_protocol::cuda_types::*;
 use paravane_tests::cuda::Cuda;
 use paravane_tests::{must, result_of, value_of};
+use zerocopy::FromZeros;
 
 const NULL: CUdeviceptr = CUdeviceptr(0);
 
@@ -50,7 +51,7 @@ AGAIN:
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, scenario, libcuda] = arguments.as_slice() else {
-        panic!("usage: guest-program init|order|threads|forever|copying|fork|ipc-owner|ipc-user|event-owner|event-user|exit LIBCUDA");
+        panic!("usage: guest-program init|order|threads|forever|copying|fork|ipc-owner|ipc-user|event-owner|event-user|pool-owner|pool-user|exit LIBCUDA");
     };
     let cuda = Cuda::load(Path::new(libcuda));
     match scenario.as_str() {
@@ -64,6 +65,8 @@ fn main() {
         "ipc-user" => ipc_user(&cuda),
         "event-owner" => event_owner(&cuda),
         "event-user" => event_user(&cuda),
+        "pool-owner" => pool_owner(&cuda),
+        "pool-user" => pool_user(&cuda),
         "exit" => leave_everything(&cuda),
         other => panic!("no scenario {other}"),
     }
@@ -306,6 +309,58 @@ fn ipc_user(cuda: &Cuda) {
     must!(cuda.cuIpcCloseMemHandle(memory));
     let gone = result_of!(cuda.cuIpcCloseMemHandle(memory));
     println!("{} {} {gone}", found.0, found.1);
+}
+
+/// A pool that can be shared, memory of it, and what names both.
+fn pool_owner(cuda: &Cuda) {
+    start(cuda);
+    let kind = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    let props = CUmemPoolProps {
+        allocType: CU_MEM_ALLOCATION_TYPE_PINNED,
+        handleTypes: kind,
+        location: CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id: 0 },
+        ..CUmemPoolProps::new_zeroed()
+    };
+    let pool = value_of!(cuda.cuMemPoolCreate(CUmemoryPool(0), &raw const props));
+    let memory = value_of!(cuda.cuMemAllocFromPoolAsync(NULL, SHARED_BYTES, pool, CUstream(0)));
+    must!(cuda.cuMemsetD8_v2(memory, 5, SHARED_BYTES));
+    let (mut fd, mut data) = (-1_i32, CUmemPoolPtrExportData { bytes: [0; 64] });
+    must!(cuda.cuMemPoolExportToShareableHandle((&raw mut fd).cast(), pool, kind, 0));
+    must!(cuda.cuMemPoolExportPointer(&raw mut data, memory));
+    must!(cuda.cuCtxSynchronize());
+    let hex: String = data.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    println!("{hex} {} {fd}", std::process::id());
+    heard();
+    println!("{}", all_are(cuda, memory, 6));
+    heard();
+}
+
+/// Imports the pool that the line of input names and its memory, and leaves its own bytes there.
+fn pool_user(cuda: &Cuda) {
+    start(cuda);
+    let line = heard();
+    let words: Vec<&str> = line.split(' ').collect();
+    let [hex, pid, fd] = words.as_slice() else { panic!("no handle: {line}") };
+    let byte = |at: usize| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap();
+    let mut data = CUmemPoolPtrExportData { bytes: std::array::from_fn(byte) };
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/fd/{fd}")).unwrap();
+    let (mut pool, mut memory) = (CUmemoryPool(0), NULL);
+    let shared = usize::try_from(std::os::fd::AsRawFd::as_raw_fd(&file)).unwrap() as Pointer;
+    let kind = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    let imported = result_of!(cuda.cuMemPoolImportFromShareableHandle(&raw mut pool, shared, kind, 0));
+    if imported != CUDA_SUCCESS {
+        println!("{imported}");
+        return;
+    }
+    let refused = result_of!(cuda.cuMemAllocFromPoolAsync(&raw mut memory, 16, pool, CUstream(0)));
+    assert_ne!(refused, CUDA_SUCCESS, "nothing is allocated from another process's pool");
+    must!(cuda.cuMemPoolImportPointer(&raw mut memory, pool, &raw mut data));
+    let found = all_are(cuda, memory, 5);
+    must!(cuda.cuMemsetD8_v2(memory, 6, SHARED_BYTES));
+    must!(cuda.cuCtxSynchronize());
+    must!(cuda.cuMemFree_v2(memory));
+    must!(cuda.cuMemPoolDestroy(pool));
+    println!("{found}");
 }
 
 /// Records an event on a stream that is held up until a line of input.

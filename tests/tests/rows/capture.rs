@@ -300,8 +300,50 @@ pub(crate) fn refused(cuda: &Cuda) {
     let mut graph = NO_GRAPH;
     assert_eq!(result_of!(cuda.cuStreamEndCapture(on, &raw mut graph)), CUDA_ERROR_ILLEGAL_STATE);
     must!(cuda.cuMemFree_v2(memory));
+    leave_nothing(cuda, on);
     must!(cuda.cuStreamDestroy_v2(on));
     per_thread(cuda);
+}
+
+/// Graph and node of a capture that fails, or whose stream is destroyed, have their places given again.
+fn leave_nothing(cuda: &Cuda, on: CUstream) {
+    let at = value_of!(cuda.cuMemAlloc_v2(CUdeviceptr(0), 16));
+    let place = |id: u64| id & 0xff_ffff;
+    let begun = |on| {
+        must!(cuda.cuStreamBeginCapture_v2(on, GLOBAL));
+        must!(cuda.cuMemsetD32Async(at, 1, 4, on));
+        let (mut status, mut graph, mut count) = (CU_STREAM_CAPTURE_STATUS_NONE, NO_GRAPH, 0);
+        let (mut nodes, none) = (std::ptr::null(), std::ptr::null_mut());
+        let (graph_at, nodes_at) = (&raw mut graph, &raw mut nodes);
+        must!(cuda.cuStreamGetCaptureInfo_v2(on, &raw mut status, none, graph_at, nodes_at, &raw mut count));
+        assert_eq!(count, 1);
+        // SAFETY: the array of one node that the call has told.
+        #[allow(unsafe_code, reason = "the library's array")]
+        let node: CUgraphNode = unsafe { *nodes };
+        (graph, node)
+    };
+    let failed = |_| {
+        let (graph, node) = begun(on);
+        assert_eq!(result_of!(cuda.cuStreamQuery(on)), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+        assert_eq!(ends_with(cuda, on), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+        (graph, node)
+    };
+    let all = [0; 3].map(failed);
+    assert!(all.iter().all(|(graph, _)| place(graph.0) == place(all[0].0.0)), "{all:?}");
+    assert!(all.iter().all(|(_, node)| place(node.0) == place(all[0].1.0)), "{all:?}");
+    assert!(all[0].0 != all[1].0 && all[0].1 != all[1].1, "not the same ones");
+    let mut count = 0;
+    let gone = result_of!(cuda.cuGraphGetNodes(all[2].0, std::ptr::null_mut(), &raw mut count));
+    assert!([CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE].contains(&gone), "{gone}");
+    let destroyed = |_| {
+        let on = stream(cuda, 1);
+        let (graph, _) = begun(on);
+        must!(cuda.cuStreamDestroy_v2(on));
+        graph
+    };
+    let graphs = [0; 3].map(destroyed);
+    assert!(graphs.iter().all(|graph| place(graph.0) == place(graphs[0].0)), "{graphs:?}");
+    must!(cuda.cuMemFree_v2(at));
 }
 
 fn by_event(cuda: &Cuda, on: CUstream) {

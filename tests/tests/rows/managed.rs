@@ -205,6 +205,23 @@ pub(crate) fn absent_hardware(cuda: &Cuda) {
     let format = CU_AD_FORMAT_FLOAT;
     assert!(value_of!(cuda.cuDeviceGetTexture1DLinearMaxWidth(0, format, 1, device)) > 0);
     tensor_maps(cuda);
+    decompression(cuda);
+}
+
+/// What is not to be decompressed, and what no engine decompresses.
+fn decompression(cuda: &Cuda) {
+    const ALGORITHMS: CUdevice_attribute = CUdevice_attribute(136);
+    let mut algorithms = 0;
+    must!(cuda.cuDeviceGetAttribute(&raw mut algorithms, ALGORITHMS, CUdevice(0)));
+    let piece = CUmemDecompressParams { srcNumBytes: 16, algo: 1, ..CUmemDecompressParams::new_zeroed() };
+    let (pieces, stream) = (&raw const piece, CUstream(0));
+    let mut index = 0;
+    let bad = result_of!(cuda.cuMemBatchDecompressAsync(pieces, 1, 7, &raw mut index, stream));
+    assert_eq!((bad, index), (CUDA_ERROR_INVALID_VALUE, usize::MAX), "flags");
+    let none = result_of!(cuda.cuMemBatchDecompressAsync_ptsz(pieces, 0, 0, std::ptr::null_mut(), stream));
+    assert_eq!(none, CUDA_ERROR_INVALID_VALUE);
+    let real = result_of!(cuda.cuMemBatchDecompressAsync(pieces, 1, 0, &raw mut index, stream));
+    assert!(algorithms != 0 || real == CUDA_ERROR_NOT_SUPPORTED, "{real}");
 }
 
 fn tensor_maps(cuda: &Cuda) {
@@ -215,7 +232,13 @@ fn tensor_maps(cuda: &Cuda) {
     let (interleave, swizzle) = (CUtensorMapInterleave(0), CUtensorMapSwizzle(0));
     let (promotion, fill) = (CUtensorMapL2promotion(0), CUtensorMapFloatOOBfill(0));
     let into = &raw mut map;
+    let mut class = CUtensorMapAllocClass(9);
+    must!(cuda.cuTensorMapSetAllocationClass(into, CUtensorMapAllocClass(1), &raw mut class));
+    assert_eq!(class, CUtensorMapAllocClass(1));
+    let unknown = result_of!(cuda.cuTensorMapSetAllocationClass(into, CUtensorMapAllocClass(3), &raw mut class));
+    assert_eq!(unknown, CUDA_ERROR_INVALID_VALUE);
     let all = [
+        result_of!(cuda.cuTensorMapReplaceAddress(into, at)),
         result_of!(cuda.cuTensorMapEncodeTiled(
             into, kind, 3, at, dims, strides, boxes, steps, interleave, swizzle, promotion, fill
         )),
@@ -227,7 +250,7 @@ fn tensor_maps(cuda: &Cuda) {
             promotion, fill
         )),
     ];
-    assert_eq!(all, [CUDA_ERROR_NOT_SUPPORTED; 3]);
+    assert_eq!(all, [CUDA_ERROR_NOT_SUPPORTED; 4]);
 }
 
 /// `count` counts launches of `tick`; `plain` is no managed variable.

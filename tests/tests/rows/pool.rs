@@ -8,6 +8,7 @@ const NULL: CUdeviceptr = CUdeviceptr(0);
 const NO_POOL: CUmemoryPool = CUmemoryPool(0);
 const STREAM: CUstream = CUstream(0);
 static DEVICE: CUmemLocation = CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id: 0 };
+const POSIX: CUmemAllocationHandleType = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
 const PINNED: CUmemAllocationType = CU_MEM_ALLOCATION_TYPE_PINNED;
 
 fn properties() -> CUmemPoolProps {
@@ -31,9 +32,56 @@ pub(crate) fn all(cuda: &Cuda) {
     stream_order(cuda, pool);
     chosen(cuda, pool);
     access(cuda, pool);
+    let mut fd = -1_i32;
+    let alone = result_of!(cuda.cuMemPoolExportToShareableHandle((&raw mut fd).cast(), pool, POSIX, 0));
+    assert_eq!((alone, fd), (CUDA_ERROR_INVALID_VALUE, -1), "a pool that is not to be shared");
+    shared(cuda);
     must!(cuda.cuMemPoolDestroy(pool));
     let gone = result_of!(cuda.cuMemPoolTrimTo(pool, 0));
     assert!(matches!(gone, CUDA_ERROR_INVALID_VALUE | CUDA_ERROR_INVALID_HANDLE), "{gone}");
+}
+
+/// A pool for several processes, as far as one can use it; `tests/ipc.rs` has two.
+fn shared(cuda: &Cuda) {
+    const BYTES: usize = 5000;
+    let properties = CUmemPoolProps { handleTypes: POSIX, ..properties() };
+    let pool = value_of!(cuda.cuMemPoolCreate(NO_POOL, &raw const properties));
+    let memory = value_of!(cuda.cuMemAllocFromPoolAsync(NULL, BYTES, pool, STREAM));
+    must!(cuda.cuMemsetD8Async(memory, 4, BYTES, STREAM));
+    let (mut fd, mut data) = (-1_i32, CUmemPoolPtrExportData { bytes: [0; 64] });
+    must!(cuda.cuMemPoolExportToShareableHandle((&raw mut fd).cast(), pool, POSIX, 0));
+    must!(cuda.cuMemPoolExportPointer(&raw mut data, memory));
+    // SAFETY: the descriptor is the program's.
+    #[allow(unsafe_code, reason = "a descriptor that the call has made")]
+    let file = unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) };
+    let handle = usize::try_from(fd).unwrap() as Pointer;
+    let other = value_of!(cuda.cuMemPoolImportFromShareableHandle(NO_POOL, handle, POSIX, 0));
+    drop(file);
+    assert_ne!(other, pool);
+    let (mut again, data_at) = (NULL, &raw mut data);
+    must!(cuda.cuMemPoolImportPointer(&raw mut again, other, data_at));
+    let seen = |at| {
+        let mut bytes = vec![0_u8; BYTES];
+        must!(cuda.cuMemcpyDtoH_v2(bytes.as_mut_ptr().cast(), at, BYTES));
+        bytes
+    };
+    assert_eq!(seen(again), [4; BYTES]);
+    must!(cuda.cuMemsetD8_v2(again, 5, BYTES));
+    assert_eq!(seen(memory), [5; BYTES]);
+    let mut none = NULL;
+    let imported = result_of!(cuda.cuMemAllocFromPoolAsync(&raw mut none, BYTES, other, STREAM));
+    assert_eq!(imported, CUDA_ERROR_INVALID_VALUE);
+    assert_eq!(result_of!(cuda.cuDeviceSetMemPool(CUdevice(0), other)), CUDA_ERROR_INVALID_VALUE);
+    let mut made_up = CUmemPoolPtrExportData { bytes: [7; 64] };
+    let refused = result_of!(cuda.cuMemPoolImportPointer(&raw mut none, other, &raw mut made_up));
+    assert_eq!(refused, CUDA_ERROR_INVALID_VALUE);
+    must!(cuda.cuMemFreeAsync(again, STREAM));
+    must!(cuda.cuMemFreeAsync(memory, STREAM));
+    must!(cuda.cuStreamSynchronize(STREAM));
+    let gone = result_of!(cuda.cuMemPoolExportPointer(&raw mut data, memory));
+    assert_eq!(gone, CUDA_ERROR_INVALID_VALUE);
+    must!(cuda.cuMemPoolDestroy(other));
+    must!(cuda.cuMemPoolDestroy(pool));
 }
 
 fn of_device(cuda: &Cuda) {

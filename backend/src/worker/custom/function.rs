@@ -82,7 +82,7 @@ pub(in crate::worker) fn cuModuleGetFunction(command: &mut Command) -> Answer {
     cuda!(lib.cuModuleGetFunction(&raw mut native, of, name.as_ptr()))?;
     let from_image = || process.images.params(module.0, name.to_str().ok()?);
     write(&params(lib.cuFuncGetParamInfo, native, from_image)?, &mut command.to);
-    let belongs = Belongs { context: command.thread.context, parent: module.0 };
+    let belongs = Belongs { context: command.thread.home(), parent: module.0 };
     process.handles.insert(id, native, belongs)
 }
 
@@ -115,7 +115,7 @@ pub(in crate::worker) fn cuKernelGetFunction(command: &mut Command) -> Answer {
     cuda!(lib.cuKernelGetFunction(&raw mut native, of))?;
     let from_image = || process.images.params_of_kernel(kernel.0);
     write(&params(lib.cuFuncGetParamInfo, native, from_image)?, &mut command.to);
-    process.handles.insert(id, native, Belongs { context: command.thread.context, parent: kernel.0 })
+    process.handles.insert(id, native, Belongs { context: command.thread.home(), parent: kernel.0 })
 }
 
 /// In: id, library.
@@ -129,7 +129,7 @@ pub(in crate::worker) fn cuLibraryGetModule(command: &mut Command) -> Answer {
     let mut native = CUmodule(0);
     let of = process.handles.resolve(library)?;
     cuda!(lib.cuLibraryGetModule(&raw mut native, of))?;
-    let belongs = Belongs { context: command.thread.context, parent: library.0 };
+    let belongs = Belongs { context: command.thread.home(), parent: library.0 };
     process.handles.insert(id, native, belongs)?;
     process.images.module_of(library.0, id.0);
     Ok(())

@@ -11,7 +11,7 @@ use paravane_protocol::cuda_types::*;
 use crate::control::Share;
 use crate::worker::dispatch::Command;
 use crate::worker::handles::Belongs;
-use crate::worker::libcuda::{Answer, cuda};
+use crate::worker::libcuda::{Answer, Libcuda, cuda};
 
 /// A token in a frame; a run of another length breaks the protocol.
 fn token(from: &mut Decoder) -> Answer<[u8; 16]> {
@@ -95,7 +95,7 @@ pub(in crate::worker) fn cuIpcOpenEventHandle(command: &mut Command) -> Answer {
     let lib = &process.lib;
     let mut native = CUevent(0);
     cuda!(lib.cuIpcOpenEventHandle(&raw mut native, handle))?;
-    let belongs = Belongs { context: command.thread.context, parent: 0 };
+    let belongs = Belongs { context: command.thread.home(), parent: 0 };
     process.handles.insert(id, native, belongs)
 }
 
@@ -107,11 +107,37 @@ pub(in crate::worker) fn cuIpcOpenMemHandle_v2(command: &mut Command) -> Answer 
     let process = command.thread.process();
     let lib = &process.lib;
     let handle = seek(command, token?)?;
-    let (mut address, mut base, mut size) = (CUdeviceptr(0), CUdeviceptr(0), 0);
+    let mut address = CUdeviceptr(0);
     cuda!(lib.cuIpcOpenMemHandle_v2(&raw mut address, handle, flags))?;
+    tell_opened(command, address)
+}
+
+/// Reply: device address, bytes of the allocation there.
+fn tell_opened(command: &mut Command, address: CUdeviceptr) -> Answer {
+    let process = command.thread.process();
+    let lib = &process.lib;
+    let (mut base, mut size) = (CUdeviceptr(0), 0);
     cuda!(lib.cuMemGetAddressRange_v2(&raw mut base, &raw mut size, address))?;
     command.to.word(address.0);
     command.to.word(size as u64);
+    Ok(())
+}
+
+/// Files a descriptor that libcuda makes of something. Reply: token.
+fn share_descriptor(
+    command: &mut Command,
+    kind: CUmemAllocationHandleType,
+    export: impl FnOnce(Pointer) -> Answer,
+) -> Answer {
+    if kind != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR {
+        return Err(CUDA_ERROR_NOT_SUPPORTED);
+    }
+    let mut fd = -1_i32;
+    export((&raw mut fd).cast())?;
+    let file = Some(owned(fd).ok_or(CUDA_ERROR_UNKNOWN)?);
+    let process = command.thread.process();
+    let token = process.exchange.share(process.control(), [0; 64], file)?;
+    command.to.bytes(&token);
     Ok(())
 }
 
@@ -121,33 +147,69 @@ pub(in crate::worker) fn cuMemExportToShareableHandle(command: &mut Command) -> 
     let kind = CUmemAllocationHandleType(u32::from_word(command.from.word()));
     let flags = command.from.word();
     command.read_all()?;
-    if kind != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR {
-        return Err(CUDA_ERROR_NOT_SUPPORTED);
-    }
     let process = command.thread.process();
-    let native = process.handles.resolve(id)?;
-    let lib = &process.lib;
-    let mut fd = -1_i32;
-    cuda!(lib.cuMemExportToShareableHandle((&raw mut fd).cast(), native, kind, flags))?;
-    let file = Some(owned(fd).ok_or(CUDA_ERROR_UNKNOWN)?);
-    let token = process.exchange.share(process.control(), [0; 64], file)?;
-    command.to.bytes(&token);
-    Ok(())
+    let (native, lib) = (process.handles.resolve(id)?, &process.lib);
+    share_descriptor(command, kind, |fd| cuda!(lib.cuMemExportToShareableHandle(fd, native, kind, flags)))
 }
 
-/// In: id, token.
-pub(in crate::worker) fn cuMemImportFromShareableHandle(command: &mut Command) -> Answer {
-    let id = CUmemGenericAllocationHandle(command.from.word());
+/// In: pool, handle type, flags. Reply: token.
+pub(in crate::worker) fn cuMemPoolExportToShareableHandle(command: &mut Command) -> Answer {
+    let id = CUmemoryPool(command.from.word());
+    let kind = CUmemAllocationHandleType(u32::from_word(command.from.word()));
+    let flags = command.from.word();
+    command.read_all()?;
+    let process = command.thread.process();
+    let (native, lib) = (process.handles.resolve(id)?, &process.lib);
+    share_descriptor(command, kind, |fd| cuda!(lib.cuMemPoolExportToShareableHandle(fd, native, kind, flags)))
+}
+
+/// What another worker has filed a descriptor of, under an id that the guest chose. In: id, token.
+fn import<H: Handle + Word>(command: &mut Command, import: impl FnOnce(&Libcuda, *mut H, Pointer) -> Answer) -> Answer {
+    let id = H::from_word(command.from.word());
     let token = token(&mut command.from);
     command.read_all()?;
     let process = command.thread.process();
     process.handles.check_new(id)?;
     let share = process.exchange.seek(process.control(), token?)?;
     let file = share.file.ok_or(CUDA_ERROR_INVALID_VALUE)?;
-    let lib = &process.lib;
     let fd = usize::try_from(file.as_raw_fd()).map_err(|_| CUDA_ERROR_UNKNOWN)?;
-    let kind = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
-    let mut native = CUmemGenericAllocationHandle(0);
-    cuda!(lib.cuMemImportFromShareableHandle(&raw mut native, fd as Pointer, kind))?;
+    let mut native = H::from_number(0);
+    import(&process.lib, &raw mut native, fd as Pointer)?;
     process.handles.insert(id, native, Belongs::default())
+}
+
+/// In: id, token.
+pub(in crate::worker) fn cuMemImportFromShareableHandle(command: &mut Command) -> Answer {
+    let kind = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    import(command, |lib, into, fd| cuda!(lib.cuMemImportFromShareableHandle(into, fd, kind)))
+}
+
+/// In: id, token.
+pub(in crate::worker) fn cuMemPoolImportFromShareableHandle(command: &mut Command) -> Answer {
+    let kind = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    import(command, |lib, into, fd| cuda!(lib.cuMemPoolImportFromShareableHandle(into, fd, kind, 0)))
+}
+
+/// In: device address. Reply: token.
+pub(in crate::worker) fn cuMemPoolExportPointer(command: &mut Command) -> Answer {
+    let address = CUdeviceptr(command.from.word());
+    command.read_all()?;
+    let process = command.thread.process();
+    let lib = &process.lib;
+    let mut data = CUmemPoolPtrExportData { bytes: [0; 64] };
+    cuda!(lib.cuMemPoolExportPointer(&raw mut data, address))?;
+    share(command, &data)
+}
+
+/// In: pool, token. Reply: device address, bytes.
+pub(in crate::worker) fn cuMemPoolImportPointer(command: &mut Command) -> Answer {
+    let pool = CUmemoryPool(command.from.word());
+    let token = token(&mut command.from);
+    command.read_all()?;
+    let process = command.thread.process();
+    let (pool, lib) = (process.handles.resolve(pool)?, &process.lib);
+    let mut data = seek(command, token?)?;
+    let mut address = CUdeviceptr(0);
+    cuda!(lib.cuMemPoolImportPointer(&raw mut address, pool, &raw mut data))?;
+    tell_opened(command, address)
 }

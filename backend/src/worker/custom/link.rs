@@ -67,7 +67,7 @@ pub(in crate::worker) fn cuLinkCreate_v2(command: &mut Command) -> Answer {
     cuda!(lib.cuLinkCreate_v2(count(&options), options.as_mut_ptr(), values.as_mut_ptr(), &raw mut native))?;
     let mut all = process.links.0.lock().unwrap_or_else(PoisonError::into_inner);
     all.insert(id.0, Arc::new(Mutex::new(link)));
-    process.handles.insert(id, native, Belongs { context: command.thread.context, parent: 0 })
+    process.handles.insert(id, native, Belongs { context: command.thread.home(), parent: 0 })
 }
 
 /// Puts a step's result and the log into the reply.

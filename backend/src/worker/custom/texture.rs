@@ -108,7 +108,7 @@ pub(in crate::worker) fn cuMipmappedArrayGetLevel(command: &mut Command) -> Answ
     let lib = &process.lib;
     let mut native = CUarray(0);
     cuda!(lib.cuMipmappedArrayGetLevel(&raw mut native, native_of, level))?;
-    let belongs = Belongs { context: command.thread.context, parent: of.0 };
+    let belongs = Belongs { context: command.thread.home(), parent: of.0 };
     process.handles.insert(id, native, belongs)?;
     command.to.word(id.0);
     Ok(())

@@ -254,3 +254,13 @@ pub(super) fn connect(command: &mut Command) -> Answer {
         (true, false) => cuda!(lib.cuGraphRemoveDependencies_v2(graph, sources, targets, data.as_ptr(), count)),
     }
 }
+
+/// In: a graph that libcuda has ended.
+pub(super) fn end(command: &mut Command) -> Answer {
+    let graph = CUgraph(command.from.word());
+    command.read_all()?;
+    let process = command.thread.process();
+    process.handles.remove(graph);
+    process.handles.forget_parent(graph.0);
+    Ok(())
+}

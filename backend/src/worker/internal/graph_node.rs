@@ -172,9 +172,10 @@ impl Native {
             let form = [copy.dstPitch, copy.dstHeight];
             copy.dstHost = self.host(process, [copy.reserved1, copy.dstHost], skip, form, extent)?;
         }
-        if [copy.srcMemoryType, copy.dstMemoryType].contains(&CU_MEMORYTYPE_ARRAY) {
-            return Err(CUDA_ERROR_NOT_SUPPORTED);
-        }
+        let handles = &process.handles;
+        let array = |kind, of| if kind == CU_MEMORYTYPE_ARRAY { handles.resolve(of) } else { Ok(CUarray(0)) };
+        copy.srcArray = array(copy.srcMemoryType, copy.srcArray)?;
+        copy.dstArray = array(copy.dstMemoryType, copy.dstArray)?;
         let copyParams = CUDA_MEMCPY3D { reserved0: 0, reserved1: 0, ..copy };
         let copyCtx = context(process, asked.copyCtx)?;
         self.params.set(&CUDA_MEMCPY_NODE_PARAMS { flags: 0, reserved: 0, copyCtx, copyParams });
@@ -262,6 +263,8 @@ pub(super) fn told(process: &Process, node: CUgraphNode) -> Answer<(CUgraphNodeP
             cuda!(lib.cuGraphMemcpyNodeGetParams(node, &raw mut copy))?;
             (copy.reserved0, copy.srcHost) = told_host(process, copy.srcMemoryType, copy.srcHost);
             (copy.reserved1, copy.dstHost) = told_host(process, copy.dstMemoryType, copy.dstHost);
+            copy.srcArray = told_array(process, copy.srcMemoryType, copy.srcArray);
+            copy.dstArray = told_array(process, copy.dstMemoryType, copy.dstArray);
             let copy = CUDA_MEMCPY_NODE_PARAMS { copyParams: copy, ..Default::default() };
             plain(CUgraphNodeParams::new(kind, &copy))
         }
@@ -337,6 +340,12 @@ fn told_kernel(process: &Process, node: CUgraphNode) -> Answer<(CUgraphNodeParam
     let ctx = told_context(process, of.ctx);
     let of = CUDA_KERNEL_NODE_PARAMS { func, kern, ctx, kernelParams: 0, extra: 0, ..of };
     Ok((CUgraphNodeParams::new(CU_GRAPH_NODE_TYPE_KERNEL, &of), side))
+}
+
+/// An array that a copy names, as the guest knows it.
+fn told_array(process: &Process, kind: CUmemorytype, native: CUarray) -> CUarray {
+    let known = (kind == CU_MEMORYTYPE_ARRAY).then(|| process.handles.id_of(native)).flatten();
+    known.unwrap_or(CUarray(0))
 }
 
 /// Area and offset of host memory that a copy names.

@@ -46,6 +46,7 @@ pub(super) fn dispatch(opcode: u16, command: &mut Command) -> Answer {
         op::GRAPH_NODE_GET => graph::get(command),
         op::GRAPH_LIST => graph::list(command),
         op::GRAPH_CONNECT => graph::connect(command),
+        op::GRAPH_END => graph::end(command),
         op::SHARE_END => super::custom::share_end(command),
         op::OUTPUT_TAKE => take_output(command),
         op::NVML_READ => nvml::read(command),

@@ -79,7 +79,7 @@ fn measure(
 
 /// Libraries are loaded into a context at their first use.
 fn first_use(command: &mut Command, run: Run, library: u64) -> Answer {
-    let context = command.thread.context;
+    let context = command.thread.home();
     measure(command, run, library, context, |_| Ok(false))
 }
 
@@ -132,7 +132,7 @@ pub(in crate::worker) fn cuCtxCreate_v2(command: &mut Command, run: Run) -> Answ
 
 pub(in crate::worker) fn cuModuleLoadDataEx(command: &mut Command, run: Run) -> Answer {
     let id = command.from.clone().word();
-    let context = command.thread.context;
+    let context = command.thread.home();
     measure(command, run, id, context, |command| {
         let process = command.thread.process();
         let lib = &process.lib;
@@ -169,7 +169,7 @@ pub(in crate::worker) fn cuCtxSetLimit(command: &mut Command, run: Run) -> Answe
     }
     let memory = &process.memory;
     let _change = memory.change();
-    let context = command.thread.context;
+    let context = command.thread.home();
     let key = Key::Limit(context, limit.0);
     let mut room = memory.room(&process, granules(&process, wanted.saturating_sub(now as u64)))?;
     run(command)?;

@@ -78,7 +78,7 @@ fn end(command: &mut Command, run: Run, key: Key) -> Answer {
 
 pub(in crate::worker) fn cuMemAlloc_v2(command: &mut Command, run: Run) -> Answer {
     let bytes = command.from.clone().word();
-    let context = command.thread.context;
+    let context = command.thread.home();
     allocate(command, run, bytes, |command, bytes| {
         (Key::Address(replied(command, 0)), Charge { bytes, context, ..Charge::default() })
     })
@@ -89,7 +89,7 @@ pub(in crate::worker) fn cuMemAllocPitch_v2(command: &mut Command, run: Run) -> 
     let mut from = command.from.clone();
     let (width, height) = (from.word(), from.word());
     let pitch = width.checked_next_multiple_of(PITCH).unwrap_or(u64::MAX);
-    let context = command.thread.context;
+    let context = command.thread.home();
     let process = command.thread.process();
     allocate(command, run, pitch.saturating_mul(height), |command, _| {
         let bytes = granules(&process, replied(command, 1).saturating_mul(height));
@@ -221,7 +221,7 @@ fn array(command: &mut Command, run: Run, bytes: impl FnOnce(&mut Decoder) -> u6
     let mut from = command.from.clone();
     let id = from.word();
     let bytes = bytes(&mut from);
-    let context = command.thread.context;
+    let context = command.thread.home();
     allocate(command, run, bytes, |_, bytes| (Key::Id(id), Charge { bytes, context, ..Charge::default() }))
 }
 

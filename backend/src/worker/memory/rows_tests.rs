@@ -24,12 +24,13 @@ const HINTS: [&str; 15] = [
 
 /// Rows with such a name whose memory is not the device's to speak of, or is
 /// charged elsewhere.
-const ELSEWHERE: [(&str, &str); 5] = [
+const ELSEWHERE: [(&str, &str); 6] = [
     ("what a stream, an event or a texture takes is the context's, and seen at the next look", "cuStreamCreate cuStreamCreateWithPriority cuStreamDestroy_v2 cuEventCreate cuEventDestroy_v2 cuTexObjectCreate cuTexObjectDestroy cuSurfObjectCreate cuSurfObjectDestroy"),
     ("has no memory yet, or none any more", "cuMemPoolCreate cuMemAddressFree cuMulticastCreate cuGraphCreate"),
-    ("the exporter is charged", "cuIpcOpenMemHandle_v2 cuIpcOpenEventHandle"),
+    ("the exporter is charged", "cuIpcOpenMemHandle_v2 cuIpcOpenEventHandle cuMemPoolImportFromShareableHandle cuMemPoolImportPointer"),
+    ("has its primary context's memory, and retains that by a row of its own", "cuGreenCtxCreate cuGreenCtxDestroy cuGreenCtxStreamCreate"),
     ("memory of the worker's own, bounded by its limits", "cuLinkCreate_v2 cuLinkDestroy"),
-    ("writes what the program gives room for", "cuTensorMapEncodeTiled cuTensorMapEncodeIm2col cuTensorMapEncodeIm2colWide"),
+    ("writes what the program gives room for", "cuTensorMapEncodeTiled cuTensorMapEncodeIm2col cuTensorMapEncodeIm2colWide cuTensorMapReplaceAddress cuTensorMapSetAllocationClass"),
 ];
 
 /// Rows that ask, or that set a reference or a value.

@@ -1,5 +1,6 @@
 //! What a node is to do, read from the program's structures and checked.
 
+use super::super::copy_3d::of_node;
 use super::super::launch::{check_kernel, parameters};
 use super::super::library::kernel;
 use super::super::{Shape, current, memop};
@@ -11,7 +12,7 @@ use crate::graph::condition::Condition;
 use crate::graph::{Graph, memory as graph_memory};
 use crate::memory::{Owner, Sort, arena};
 use crate::objects::EVENTS;
-use crate::stream::task::{Copy, Set, Source};
+use crate::stream::task::Set;
 use crate::transfer::{Place, place};
 use paravane_protocol::cuda_types::*;
 use std::collections::BTreeMap;
@@ -58,7 +59,7 @@ fn kernel_node(asked: &CUDA_KERNEL_NODE_PARAMS) -> Answer<KernelNode> {
         cooperative: false,
     };
     shape.check(kernel.max_threads)?;
-    check_kernel(&kernel, &shape)?;
+    check_kernel(&kernel, &shape, kernel.module.context.multiprocessors())?;
     // SAFETY: the caller describes the kernel's parameters as CUDA demands.
     let bytes = unsafe { parameters(&kernel, pointer(asked.kernelParams), pointer(asked.extra)) }?;
     let arguments = Arc::new(Arguments::new(&kernel, bytes));
@@ -74,100 +75,16 @@ fn kernel_node(asked: &CUDA_KERNEL_NODE_PARAMS) -> Answer<KernelNode> {
     })
 }
 
-/// One side of a copy of up to three dimensions: where its first row begins, and the distances
-/// between rows and between planes.
-struct Side {
-    kind: CUmemorytype,
-    host: u64,
-    device: CUdeviceptr,
-    x: u64,
-    y: u64,
-    z: u64,
-    pitch: u64,
-    height: u64,
-}
-
-impl Side {
-    /// First address, pitch, distance of planes.
-    fn resolve(&self, copy: &CUDA_MEMCPY3D) -> Option<(u64, u64, u64)> {
-        let base = if self.kind == CU_MEMORYTYPE_HOST { self.host } else { self.device.0 };
-        let pitch = if self.pitch == 0 { copy.WidthInBytes } else { self.pitch };
-        let height = if self.height == 0 { copy.Height } else { self.height };
-        let plane = pitch.checked_mul(height)?;
-        let fits = self.x.checked_add(copy.WidthInBytes)? <= pitch || copy.Height <= 1 && copy.Depth <= 1;
-        let rows_fit = self.y.checked_add(copy.Height)? <= height || copy.Depth <= 1;
-        let skipped = self.z.checked_mul(plane)?.checked_add(self.y.checked_mul(pitch)?)?.checked_add(self.x)?;
-        let start = base.checked_add(skipped)?;
-        let extent = plane.checked_mul(copy.Depth - 1)?.checked_add(pitch.checked_mul(copy.Height - 1)?)?;
-        let end = extent.checked_add(copy.WidthInBytes)?;
-        (fits && rows_fit && reaches(self.kind, start, end)).then_some((start, pitch, plane))
-    }
-}
-
-/// Whether a side's memory is there, as far as this device knows it.
-fn reaches(kind: CUmemorytype, start: u64, bytes: u64) -> bool {
+/// Whether the device reaches memory, as far as this device knows it.
+fn reaches(start: u64, bytes: u64) -> bool {
     if start.wrapping_sub(arena().base()) < arena().size() {
         return arena().holds(start, bytes);
     }
-    match kind {
-        CU_MEMORYTYPE_DEVICE => place(start) == Place::Pinned,
-        _ => start != 0,
-    }
+    place(start) == Place::Pinned
 }
 
 fn copy_node(asked: CUDA_MEMCPY_NODE_PARAMS) -> Answer<CopyNode> {
-    Ok(CopyNode { asked, planes: planes(&asked.copyParams)? })
-}
-
-/// The planes that a copy comes to.
-pub(super) fn planes(copy: &CUDA_MEMCPY3D) -> Answer<Arc<[Copy]>> {
-    if [copy.srcMemoryType, copy.dstMemoryType].contains(&CU_MEMORYTYPE_ARRAY) {
-        return Err(CUDA_ERROR_NOT_SUPPORTED);
-    }
-    let known = CU_MEMORYTYPE_HOST..=CU_MEMORYTYPE_UNIFIED;
-    if !known.contains(&copy.srcMemoryType) || !known.contains(&copy.dstMemoryType) {
-        return Err(CUDA_ERROR_INVALID_VALUE);
-    }
-    if copy.WidthInBytes == 0 || copy.Height == 0 || copy.Depth == 0 {
-        return Err(CUDA_ERROR_INVALID_VALUE);
-    }
-    let from = Side {
-        kind: copy.srcMemoryType,
-        host: copy.srcHost,
-        device: copy.srcDevice,
-        x: copy.srcXInBytes,
-        y: copy.srcY,
-        z: copy.srcZ,
-        pitch: copy.srcPitch,
-        height: copy.srcHeight,
-    };
-    let to = Side {
-        kind: copy.dstMemoryType,
-        host: copy.dstHost,
-        device: copy.dstDevice,
-        x: copy.dstXInBytes,
-        y: copy.dstY,
-        z: copy.dstZ,
-        pitch: copy.dstPitch,
-        height: copy.dstHeight,
-    };
-    let (from, from_pitch, from_plane) = from.resolve(copy).ok_or(CUDA_ERROR_INVALID_VALUE)?;
-    let (to, to_pitch, to_plane) = to.resolve(copy).ok_or(CUDA_ERROR_INVALID_VALUE)?;
-    let size = |n: u64| usize::try_from(n).map_err(|_| CUDA_ERROR_INVALID_VALUE);
-    let (row, rows) = (size(copy.WidthInBytes)?, size(copy.Height)?);
-    let (to_pitch, from_pitch) = (size(to_pitch)?, size(from_pitch)?);
-    let plane = |n: u64| Copy {
-        to: to + n * to_plane,
-        from: Source::Address(from + n * from_plane),
-        row,
-        rows,
-        to_pitch,
-        from_pitch,
-        slices: 1,
-        to_slice: 0,
-        from_slice: 0,
-    };
-    Ok((0..copy.Depth).map(plane).collect())
+    Ok(CopyNode { asked, copy: of_node(&asked.copyParams)? })
 }
 
 fn set_node(asked: CUDA_MEMSET_NODE_PARAMS_v2) -> Answer<SetNode> {
@@ -183,7 +100,7 @@ fn set_node(asked: CUDA_MEMSET_NODE_PARAMS_v2) -> Answer<SetNode> {
     let extent = pitch.checked_mul(rows - 1).and_then(|before| before.checked_add(row));
     let extent = extent.and_then(|n| u64::try_from(n).ok()).ok_or(CUDA_ERROR_INVALID_VALUE)?;
     let is_aligned = of.dst.0.is_multiple_of(of.elementSize.into()) && pitch.is_multiple_of(width);
-    if !is_aligned || pitch < row || !reaches(CU_MEMORYTYPE_DEVICE, of.dst.0, extent) {
+    if !is_aligned || pitch < row || !reaches(of.dst.0, extent) {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
     Ok(SetNode { asked, set: Set { to: of.dst.0, value: of.value, width, count, rows, pitch } })

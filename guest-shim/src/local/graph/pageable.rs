@@ -70,9 +70,12 @@ impl Side {
     }
 
     fn end(&self, copy: &CUDA_MEMCPY3D) -> Answer<End> {
+        if self.kind == CU_MEMORYTYPE_ARRAY {
+            return Ok(End::Device);
+        }
         let rows = self.rows(copy)?;
         match self.kind {
-            CU_MEMORYTYPE_DEVICE | CU_MEMORYTYPE_ARRAY => return Ok(End::Device),
+            CU_MEMORYTYPE_DEVICE => return Ok(End::Device),
             CU_MEMORYTYPE_UNIFIED if ranges::is_device(rows.first as u64) => return Ok(End::Device),
             CU_MEMORYTYPE_HOST | CU_MEMORYTYPE_UNIFIED => {}
             _ => return Err(CUDA_ERROR_INVALID_VALUE),

@@ -1,10 +1,12 @@
 //! Graphs: their form, their nodes, their launches, what they keep.
 
+mod array;
 mod execution;
 mod keep;
 mod node;
 mod topology;
 
+pub(crate) use array::arrays;
 pub(crate) use execution::execution;
 pub(crate) use keep::kept;
 pub(crate) use node::{copies, event_nodes, kernel_nodes, memory_operation_nodes, uniform};
