@@ -123,6 +123,11 @@ impl Context {
         self.green.as_ref().map_or(self, |green| &green.primary)
     }
 
+    /// As `home`, to be kept: what is made in a green context outlives it.
+    pub fn owned_home(self: &Arc<Self>) -> Arc<Self> {
+        Arc::clone(self.green.as_ref().map_or(self, |green| &green.primary))
+    }
+
     /// On how many multiprocessors its kernels run.
     pub fn multiprocessors(&self) -> u32 {
         let all = || crate::api::multiprocessors().cast_unsigned();

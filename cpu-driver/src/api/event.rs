@@ -27,7 +27,7 @@ fn event(handle: CUevent) -> Answer<Arc<Event>> {
 }
 
 pub unsafe fn cuEventCreate(phEvent: *mut CUevent, Flags: u32) -> Answer {
-    let context = current()?;
+    let context = current()?.owned_home();
     if Flags & !FLAGS_MASK != 0 || phEvent.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
@@ -154,7 +154,7 @@ pub unsafe fn cuIpcGetEventHandle(pHandle: *mut CUipcHandle, hEvent: CUevent) ->
 
 /// The page stays until the process ends: work that waits for it may come by later.
 pub unsafe fn cuIpcOpenEventHandle(phEvent: *mut CUevent, handle: CUipcHandle) -> Answer {
-    let context = current()?;
+    let context = current()?.owned_home();
     let name = Name::from_bytes(&handle.bytes).filter(|name| name.size == PAGE).ok_or(CUDA_ERROR_INVALID_VALUE)?;
     if phEvent.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);

@@ -164,10 +164,15 @@ pub(crate) fn contexts(cuda: &Cuda, primary: CUcontext, module: CUmodule) {
     let blocking = result_of!(cuda.cuGreenCtxStreamCreate(&raw mut none, green, 0, 0));
     assert_eq!(blocking, CUDA_ERROR_INVALID_VALUE);
     streams(cuda, green, context, primary, stream);
-    works(cuda, context, module, stream);
+    let mut event = CUevent(0);
+    works(cuda, context, module, stream, &mut event);
     waits(cuda, green, stream);
     assert_eq!(result_of!(cuda.cuCtxDestroy_v2(context)), CUDA_ERROR_INVALID_CONTEXT);
     ended(cuda, green, context, stream);
+    // What was made with the green context current is the primary one's.
+    must!(cuda.cuEventRecord(event, NO_STREAM));
+    must!(cuda.cuEventSynchronize(event));
+    must!(cuda.cuEventDestroy_v2(event));
 }
 
 fn told(cuda: &Cuda, green: CUgreenCtx, context: CUcontext, primary: CUcontext) {
@@ -219,13 +224,14 @@ fn streams(cuda: &Cuda, green: CUgreenCtx, context: CUcontext, primary: CUcontex
 }
 
 /// Memory and functions are the primary context's, whichever is current.
-fn works(cuda: &Cuda, context: CUcontext, module: CUmodule, stream: CUstream) {
+fn works(cuda: &Cuda, context: CUcontext, module: CUmodule, stream: CUstream, event: &mut CUevent) {
     const COUNT: u32 = 4000;
     let bytes = COUNT as usize * 4;
     let add = value_of!(cuda.cuModuleGetFunction(CUfunction(0), module, c"add".as_ptr()));
     let mut here = value_of!(cuda.cuMemAlloc_v2(CUdeviceptr(0), bytes));
     must!(cuda.cuMemsetD32_v2(here, 4, COUNT as usize));
     must!(cuda.cuCtxPushCurrent_v2(context));
+    *event = value_of!(cuda.cuEventCreate(CUevent(0), 2));
     let mut there = value_of!(cuda.cuMemAlloc_v2(CUdeviceptr(0), bytes));
     must!(cuda.cuMemsetD32Async(there, 3, COUNT as usize, stream));
     let (mut to, mut count) = (there, COUNT);
