@@ -341,14 +341,18 @@ def test_errors_name_the_result():
 
 def test_green_context():
     one = device()
-    try:
-        resource = one.resources.sm
-        groups, _ = resource.split(core.SMResourceOptions(count=resource.min_partition_size))
-        context = one.create_context(core.ContextOptions(resources=groups[:1]))
-    except Exception as error:
-        assert any(word in str(error) for word in ("NOT_SUPPORTED", "not supported", "not found")), str(error)
-        return
-    assert context is not None
+    resource = one.resources.sm
+    groups, _ = resource.split(core.SMResourceOptions(count=resource.min_partition_size))
+    assert groups[0].sm_count >= resource.min_partition_size
+    context = one.create_context(core.ContextOptions(resources=groups[:1]))
+    one.set_current(context)
+    stream = one.create_stream()
+    space = Space(one, stream, np.arange(64, dtype=np.int32))
+    kernel = module().get_kernel("add")
+    core.launch(stream, core.LaunchConfig(grid=8, block=8), kernel, space.memory, np.int32(7))
+    assert (space.values() == np.arange(64) + 7).all()
+    stream.close()
+    device()
 
 
 def cases():
