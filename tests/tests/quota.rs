@@ -98,12 +98,24 @@ fn every_kind_counts_where_the_library_tells_nothing() {
 
 #[test]
 fn processes_and_threads_share_the_quota_to_the_granule() {
+    filled("fill");
+}
+
+#[test]
+fn pools_of_several_processes_share_it_too() {
+    filled("fill-pools");
+}
+
+fn filled(scenario: &str) {
     const QUOTA: u64 = 64 * MIB + (64 << 10);
     let backend = Backend::start(&["--memory-quota", &QUOTA.to_string()]);
-    let mut programs: Vec<Running> = (0..3).map(|_| Running::start(program("fill", &backend, &[]))).collect();
+    let mut programs: Vec<Running> = (0..3).map(|_| Running::start(program(scenario, &backend, &[]))).collect();
     let held: u64 = programs.iter_mut().map(|program| program.line().parse::<u64>().unwrap()).sum();
     assert_eq!(held, QUOTA);
     assert_eq!(free(&backend), 0);
+    let mut peak = [0; 8];
+    budget_page(&backend).read_exact_at(&mut peak, 16).unwrap();
+    assert_eq!(u64::from_ne_bytes(peak), QUOTA, "never beyond the quota");
     drop(programs);
     eventually("all is given back", || free(&backend) == QUOTA);
     assert_eq!(says("kinds", &backend), "all");

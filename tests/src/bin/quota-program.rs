@@ -42,7 +42,8 @@ fn main() {
         "kinds" => kinds(&cuda, |_| true),
         // Graphs' memory is the library's own; other sizes are no multiples of its granule.
         "known" => kinds(&cuda, |kind| !["allocation node", "cuMipmappedArrayCreate", "granule"].contains(&kind.name)),
-        "fill" => fill(Path::new(libcuda), context),
+        "fill" => fill(Path::new(libcuda), context, false),
+        "fill-pools" => fill(Path::new(libcuda), context, true),
         "churn" => churn(Path::new(libcuda), context),
         "free" => println!("{}", info(&cuda).0),
         "pool" => pool(&cuda),
@@ -263,16 +264,24 @@ fn wrong(cuda: &Cuda, kind: &Kind) -> Option<String> {
 
 /// Three threads allocate until there is nothing more; what they have, until
 /// standard input ends.
-fn fill(libcuda: &Path, context: CUcontext) {
+fn fill(libcuda: &Path, context: CUcontext, is_ordered: bool) {
     let held = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
                 let cuda = Cuda::load(libcuda);
                 must!(cuda.cuCtxSetCurrent(context));
+                let stream = value_of!(cuda.cuStreamCreate(CUstream(0), 1));
+                let allocate = |bytes| {
+                    if is_ordered {
+                        tried!(cuda.cuMemAllocAsync(NULL, bytes, stream))
+                    } else {
+                        tried!(cuda.cuMemAlloc_v2(NULL, bytes))
+                    }
+                };
                 let mut bytes = CHUNK * 8;
                 while bytes >= CHUNK {
-                    match tried!(cuda.cuMemAlloc_v2(NULL, bytes)) {
+                    match allocate(bytes) {
                         Ok(_) => held.fetch_add(bytes as u64, Ordering::Relaxed),
                         Err(CUDA_ERROR_OUT_OF_MEMORY) => {
                             bytes /= 2;

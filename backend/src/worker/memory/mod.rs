@@ -62,13 +62,34 @@ struct Charge {
     is_pinned: bool,
 }
 
+/// What a pool is charged with.
+#[derive(Clone, Copy, Default)]
+struct Kept {
+    bytes: u64,
+    under_way: u64,
+}
+
+impl Kept {
+    /// What to charge where `taken` bytes are taken for an allocation that has
+    /// succeeded, and the pool keeps `now`. What it has grown by beyond that is
+    /// first of all the others' that are under way, whose bytes are taken too.
+    fn charge(self, taken: u64, now: u64) -> u64 {
+        let mine = self.bytes.saturating_add(taken);
+        match now.checked_sub(mine) {
+            Some(grown) => mine.saturating_add(grown.saturating_sub(self.under_way)),
+            None => now,
+        }
+    }
+}
+
 struct Ledger {
     share: Share,
     account: AccountPage,
     charges: HashMap<Key, Charge>,
     physical: Physical,
-    /// What each of the library's pools keeps, in use or not.
-    pools: HashMap<u64, u64>,
+    /// What each of the library's pools keeps, in use or not, and what is taken
+    /// beside that for allocations from it that are under way.
+    pools: HashMap<u64, Kept>,
     /// The id of each device's primary context.
     primaries: HashMap<i32, u64>,
     /// Sum of all above that is the device's.
@@ -329,4 +350,23 @@ fn granules(process: &Process, bytes: u64) -> u64 {
     let is_large = bytes > LARGE && process.lib.memory_bytes.is_none();
     let granule = if is_large { LARGE_GRANULE } else { GRANULE };
     bytes.checked_next_multiple_of(granule).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pools_growth_is_whose_bytes_are_taken_for_it() {
+        let kept = Kept { bytes: 100, under_way: 0 };
+        assert_eq!(kept.charge(20, 120), 120);
+        assert_eq!(kept.charge(20, 100), 100, "from what it keeps");
+        assert_eq!(kept.charge(20, 160), 160, "more than was asked for");
+        assert_eq!(kept.charge(0, 70), 70, "given back");
+        let kept = Kept { under_way: 50, ..kept };
+        assert_eq!(kept.charge(20, 120), 120);
+        assert_eq!(kept.charge(20, 170), 120, "another has grown it by what it has taken");
+        assert_eq!(kept.charge(20, 180), 130);
+        assert_eq!(kept.charge(0, 70), 70);
+    }
 }

@@ -48,21 +48,36 @@ impl Memory {
     pub(super) fn refresh(&self, process: &Process) {
         self.are_pools_stale.store(false, Ordering::Relaxed);
         let pools: Vec<u64> = self.ledger().pools.keys().copied().collect();
-        pools.into_iter().for_each(|pool| self.refresh_pool(process, pool, 0));
+        for pool in pools {
+            self.refresh_pool(process, pool, 0);
+        }
     }
 
-    /// Charges one pool; `taken` bytes are taken for it already.
-    fn refresh_pool(&self, process: &Process, pool: u64, taken: u64) {
+    /// Charges one pool; `taken` bytes are taken for it already. Whether it has come
+    /// to more, beyond the quota.
+    fn refresh_pool(&self, process: &Process, pool: u64, taken: u64) -> bool {
         let mut ledger = self.ledger();
         // Under the ledger's lock, so that an older answer never follows a newer one.
         let now = reserved(&process.lib, pool).unwrap_or(0);
-        let before = ledger.pools.insert(pool, now).unwrap_or(0);
-        if before + taken == now && taken == 0 {
-            return;
+        let kept = ledger.pools.entry(pool).or_default();
+        kept.under_way = kept.under_way.saturating_sub(taken);
+        let before = kept.bytes;
+        let charge = kept.charge(taken, now);
+        kept.bytes = charge;
+        if before == charge && taken == 0 {
+            return false;
         }
-        ledger.known = ledger.known.saturating_sub(before) + now;
-        ledger.resize(before + taken, now);
+        ledger.known = ledger.known.saturating_sub(before) + charge;
+        ledger.resize(before + taken, charge);
         ledger.show();
+        charge > before + taken && ledger.share.figures().used > ledger.share.limit()
+    }
+
+    /// An allocation from a pool is under way, or not any more.
+    fn under_way(&self, pool: u64, change: impl FnOnce(u64) -> u64) {
+        let mut ledger = self.ledger();
+        let kept = ledger.pools.entry(pool).or_default();
+        kept.under_way = change(kept.under_way);
     }
 
     /// Makes the pools give back what nobody uses. Whether there are pools.
@@ -93,26 +108,47 @@ impl Memory {
             if waited.is_ok() { self.room(process, bytes) } else { Err(error) }
         });
         let mut room = room?;
-        let address = call()?;
-        if address == 0 {
-            // A graph's, from the day that the graph is launched.
-            self.keep_as_other(process, room);
-            return Ok(());
-        }
+        self.under_way(pool, |bytes| bytes.saturating_add(room.bytes));
+        let called = call();
+        let address = match called {
+            Ok(address) if address != 0 => address,
+            failed => {
+                self.under_way(pool, |bytes| bytes.saturating_sub(room.bytes));
+                if failed.is_ok() {
+                    // A graph's, from the day that the graph is launched.
+                    self.keep_as_other(process, room);
+                }
+                return failed.map(|_| ());
+            }
+        };
         let charge = Charge { bytes, pool, ..Charge::default() };
         let mut ledger = self.ledger();
         let before = ledger.charges.insert(Key::Address(address), charge);
         before.into_iter().for_each(|before| ledger.end(before));
         drop(ledger);
         let taken = std::mem::take(&mut room.bytes);
-        self.refresh_pool(process, pool, taken);
+        if self.refresh_pool(process, pool, taken) && !self.trims_into(process) {
+            // The pool has taken more than was asked for, and there is no room for it.
+            self.ledger().charges.remove(&Key::Address(address));
+            cuda!(lib.cuMemFreeAsync(CUdeviceptr(address), stream))?;
+            beside_captures(lib, || cuda!(lib.cuStreamSynchronize(stream)))?;
+            self.trim(process);
+            return Err(CUDA_ERROR_OUT_OF_MEMORY);
+        }
         Ok(())
+    }
+
+    /// Whether the VM is within its quota when pools have given back what nobody uses.
+    fn trims_into(&self, process: &Process) -> bool {
+        self.trim(process);
+        let figures = self.vm();
+        figures.used <= figures.limit
     }
 
     /// A pool's handle has ended; its memory lives on until it is freed.
     fn forget_pool(&self, pool: u64) {
         let mut ledger = self.ledger();
-        let kept = ledger.pools.remove(&pool).unwrap_or(0);
+        let kept = ledger.pools.remove(&pool).unwrap_or_default().bytes;
         let mut in_use = 0;
         for charge in ledger.charges.values_mut().filter(|charge| charge.pool == pool) {
             charge.pool = 0;
