@@ -188,6 +188,23 @@ fn a_quota_that_is_lowered_ends_nothing() {
 }
 
 #[test]
+fn shared_memory_counts_once() {
+    let backend = Backend::start(&["--memory-quota", "64M"]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_guest-program"));
+    command.arg("ipc-owner").arg(executable().with_file_name("libcuda.so")).env("PARAVANE_SOCKET", backend.socket());
+    let mut owner = Running::start(command);
+    let shared = owner.line();
+    let left = free(&backend);
+    assert!(left < 64 * MIB);
+    let words: Vec<&str> = shared.split(' ').collect();
+    let mut user = Running::start(program("import", &backend, &words));
+    assert_eq!(user.line(), format!("{left} {left}"));
+    assert!(user.child.wait().unwrap().success());
+    drop(owner);
+    eventually("all is given back", || free(&backend) == 64 * MIB);
+}
+
+#[test]
 fn without_a_quota_pinned_memory_is_none_of_the_devices() {
     let backend = Backend::start(&[]);
     let total = free(&backend);

@@ -1,5 +1,5 @@
 //! A CUDA program for the tests of memory quotas. `quota-program SCENARIO LIBCUDA
-//! [BYTES]` prints one line, what the scenario found.
+//! …` prints a line or two, what the scenario found.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test program fails by panicking")]
 #![allow(unsafe_code, reason = "memory of the program's own")]
 
@@ -32,7 +32,7 @@ const VARIABLE: &std::ffi::CStr = c"
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, scenario, libcuda, rest @ ..] = arguments.as_slice() else {
-        panic!("usage: quota-program kinds|known|fill|churn|free|pool|caching|figures LIBCUDA [BYTES]");
+        panic!("usage: quota-program kinds|known|fill|fill-pools|churn|free|pool|caching|figures|import LIBCUDA …");
     };
     let cuda = Cuda::load(Path::new(libcuda));
     must!(cuda.cuInit(0));
@@ -49,6 +49,7 @@ fn main() {
         "pool" => pool(&cuda),
         "caching" => caching(&cuda),
         "figures" => figures(&cuda, rest),
+        "import" => import(&cuda, rest),
         other => panic!("no scenario {other}"),
     }
 }
@@ -367,6 +368,24 @@ fn caching(cuda: &Cuda) {
     must!(cuda.cuMemcpyDtoH_v2((&raw mut byte).cast(), CUdeviceptr(large.0 + 3 * BYTES as u64), 1));
     assert_eq!(byte, 7);
     println!("{}", cuda.left_out().len().min(1));
+}
+
+/// Opens what `guest-program ipc-owner` shares: free before and then.
+fn import(cuda: &Cuda, rest: &[String]) {
+    let [hex, pid, fd] = rest else { panic!("import LIBCUDA HANDLE PID FD") };
+    let before = free(cuda);
+    let byte = |at: usize| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap();
+    let handle = CUipcHandle { bytes: std::array::from_fn(byte) };
+    let memory = value_of!(cuda.cuIpcOpenMemHandle_v2(NULL, handle, 1));
+    let file = std::fs::File::options().read(true).write(true).open(format!("/proc/{pid}/fd/{fd}")).unwrap();
+    let shared = usize::try_from(std::os::fd::AsRawFd::as_raw_fd(&file)).unwrap() as Pointer;
+    let kind = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    let none = CUmemGenericAllocationHandle(0);
+    let physical = value_of!(cuda.cuMemImportFromShareableHandle(none, shared, kind));
+    println!("{before} {}", free(cuda));
+    must!(cuda.cuIpcCloseMemHandle(memory));
+    must!(cuda.cuMemRelease(physical));
+    assert_eq!(free(cuda), before);
 }
 
 /// Holds so many bytes of the device and so many pinned, and tells free and total.

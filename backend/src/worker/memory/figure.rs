@@ -14,8 +14,13 @@ pub(super) fn own_bytes(process: &Process) -> Option<u64> {
     process.lib.memory_bytes.map(libcuda::figure).or_else(|| nvml::own_bytes(process))
 }
 
-/// Memory of the current device that is in use by anybody.
+/// Memory that is in use by anybody: of all devices, as the host's NVML tells it,
+/// else of the current one, which takes a context.
 pub(super) fn device_used(process: &Process) -> Option<u64> {
+    nvml::used_bytes(process).or_else(|| current_used(process))
+}
+
+fn current_used(process: &Process) -> Option<u64> {
     let lib = &process.lib;
     let (mut free, mut total) = (0, 0);
     cuda!(lib.cuMemGetInfo_v2(&raw mut free, &raw mut total)).ok()?;

@@ -107,11 +107,11 @@ impl Nvml {
         })
     }
 
-    /// Bytes of the device's memory that nobody has.
-    pub(super) fn free_bytes(&self, device: nvmlDevice_t) -> Answer<u64> {
+    /// The device's memory, whoever has it.
+    pub(super) fn memory(&self, device: nvmlDevice_t) -> Answer<nvmlMemory_t> {
         let mut memory = nvmlMemory_t { total: 0, free: 0, used: 0 };
         nvml!(self.nvmlDeviceGetMemoryInfo(device, &raw mut memory))?;
-        Ok(memory.free)
+        Ok(memory)
     }
 
     /// The samples that NVML keeps of each process's work.

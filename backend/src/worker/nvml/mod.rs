@@ -38,14 +38,26 @@ fn host_device(process: &Process, ordinal: u64) -> Result<(&Nvml, nvmlDevice_t),
 /// Device memory of this process, as the host's NVML tells it; `None` where it
 /// does not know this process, or there is none.
 pub(super) fn own_bytes(process: &Process) -> Option<u64> {
+    over_devices(process, |nvml, device| {
+        let computing = nvml.computing(device).ok()?;
+        let own = computing.into_iter().find(|info| info.pid == std::process::id())?;
+        (own.usedGpuMemory != UNKNOWN_BYTES).then_some(own.usedGpuMemory)
+    })
+}
+
+/// Memory of all devices that anybody has.
+pub(super) fn used_bytes(process: &Process) -> Option<u64> {
+    over_devices(process, |nvml, device| Some(nvml.memory(device).ok()?.used))
+}
+
+/// A sum over the devices of which NVML tells; `None` where there is none.
+fn over_devices(process: &Process, tell: impl Fn(&Nvml, nvmlDevice_t) -> Option<u64>) -> Option<u64> {
     let lib = &process.lib;
     let mut count = 0;
     cuda!(lib.cuDeviceGetCount(&raw mut count)).ok()?;
     let of_device = |ordinal| {
         let (nvml, device) = host_device(process, ordinal).ok()?;
-        let computing = nvml.computing(device).ok()?;
-        let own = computing.into_iter().find(|info| info.pid == std::process::id())?;
-        (own.usedGpuMemory != UNKNOWN_BYTES).then_some(own.usedGpuMemory)
+        tell(nvml, device)
     };
     let known: Vec<u64> = (0..u64::try_from(count).ok()?).filter_map(of_device).collect();
     (!known.is_empty()).then(|| known.into_iter().fold(0, u64::saturating_add))
@@ -54,7 +66,7 @@ pub(super) fn own_bytes(process: &Process) -> Option<u64> {
 /// Memory of a device that nobody has, as the host's NVML tells it.
 pub(super) fn free_bytes(process: &Process, ordinal: u64) -> Option<u64> {
     let (nvml, device) = host_device(process, ordinal).ok()?;
-    nvml.free_bytes(device).ok()
+    Some(nvml.memory(device).ok()?.free)
 }
 
 /// In: nothing.
