@@ -147,12 +147,13 @@ fn killed_processes_leave_nothing() {
 fn killed_workers_leave_nothing() {
     let backend = Backend::start(&["--memory-quota", "8M"]);
     for _ in 0..5 {
+        // The spare becomes the program's worker.
+        eventually("there is the spare alone", || backend.children().len() == 1);
+        let worker = backend.children();
         let mut running = Running::start(program("churn", &backend, &[]));
         assert_eq!(running.line(), "churning");
-        // The program's worker, and the spare.
-        for worker in backend.children() {
-            kill(worker, Signal::KILL);
-        }
+        worker.into_iter().for_each(|worker| kill(worker, Signal::KILL));
+        assert!(!running.child.wait().unwrap().success());
     }
     eventually("all is given back", || free(&backend) == 8 * MIB);
 }

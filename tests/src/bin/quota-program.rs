@@ -299,7 +299,7 @@ fn fill(libcuda: &Path, context: CUcontext, is_ordered: bool) {
     let _ = std::io::stdin().read(&mut [0]);
 }
 
-/// Allocates and frees in three threads until it is killed.
+/// Allocates and frees in three threads until it or its worker is killed.
 fn churn(libcuda: &Path, context: CUcontext) {
     println!("churning");
     std::thread::scope(|scope| {
@@ -309,8 +309,10 @@ fn churn(libcuda: &Path, context: CUcontext) {
                 must!(cuda.cuCtxSetCurrent(context));
                 let mut held = Vec::new();
                 loop {
-                    if let Ok(at) = tried!(cuda.cuMemAlloc_v2(NULL, CHUNK * thread)) {
-                        held.push(at);
+                    match tried!(cuda.cuMemAlloc_v2(NULL, CHUNK * thread)) {
+                        Ok(at) => held.push(at),
+                        Err(CUDA_ERROR_OUT_OF_MEMORY) => {}
+                        Err(error) => panic!("{error}"),
                     }
                     if held.len() > 20 {
                         held.drain(..).for_each(|at| must!(cuda.cuMemFree_v2(at)));
