@@ -23,6 +23,7 @@ use crate::fence::Ticket;
 use crate::host::{Host, WorkerSlot};
 use crate::memory::MemoryTable;
 use crate::response::Refusal;
+use crate::usage::Held;
 use crate::worker_link::WorkerLink;
 
 /// Names a channel in its connection, for as long as the connection lives.
@@ -162,7 +163,8 @@ impl Channels {
         env: &Env,
     ) -> io::Result<()> {
         let mut process = env.host.starter.take()?;
-        let page = process.take_account().ok_or_else(|| io::Error::other("no account page"))?;
+        let (account, page) = process.take_account().ok_or_else(|| io::Error::other("no account page"))?;
+        let held = Held { page, pidfd: process.pidfd().try_clone_to_owned()? };
         log::info!(
             "connection {}: process {} ({}{}) is served by worker {}",
             env.connection,
@@ -176,7 +178,7 @@ impl Channels {
         link.send(ToWorker::AddArea { area: 0, bytes: backing.bytes(), pieces });
         let token = self.fresh_token()?;
         let worker = link.process().pid();
-        let account = env.host.usage.open(header.pid, header.name.clone(), worker, page);
+        let account = env.host.usage.open(header.pid, header.name.clone(), worker, account, Some(held));
         self.by_token.insert(token, id);
         self.by_id.insert(id, Channel::new(token, account, link, Arc::clone(backing), Arc::clone(&env.host.shares)));
         Ok(())

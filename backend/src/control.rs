@@ -5,19 +5,16 @@
 //! because a worker runs what a hostile guest asked for.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Seek, Write};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{self, Seek, Write};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
 use paravane_protocol::limits::{PIECES_MAX, REGIONS_MAX};
 use rustix::fs::{MemfdFlags, SealFlags};
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+pub use crate::packet::{Packet, PacketError as ControlError, pair};
 
 /// In a worker: its end of the control socket.
 pub const CONTROL_FD: RawFd = 3;
@@ -50,7 +47,6 @@ const USERS: u32 = 21;
 const WITHDRAW: u32 = 22;
 const ANSWER: u32 = 4;
 
-const FDS_MAX: usize = REGIONS_MAX;
 const PACKET_BYTES_MAX: usize = size_of::<Head>() + REGIONS_MAX * size_of::<RegionRecord>();
 
 /// Starts every packet; what a message does not use is 0.
@@ -211,66 +207,6 @@ pub enum FromWorker {
     },
 }
 
-/// A packet that is none of the messages above, or a socket that fails.
-#[derive(Debug, thiserror::Error)]
-pub enum ControlError {
-    /// The other end is closed.
-    #[error("the other end of the control socket is closed")]
-    Closed,
-    /// The packet is not what its kind says.
-    #[error("control packet: {0}")]
-    Malformed(&'static str),
-    /// The socket fails. `WouldBlock` where the descriptor does not block.
-    #[error("control socket: {0}")]
-    Io(#[from] io::Error),
-}
-
-impl From<rustix::io::Errno> for ControlError {
-    fn from(errno: rustix::io::Errno) -> Self {
-        Self::Io(errno.into())
-    }
-}
-
-/// A connected pair: the backend's end, which does not block, and the worker's,
-/// which does. Both are close-on-exec.
-pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (here, there) = rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    rustix::io::ioctl_fionbio(&here, true)?;
-    Ok((here, there))
-}
-
-/// A message ready to be sent, and sent again after `WouldBlock`.
-#[derive(Debug)]
-pub struct Packet {
-    bytes: Vec<u8>,
-    fds: Vec<OwnedFd>,
-}
-
-impl Packet {
-    /// Sends the packet.
-    pub fn send(&self, socket: BorrowedFd<'_>) -> Result<(), ControlError> {
-        let fds: Vec<_> = self.fds.iter().map(AsFd::as_fd).collect();
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
-            return Err(ControlError::Malformed("more descriptors than a packet carries"));
-        }
-        let bytes = [IoSlice::new(&self.bytes)];
-        match rustix::net::sendmsg(socket, &bytes, &mut ancillary, SendFlags::NOSIGNAL) {
-            Ok(_) => Ok(()),
-            Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => {
-                Err(ControlError::Closed)
-            }
-            Err(errno) => Err(errno.into()),
-        }
-    }
-}
-
 impl ToWorker {
     /// Encodes the message; an area's pieces go into a sealed memfd.
     pub fn into_packet(self) -> Result<Packet, ControlError> {
@@ -323,7 +259,7 @@ impl ToWorker {
 
     /// Receives one message. For the worker.
     pub fn receive(socket: BorrowedFd<'_>) -> Result<Self, ControlError> {
-        let (bytes, fds) = receive_packet(socket)?;
+        let Packet { bytes, fds } = Packet::receive(socket, PACKET_BYTES_MAX)?;
         let (head, records) = Head::read_from_prefix(&bytes)
             .map_err(|_| ControlError::Malformed("shorter than its head"))?;
         if head.kind.get() == ANSWER {
@@ -383,7 +319,7 @@ impl FromWorker {
 
     /// Receives one message. For the backend.
     pub fn receive(socket: BorrowedFd<'_>) -> Result<Self, ControlError> {
-        let (bytes, fds) = receive_packet(socket)?;
+        let Packet { bytes, fds } = Packet::receive(socket, PACKET_BYTES_MAX)?;
         let (head, record) = Head::read_from_prefix(&bytes)
             .map_err(|_| ControlError::Malformed("not the size of a head"))?;
         match head.kind.get() {
@@ -415,39 +351,6 @@ fn count(records: usize) -> Result<u32, ControlError> {
 fn area(head: &Head) -> Result<u16, ControlError> {
     u16::try_from(head.number.get())
         .map_err(|_| ControlError::Malformed("an area's index has 16 bits"))
-}
-
-fn receive_packet(socket: BorrowedFd<'_>) -> Result<(Vec<u8>, Vec<OwnedFd>), ControlError> {
-    let mut bytes = vec![0; PACKET_BYTES_MAX];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let packet = rustix::io::retry_on_intr(|| {
-        rustix::net::recvmsg(
-            socket,
-            &mut [IoSliceMut::new(&mut bytes)],
-            &mut ancillary,
-            RecvFlags::CMSG_CLOEXEC,
-        )
-    });
-    let packet = match packet {
-        Ok(packet) => packet,
-        Err(rustix::io::Errno::CONNRESET) => return Err(ControlError::Closed),
-        Err(errno) => return Err(errno.into()),
-    };
-    let mut fds = Vec::new();
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            fds.extend(rights);
-        }
-    }
-    if packet.bytes == 0 && fds.is_empty() {
-        return Err(ControlError::Closed);
-    }
-    if packet.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        return Err(ControlError::Malformed("longer than any message, or too many descriptors"));
-    }
-    bytes.truncate(packet.bytes);
-    Ok((bytes, fds))
 }
 
 /// A memfd that nobody can change any more; read from its start.

@@ -1,5 +1,7 @@
 //! The control socket over a real socket pair: every message arrives as sent,
 //! everything else is refused.
+use std::os::fd::AsFd;
+
 use super::*;
 
 fn file(bytes: u64) -> OwnedFd {

@@ -26,7 +26,7 @@ pub struct Host {
     /// What the VM may have of memory, and has.
     pub budget: Arc<Budget>,
     /// Accounts.
-    pub usage: Usage,
+    pub usage: Arc<Usage>,
     /// Bounded log of guests' faults.
     pub faults: FaultLog,
     /// What workers hand to each other.

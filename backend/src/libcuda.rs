@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::devices::{self, Device};
+
 /// The name by which the dynamic linker finds NVIDIA's library.
 const NVIDIA: &str = "libcuda.so.1";
 /// cpu-driver's file name.
@@ -25,6 +27,8 @@ pub struct Choice {
     pub path: PathBuf,
     /// For the log.
     pub reason: String,
+    /// What it has, as far as it tells.
+    pub devices: Vec<Device>,
 }
 
 /// Why there is no library.
@@ -54,8 +58,8 @@ pub enum NoLibcuda {
 /// What a probe found.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
-    /// It works and has so many devices.
-    Devices(u32),
+    /// It works and has these devices.
+    Devices(Vec<Device>),
     /// It is a libcuda, but this is wrong.
     Unusable(String),
     /// It cannot be loaded, or is no libcuda.
@@ -67,18 +71,18 @@ pub fn choose(given: Option<&Path>) -> Result<Choice, NoLibcuda> {
     if let Some(path) = given {
         // A worker may have another working directory one day. What is no file
         // here is a name for the dynamic linker.
-        let path = &path.canonicalize().unwrap_or_else(|_| path.into());
-        let reason = match probe(path) {
-            Found::Devices(count) => format!("--libcuda, {count} device(s)"),
-            Found::Unusable(why) => format!("--libcuda, although {why}"),
-            Found::Nothing(why) => return Err(NoLibcuda::Given { path: path.into(), why }),
+        let path = path.canonicalize().unwrap_or_else(|_| path.into());
+        let (reason, devices) = match probe(&path) {
+            Found::Devices(devices) => (format!("--libcuda, {} device(s)", devices.len()), devices),
+            Found::Unusable(why) => (format!("--libcuda, although {why}"), Vec::new()),
+            Found::Nothing(why) => return Err(NoLibcuda::Given { path, why }),
         };
-        return Ok(Choice { path: path.into(), reason });
+        return Ok(Choice { path, reason, devices });
     }
     let nvidia = match probe(Path::new(NVIDIA)) {
-        Found::Devices(count) => {
-            let reason = format!("the system's, {count} device(s)");
-            return Ok(Choice { path: NVIDIA.into(), reason });
+        Found::Devices(devices) => {
+            let reason = format!("the system's, {} device(s)", devices.len());
+            return Ok(Choice { path: NVIDIA.into(), reason, devices });
         }
         Found::Unusable(why) | Found::Nothing(why) => why,
     };
@@ -86,7 +90,11 @@ pub fn choose(given: Option<&Path>) -> Result<Choice, NoLibcuda> {
     match places.iter().find(|place| place.is_file()) {
         Some(path) => {
             let reason = format!("kernels run on the CPU: no GPU, {nvidia}");
-            Ok(Choice { path: path.clone(), reason })
+            let devices = match probe(path) {
+                Found::Devices(devices) => devices,
+                Found::Unusable(_) | Found::Nothing(_) => Vec::new(),
+            };
+            Ok(Choice { path: path.clone(), reason, devices })
         }
         None => Err(NoLibcuda::None { nvidia, places }),
     }
@@ -137,7 +145,7 @@ fn probe(path: &Path) -> Found {
 fn verdict(said: &str) -> Option<Found> {
     let (kind, rest) = said.trim().split_once(' ')?;
     match kind {
-        "devices" => rest.parse().ok().map(Found::Devices),
+        "devices" => serde_json::from_str(rest).ok().map(Found::Devices),
         "unusable" => Some(Found::Unusable(rest.to_string())),
         "nothing" => Some(Found::Nothing(rest.to_string())),
         _ => None,
@@ -147,7 +155,7 @@ fn verdict(said: &str) -> Option<Found> {
 /// The probe itself, in its own process: says what it finds on stdout.
 pub fn probe_main(path: &OsStr) -> ExitCode {
     match try_library(path) {
-        Found::Devices(count) => println!("devices {count}"),
+        Found::Devices(devices) => println!("devices {}", serde_json::json!(devices)),
         Found::Unusable(why) => println!("unusable {why}"),
         Found::Nothing(why) => println!("nothing {why}"),
     }
@@ -187,7 +195,7 @@ fn try_library(path: &OsStr) -> Found {
     // SAFETY: `devices` is writable during the call.
     let result = unsafe { count(&raw mut devices) };
     match u32::try_from(devices) {
-        Ok(devices) if result == 0 && devices > 0 => Found::Devices(devices),
+        Ok(devices) if result == 0 && devices > 0 => Found::Devices(devices::list(&library, devices)),
         _ if result == 0 => Found::Unusable("it finds no device".to_string()),
         _ => Found::Unusable(format!("cuDeviceGetCount answers {}", name(result))),
     }
@@ -206,7 +214,9 @@ mod tests {
 
     #[test]
     fn verdicts_are_read_as_they_are_said() {
-        assert_eq!(verdict("devices 2\n"), Some(Found::Devices(2)));
+        let device = Device { name: "G\n1".into(), memory_bytes: 7, ..Device::default() };
+        let said = format!("devices {}\n", serde_json::json!([device]));
+        assert_eq!(verdict(&said), Some(Found::Devices(vec![device])));
         let text = "unusable cuInit answers CUDA_ERROR_NO_DEVICE\n";
         let why = "cuInit answers CUDA_ERROR_NO_DEVICE".to_string();
         assert_eq!(verdict(text), Some(Found::Unusable(why)));

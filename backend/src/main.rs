@@ -14,7 +14,6 @@ use paravane_backend::fault_log::FaultLog;
 use paravane_backend::host::Host;
 use paravane_backend::options::{Options, capabilities};
 use paravane_backend::serve::{Door, given_descriptor, serve};
-use paravane_backend::usage::Usage;
 use paravane_backend::worker_process::{Starter, WorkerOptions, reserve_descriptors};
 use paravane_backend::{libcuda, logging, sigbus, worker};
 
@@ -65,7 +64,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         usage_json: options.usage_json.clone(),
         starter: Starter::new(workers, Arc::clone(&budget))?,
         budget,
-        usage: Usage::default(),
+        usage: Arc::default(),
         faults: FaultLog::default(),
         shares: Arc::default(),
         workers: Arc::default(),

@@ -1,11 +1,13 @@
-//! What each guest process has used, for `--usage-json`: counters of workers
-//! that run, of workers that have ended, and their sum.
+//! What each guest process has used, for `--usage-json` and for paravaned:
+//! counters of workers that run, of workers that have ended, and their sum.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use paravane_protocol::limits::PROCESSES_KEPT_MAX;
 use serde_json::{Map, Value, json};
@@ -15,12 +17,16 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::account::{AccountPage, COUNTERS, Counter, Gauge};
 use crate::budget::{Figures, UNLIMITED};
 use crate::control::{Share, sealed_file};
+use crate::register::message::Named;
+use crate::unbooked::Unbooked;
 
-type Counters = [u64; COUNTERS.len()];
+pub(crate) type Counters = [u64; COUNTERS.len()];
 
 /// The account of one guest process.
 #[derive(Debug)]
 pub struct ProcessAccount {
+    /// Counts the back end's processes from 1.
+    pub number: u64,
     /// Its id in the guest.
     pub pid: u32,
     /// Its name in the guest.
@@ -29,21 +35,64 @@ pub struct ProcessAccount {
     pub worker: u32,
     /// Its counters.
     pub page: AccountPage,
+    /// What paravaned maps the page from, and what ends the worker.
+    held: Option<Held>,
 }
 
-struct Finished {
-    pid: u32,
-    name: String,
-    counters: Counters,
-    memory_peak_bytes: u64,
+/// What there is of a worker besides its account's page.
+#[derive(Debug)]
+pub struct Held {
+    /// The account page's file.
+    pub page: OwnedFd,
+    /// The worker.
+    pub pidfd: OwnedFd,
+}
+
+impl ProcessAccount {
+    /// The page's file, for another process.
+    pub fn page_file(&self) -> io::Result<OwnedFd> {
+        let held = self.held.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        held.page.try_clone()
+    }
+}
+
+/// A process that has ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Finished {
+    pub(crate) number: u64,
+    pub(crate) pid: u32,
+    pub(crate) name: String,
+    pub(crate) counters: Counters,
+    pub(crate) memory_peak_bytes: u64,
+}
+
+/// What paravaned is told of a process.
+#[derive(Debug)]
+pub enum Told {
+    /// It runs.
+    Begins(Arc<ProcessAccount>),
+    /// It does not any more.
+    Ended {
+        /// As [`ProcessAccount`] has them.
+        number: u64,
+        /// As above.
+        pid: u32,
+        /// As above.
+        name: String,
+        /// The last ones.
+        counters: Named,
+    },
 }
 
 #[derive(Default)]
 struct Ledger {
+    issued: u64,
     running: Vec<Arc<ProcessAccount>>,
     finished: Vec<Finished>,
     /// Sum of the finished ones that are no longer named.
     forgotten: Counters,
+    /// Those of the finished ones that paravaned has not booked.
+    unbooked: Option<Unbooked>,
 }
 
 /// A process of the VM that runs, as the VM's workers are told of it.
@@ -88,6 +137,8 @@ impl User {
 #[derive(Default)]
 pub struct Usage {
     ledger: Mutex<Ledger>,
+    /// Readable when there is something to tell paravaned.
+    news: OnceLock<OwnedFd>,
 }
 
 impl Usage {
@@ -102,9 +153,13 @@ impl Usage {
         name: String,
         worker: u32,
         page: AccountPage,
+        held: Option<Held>,
     ) -> Arc<ProcessAccount> {
-        let account = Arc::new(ProcessAccount { pid, name, worker, page });
-        self.ledger().running.push(Arc::clone(&account));
+        let mut ledger = self.ledger();
+        ledger.issued += 1;
+        let account = Arc::new(ProcessAccount { number: ledger.issued, pid, name, worker, page, held });
+        ledger.running.push(Arc::clone(&account));
+        self.ring();
         account
     }
 
@@ -112,16 +167,82 @@ impl Usage {
     pub fn close(&self, account: &Arc<ProcessAccount>) {
         let mut ledger = self.ledger();
         ledger.running.retain(|other| !Arc::ptr_eq(other, account));
-        ledger.finished.push(Finished {
+        let finished = Finished {
+            number: account.number,
             pid: account.pid,
             name: account.name.clone(),
             counters: account.page.read(),
             memory_peak_bytes: memory(account).1,
-        });
+        };
+        if let Some(unbooked) = &mut ledger.unbooked {
+            unbooked.push(finished.clone());
+        }
+        ledger.finished.push(finished);
         if ledger.finished.len() > PROCESSES_KEPT_MAX {
             let oldest = ledger.finished.remove(0);
             add(&mut ledger.forgotten, &oldest.counters);
         }
+        self.ring();
+    }
+
+    fn ring(&self) {
+        if let Some(news) = self.news.get() {
+            // Fails only when 2^64 - 2 news have not been looked at.
+            let _ = rustix::io::write(news, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// From now on finished processes are kept until they are booked.
+    pub fn expect_bookings(&self) {
+        use rustix::event::{EventfdFlags, eventfd};
+        match eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK) {
+            Ok(news) => drop(self.news.set(news)),
+            Err(error) => log::error!("processes are told to paravaned late: {error}"),
+        }
+        self.ledger().unbooked.get_or_insert_default();
+    }
+
+    /// Readable when there is something to tell.
+    pub fn news(&self) -> Option<BorrowedFd<'_>> {
+        self.news.get().map(AsFd::as_fd)
+    }
+
+    /// What paravaned must hear that knows which processes have begun and ended.
+    pub fn untold(&self, begun: &BTreeSet<u64>, ended: &BTreeSet<u64>) -> Vec<Told> {
+        let mut ledger = self.ledger();
+        let ledger = &mut *ledger;
+        let Some(unbooked) = &mut ledger.unbooked else { return Vec::new() };
+        let fresh = ledger.running.iter().filter(|account| !begun.contains(&account.number));
+        let mut told: Vec<Told> = fresh.map(|account| Told::Begins(Arc::clone(account))).collect();
+        unbooked.known(ledger.running.iter().map(|account| account.number));
+        told.extend(unbooked.iter().filter(|finished| !ended.contains(&finished.number)).map(|finished| Told::Ended {
+            number: finished.number,
+            pid: finished.pid,
+            name: finished.name.clone(),
+            counters: by_name(&finished.counters),
+        }));
+        told
+    }
+
+    /// What finished processes have used that are not told of one by one.
+    pub fn rest(&self) -> Named {
+        self.ledger().unbooked.as_ref().map(|unbooked| by_name(&unbooked.rest)).unwrap_or_default()
+    }
+
+    /// The last figures of these are on paravaned's disk.
+    pub fn booked(&self, numbers: &[u64]) {
+        if let Some(unbooked) = &mut self.ledger().unbooked {
+            unbooked.remove(numbers);
+        }
+    }
+
+    /// Ends a process's worker, or all. How many.
+    pub fn kill(&self, number: Option<u64>) -> usize {
+        let ledger = self.ledger();
+        let named = ledger.running.iter().filter(|account| number.is_none_or(|number| number == account.number));
+        let held = named.filter_map(|account| account.held.as_ref());
+        held.filter(|held| rustix::process::pidfd_send_signal(&held.pidfd, rustix::process::Signal::KILL).is_ok())
+            .count()
     }
 
     /// The processes that run, for one of the VM's workers.
@@ -183,10 +304,14 @@ fn memory(account: &Arc<ProcessAccount>) -> (u64, u64) {
     (gauge(Gauge::MemoryBytes), gauge(Gauge::MemoryPeakBytes))
 }
 
-fn add(sum: &mut Counters, counters: &Counters) {
+pub(crate) fn add(sum: &mut Counters, counters: &Counters) {
     for (sum, counter) in sum.iter_mut().zip(counters) {
         *sum = sum.saturating_add(*counter);
     }
+}
+
+fn by_name(counters: &Counters) -> Named {
+    COUNTERS.iter().zip(counters).map(|((_, name), counter)| ((*name).to_string(), *counter)).collect()
 }
 
 fn named(counters: &Counters) -> Map<String, Value> {
@@ -206,7 +331,7 @@ mod tests {
     fn open(usage: &Usage, pid: u32, kernels: u64) -> Arc<ProcessAccount> {
         let page = AccountPage::create().unwrap().0;
         page.counter(Counter::Kernels).store(kernels, Ordering::Relaxed);
-        usage.open(pid, format!("p{pid}"), 70 + pid, page)
+        usage.open(pid, format!("p{pid}"), 70 + pid, page, None)
     }
 
     #[test]

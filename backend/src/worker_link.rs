@@ -77,7 +77,7 @@ impl WorkerLink {
                 Ok(()) => {
                     self.outbox.pop_front();
                 }
-                Err(error) if would_block(&error) => return,
+                Err(error) if error.would_block() => return,
                 // Its end is on its way through the pidfd.
                 Err(ControlError::Closed) => return self.outbox.clear(),
                 Err(error) => return self.give_up(&error),
@@ -91,7 +91,7 @@ impl WorkerLink {
         while messages.len() < BURST_MAX {
             match FromWorker::receive(self.process.control()) {
                 Ok(message) => messages.push(message),
-                Err(error) if would_block(&error) => return messages,
+                Err(error) if error.would_block() => return messages,
                 // It ends, or it must: its death says the rest.
                 Err(ControlError::Closed) => {
                     self.process.kill();
@@ -118,8 +118,4 @@ impl WorkerLink {
         self.outbox.clear();
         self.process.kill();
     }
-}
-
-fn would_block(error: &ControlError) -> bool {
-    matches!(error, ControlError::Io(error) if error.kind() == io::ErrorKind::WouldBlock)
 }

@@ -42,7 +42,7 @@ pub struct WorkerProcess {
     pidfd: OwnedFd,
     control: OwnedFd,
     guest_wake: OwnedFd,
-    account: Option<AccountPage>,
+    account: Option<(AccountPage, OwnedFd)>,
     reaped: bool,
     /// Given back when the process is reaped.
     _slot: Slot,
@@ -76,7 +76,8 @@ impl WorkerProcess {
         let raw = raw.ok_or_else(|| io::Error::other("a process id out of range"))?;
         // The process is not reaped yet, so its number is still its own.
         let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())?;
-        Ok(Self { pid, pidfd, control, guest_wake, account: Some(account), reaped: false, _slot: slot })
+        let account = Some((account, account_there));
+        Ok(Self { pid, pidfd, control, guest_wake, account, reaped: false, _slot: slot })
     }
 
     /// Its id on the host.
@@ -99,8 +100,8 @@ impl WorkerProcess {
         self.guest_wake.as_fd()
     }
 
-    /// The account page; there is one to take.
-    pub fn take_account(&mut self) -> Option<AccountPage> {
+    /// The account page and its file; there is one to take.
+    pub fn take_account(&mut self) -> Option<(AccountPage, OwnedFd)> {
         self.account.take()
     }
 

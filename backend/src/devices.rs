@@ -1,0 +1,119 @@
+//! What devices a libcuda has, as the probe (`libcuda.rs`) finds and says them:
+//! one line of JSON each, for paravaned, which loads no driver either.
+#![allow(unsafe_code)] // Asks the library.
+
+use std::ffi::{c_char, c_int};
+
+use libloading::Library;
+use serde::{Deserialize, Serialize};
+
+/// Devices that are told of; a host has some dozens at most.
+pub const DEVICES_MAX: usize = 64;
+
+/// One device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// `GPU-` and the UUID, as NVIDIA's tools write it.
+    pub uuid: String,
+    /// The name of the model.
+    pub name: String,
+    /// domain:bus:device.function.
+    pub pci_bus_id: String,
+    /// Its memory.
+    pub memory_bytes: u64,
+    /// The library's CUDA version times a thousand: 12080 is 12.8.
+    pub cuda_version: u32,
+}
+
+type Get = unsafe extern "C" fn(*mut c_int, c_int) -> u32;
+type Text = unsafe extern "C" fn(*mut c_char, c_int, c_int) -> u32;
+type Uuid = unsafe extern "C" fn(*mut [u8; 16], c_int) -> u32;
+type Bytes = unsafe extern "C" fn(*mut usize, c_int) -> u32;
+type Version = unsafe extern "C" fn(*mut c_int) -> u32;
+
+/// The devices of a library that has been initialised. What it does not tell is
+/// left empty.
+pub fn list(library: &Library, count: u32) -> Vec<Device> {
+    let count = c_int::try_from(count).unwrap_or(0).min(c_int::try_from(DEVICES_MAX).unwrap_or(0));
+    (0..count).filter_map(|ordinal| one(library, ordinal)).collect()
+}
+
+fn one(library: &Library, ordinal: c_int) -> Option<Device> {
+    // SAFETY: the signature is cuda.h's.
+    let get = unsafe { library.get::<Get>(b"cuDeviceGet") }.ok()?;
+    let mut device: c_int = 0;
+    // SAFETY: `device` is writable during the call.
+    if unsafe { get(&raw mut device, ordinal) } != 0 {
+        return None;
+    }
+    Some(Device {
+        uuid: uuid(library, device).unwrap_or_default(),
+        name: text(library, b"cuDeviceGetName", device).unwrap_or_default(),
+        pci_bus_id: text(library, b"cuDeviceGetPCIBusId", device).unwrap_or_default(),
+        memory_bytes: memory_bytes(library, device).unwrap_or(0),
+        cuda_version: version(library).unwrap_or(0),
+    })
+}
+
+fn text(library: &Library, symbol: &[u8], device: c_int) -> Option<String> {
+    const BYTES: usize = 256;
+    // SAFETY: both symbols that are asked for have this signature in cuda.h.
+    let ask = unsafe { library.get::<Text>(symbol) }.ok()?;
+    let mut bytes = [0_u8; BYTES];
+    // SAFETY: `bytes` is writable, one byte longer than is said.
+    let result = unsafe { ask(bytes.as_mut_ptr().cast(), c_int::try_from(BYTES - 1).unwrap_or(0), device) };
+    let text = std::ffi::CStr::from_bytes_until_nul(&bytes).ok()?;
+    (result == 0).then(|| text.to_string_lossy().into_owned())
+}
+
+fn uuid(library: &Library, device: c_int) -> Option<String> {
+    // SAFETY: the signature is cuda.h's.
+    let ask = unsafe { library.get::<Uuid>(b"cuDeviceGetUuid_v2") };
+    // SAFETY: the signature is cuda.h's.
+    let ask = ask.or_else(|_| unsafe { library.get::<Uuid>(b"cuDeviceGetUuid") }).ok()?;
+    let mut bytes = [0; 16];
+    // SAFETY: `bytes` is writable and as long as a CUuuid.
+    let result = unsafe { ask(&raw mut bytes, device) };
+    (result == 0).then(|| in_words(bytes))
+}
+
+/// A UUID as NVIDIA's tools write it.
+fn in_words(bytes: [u8; 16]) -> String {
+    let mut text = "GPU-".to_string();
+    for (at, byte) in bytes.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
+fn memory_bytes(library: &Library, device: c_int) -> Option<u64> {
+    // SAFETY: the signature is cuda.h's.
+    let ask = unsafe { library.get::<Bytes>(b"cuDeviceTotalMem_v2") }.ok()?;
+    let mut bytes = 0;
+    // SAFETY: `bytes` is writable during the call.
+    let result = unsafe { ask(&raw mut bytes, device) };
+    (result == 0).then_some(bytes as u64)
+}
+
+fn version(library: &Library) -> Option<u32> {
+    // SAFETY: the signature is cuda.h's.
+    let ask = unsafe { library.get::<Version>(b"cuDriverGetVersion") }.ok()?;
+    let mut version = 0;
+    // SAFETY: `version` is writable during the call.
+    let result = unsafe { ask(&raw mut version) };
+    u32::try_from(version).ok().filter(|_| result == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_is_written_as_nvidias_tools_do() {
+        let bytes = [0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 1, 2, 3, 4, 5, 6, 7, 8];
+        assert_eq!(in_words(bytes), "GPU-12345678-9abc-def0-0102-030405060708");
+    }
+}

@@ -1,0 +1,117 @@
+//! The back end's side of paravaned: a thread that registers the VM, tells of
+//! its processes as they come and go, and hears what is in force. While it is
+//! registered, paravaned's arbiter gives the leases; when the connection ends,
+//! the back end goes on alone at once, with its last share as cap, and tries
+//! again.
+
+pub mod message;
+mod session;
+pub mod wanted;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::usage::Usage;
+use message::Hello;
+use session::Session;
+use wanted::Wanted;
+
+/// Where paravaned listens unless it is told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/paravane/paravaned.sock";
+/// Between two tries to register.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// What a back end does as it is told.
+pub trait Side: Send {
+    /// The VM page and the eventfd, for paravaned.
+    ///
+    /// # Errors
+    /// If there are no descriptors left.
+    fn descriptors(&self) -> std::io::Result<Vec<std::os::fd::OwnedFd>>;
+    /// From now on paravaned's arbiter gives the leases.
+    fn registered(&self);
+    /// From now on nobody else does; at most so many thousandths of the time
+    /// are this VM's, if paravaned has ever said a number.
+    fn alone(&self, share: Option<u32>);
+    /// What is in force, and on which device.
+    fn in_force(&self, wanted: &Wanted, device: Option<&str>);
+}
+
+/// What the thread has.
+pub struct Registration {
+    /// paravaned's socket.
+    pub socket: PathBuf,
+    /// What it says first.
+    pub hello: Hello,
+    /// Accounts and processes.
+    pub usage: Arc<Usage>,
+    /// Who obeys.
+    pub side: Box<dyn Side>,
+}
+
+/// The socket to use: the one that is given, else the default one, where its
+/// folder is there.
+pub fn socket(given: Option<&Path>) -> Option<PathBuf> {
+    let default = Path::new(DEFAULT_SOCKET);
+    let there = default.parent().is_some_and(Path::is_dir);
+    given.map(Path::to_path_buf).or_else(|| there.then(|| default.to_path_buf()))
+}
+
+impl Registration {
+    /// Starts the thread. Waits until paravaned has answered, at most so long;
+    /// not at all if nobody listens.
+    ///
+    /// # Errors
+    /// If there can be no thread.
+    pub fn start(self, patience: Duration) -> std::io::Result<()> {
+        let (answered, answer) = sync_channel(1);
+        self.usage.expect_bookings();
+        std::thread::Builder::new().name("registration".into()).spawn(move || self.run(&answered))?;
+        wait(&answer, patience);
+        Ok(())
+    }
+
+    fn run(self, answered: &SyncSender<()>) {
+        let mut share = None;
+        let mut last = String::new();
+        loop {
+            let ended = match connect(&self.socket) {
+                Ok(socket) => {
+                    let outcome = Session::new(&self, socket, &mut share).run(answered);
+                    self.side.alone(share);
+                    outcome.map_or_else(|error| error.to_string(), |never| match never {})
+                }
+                Err(error) => error.to_string(),
+            };
+            // Waits for nobody that does not come.
+            let _ = answered.try_send(());
+            // Once: it tries ten times a second.
+            if ended != last {
+                log::warn!("without paravaned at {}: {ended}", self.socket.display());
+                last = ended;
+            }
+            std::thread::sleep(RETRY);
+        }
+    }
+}
+
+fn wait(answer: &Receiver<()>, patience: Duration) {
+    if answer.recv_timeout(patience).is_err() {
+        log::warn!("paravaned has not answered within {patience:?}");
+    }
+}
+
+fn connect(path: &Path) -> std::io::Result<std::os::fd::OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
