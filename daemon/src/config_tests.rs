@@ -2,7 +2,7 @@
 
 use super::*;
 
-const EXAMPLE: &str = include_str!("../paravaned.toml");
+const EXAMPLE: &str = include_str!("../../host-configs/paravaned.toml");
 
 #[test]
 fn the_example_has_every_setting_and_is_accepted() {

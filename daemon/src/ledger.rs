@@ -3,12 +3,12 @@
 //! same transaction that remembers the new sum. So a restart of anybody neither loses nor doubles: whoever tells a
 //! sum twice is booked once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params_from_iter, types::Value};
 
-use crate::counters::{COLUMNS, Counters, to_sql};
+use crate::counters::{COLUMNS, Counters, from_sql, to_sql};
 
 mod query;
 mod schema;
@@ -115,6 +115,23 @@ impl Ledger {
         Ok(staged)
     }
 
+    /// What the processes of a back end's run have used that have ended, and their numbers.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn past(&self, boot: &str) -> Outcome<(Counters, BTreeSet<u64>)> {
+        let select = format!("SELECT number, {} FROM process WHERE boot = ?1 AND ended IS NOT NULL", COLUMNS.join(", "));
+        let mut statement = self.connection.prepare_cached(&select)?;
+        let ended = statement.query_map([boot], |row| Ok((from_sql(row.get(0)?), Counters::of_row(row, 1)?)))?;
+        let (mut sum, mut numbers) = (Counters::default(), BTreeSet::new());
+        for process in ended {
+            let (number, counters) = process?;
+            sum = sum.plus(&counters);
+            numbers.insert(number);
+        }
+        Ok((sum, numbers))
+    }
+
     /// Forgets what lies before a moment; processes that have ended with it.
     ///
     /// # Errors
@@ -142,9 +159,12 @@ fn write_all(
     entries: &[Entry],
 ) -> Outcome<Vec<Booked>> {
     let slice = now_s - now_s % resolution_s;
-    let mut staged = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let before = match known.get(&entry.key) {
+    let mut staged: Vec<Booked> = Vec::with_capacity(entries.len());
+    let mut places: HashMap<&Key, usize> = HashMap::with_capacity(entries.len());
+    for (at, entry) in entries.iter().enumerate() {
+        // Of a key that comes twice, the second is after the first.
+        let earlier = places.insert(&entry.key, at).and_then(|place| staged.get(place));
+        let before = match earlier.or_else(|| known.get(&entry.key)) {
             Some(booked) => booked.clone(),
             None => find(transaction, entry, now_s)?,
         };

@@ -17,13 +17,15 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::usage::Usage;
 use message::Hello;
-use session::Session;
+use session::{Ended, Session};
 use wanted::Wanted;
 
 /// Where paravaned listens unless it is told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/paravane/paravaned.sock";
-/// Between two tries to register.
+/// Between two tries to register where nobody listens.
 const RETRY: Duration = Duration::from_millis(100);
+/// After a refusal, which will be the same the next time.
+const RETRY_REFUSED: Duration = Duration::from_secs(5);
 
 /// What a back end does as it is told.
 pub trait Side: Send {
@@ -32,10 +34,11 @@ pub trait Side: Send {
     /// # Errors
     /// If there are no descriptors left.
     fn descriptors(&self) -> std::io::Result<Vec<std::os::fd::OwnedFd>>;
-    /// From now on paravaned's arbiter gives the leases.
-    fn registered(&self);
-    /// From now on nobody else does; at most so many thousandths of the time
-    /// are this VM's, if paravaned has ever said a number.
+    /// Gives no lease from now on: paravaned is about to. Two at a time would
+    /// each take the page for what they wrote.
+    fn hand_over(&self);
+    /// paravaned does not, or not any more. At most so many thousandths of the
+    /// time are this VM's, if paravaned has ever said a number.
     fn alone(&self, share: Option<u32>);
     /// What is in force, and on which device.
     fn in_force(&self, wanted: &Wanted, device: Option<&str>);
@@ -79,13 +82,15 @@ impl Registration {
         let mut share = None;
         let mut last = String::new();
         loop {
-            let ended = match connect(&self.socket) {
+            let (ended, pause) = match connect(&self.socket) {
                 Ok(socket) => {
-                    let outcome = Session::new(&self, socket, &mut share).run(answered);
+                    self.side.hand_over();
+                    let Err(ended) = Session::new(&self, socket, &mut share).run(answered);
                     self.side.alone(share);
-                    outcome.map_or_else(|error| error.to_string(), |never| match never {})
+                    let refused = matches!(ended, Ended::Refused(_));
+                    (ended.to_string(), if refused { RETRY_REFUSED } else { RETRY })
                 }
-                Err(error) => error.to_string(),
+                Err(error) => (error.to_string(), RETRY),
             };
             // Waits for nobody that does not come.
             let _ = answered.try_send(());
@@ -94,7 +99,7 @@ impl Registration {
                 log::warn!("without paravaned at {}: {ended}", self.socket.display());
                 last = ended;
             }
-            std::thread::sleep(RETRY);
+            std::thread::sleep(pause);
         }
     }
 }

@@ -89,7 +89,6 @@ impl<'a> Session<'a> {
         match heard {
             ToBackend::Welcome { name, device, wanted } => {
                 log::info!("registered at {} as {name}: {}", self.of.socket.display(), in_words(&wanted));
-                side.registered();
                 side.in_force(&wanted, device.as_deref());
                 self.device = Some(device);
             }

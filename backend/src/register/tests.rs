@@ -12,7 +12,7 @@ use crate::usage::Held;
 
 #[derive(Debug, PartialEq)]
 enum Event {
-    Registered,
+    HandedOver,
     Alone(Option<u32>),
     InForce(Option<u32>, Option<String>),
 }
@@ -29,8 +29,8 @@ impl Side for Recorder {
     fn descriptors(&self) -> std::io::Result<Vec<OwnedFd>> {
         Ok(vec![Page::create("test")?.1])
     }
-    fn registered(&self) {
-        self.say(Event::Registered);
+    fn hand_over(&self) {
+        self.say(Event::HandedOver);
     }
     fn alone(&self, share: Option<u32>) {
         self.say(Event::Alone(share));
@@ -90,7 +90,7 @@ fn processes_are_told_until_they_are_booked() {
     let waiting = std::thread::spawn(move || registration.start(Duration::from_secs(10)));
     let daemon = Daemon::accept(&listener);
     waiting.join().unwrap().unwrap();
-    assert_eq!(heard.recv(), Ok(Event::Registered));
+    assert_eq!(heard.recv(), Ok(Event::HandedOver));
     assert_eq!(heard.recv(), Ok(Event::InForce(Some(7), Some("GPU-1".into()))));
 
     let first = open(&usage, 41);
@@ -135,6 +135,7 @@ fn a_refusal_leaves_the_back_end_alone() {
     let daemon = Daemon(rustix::net::accept(&listener).unwrap());
     let _ = daemon.hear();
     daemon.say(&ToBackend::Refused { reason: "another version".into() });
+    assert_eq!(heard.recv(), Ok(Event::HandedOver));
     assert_eq!(heard.recv(), Ok(Event::Alone(None)));
     waiting.join().unwrap().unwrap();
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use clap::{Args, ValueEnum};
 use paravane_scheduler as scheduler;
 use serde::{Deserialize, Serialize};
 
@@ -104,53 +105,59 @@ impl FromStr for Bytes {
 }
 
 /// Who is let in sooner.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Priority {
-    /// Short turns, soon.
+    /// Short turns, soon
     Interactive,
-    /// Between the two.
+    /// Between the two
     #[default]
     Normal,
-    /// Long turns, late.
+    /// Long turns, late
     Batch,
 }
 
 /// How a GPU's time is shared, in operators' words.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// By weight; what others leave is used.
+    /// By weight, minimum and cap; what others leave is used
     #[default]
     BestEffort,
-    /// As much as every other VM of the GPU, and no more.
+    /// As much as every other VM of the GPU, and no more
     EqualShare,
-    /// The cap, guaranteed.
+    /// The cap, guaranteed
     FixedShare,
-    /// The minimum, and what others leave.
+    /// The minimum, and what others leave
     BurstShare,
 }
 
-/// The settings, as far as they are set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The settings, as far as they are set: on a command line, in a file, live.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
-    /// Shares the time beyond guarantees: 1 to 10,000, 100 by default.
+    /// Weight by which the time beyond guarantees is shared, 1 to 10000 [default: 100]
+    #[arg(long, value_name = "N")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
-    /// Guaranteed part of the GPU's time.
+    /// Guaranteed part of the GPU's time
+    #[arg(long, value_name = "PERCENT")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum: Option<Percent>,
-    /// Part of the GPU's time that is never exceeded.
+    /// Part of the GPU's time that is never exceeded
+    #[arg(long, value_name = "PERCENT")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap: Option<Percent>,
-    /// Who is let in sooner.
+    /// Who is let in sooner, for less at a time [default: normal]
+    #[arg(long, value_enum)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
-    /// How the time is shared.
+    /// How the time is shared [default: best-effort]
+    #[arg(long, value_enum)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// The most device memory; absent: all there is.
+    /// The most device memory, pinned host memory included [default: no limit]
+    #[arg(long, value_name = "BYTES[K|M|G|T]")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_quota: Option<Bytes>,
 }

@@ -17,13 +17,13 @@ pub struct Interval {
 }
 
 /// What a row stands for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum By {
-    /// A VM.
+    /// A VM
     #[default]
     Vm,
-    /// A guest process.
+    /// A guest process
     Process,
 }
 

@@ -65,6 +65,18 @@ fn an_ended_process_keeps_its_line_and_prune_takes_it() {
 }
 
 #[test]
+fn a_sum_that_is_told_twice_at_once_is_booked_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(&folder.path().join("l.db"), 1).unwrap();
+    ledger.book(1, &[entry("a", 1, 3), entry("a", 1, 5), entry("a", 1, 4)]).unwrap();
+    ledger.book(2, &[Entry { ended: true, ..entry("a", 1, 6) }, entry("a", 2, 1)]).unwrap();
+    assert_eq!(kernels(&ledger), [("p1".into(), 6), ("p2".into(), 1)]);
+    let (past, numbers) = ledger.past("a").unwrap();
+    assert_eq!((past.get("kernels"), numbers.into_iter().collect::<Vec<_>>()), (6, vec![1]));
+    assert!(ledger.past("other").unwrap().1.is_empty());
+}
+
+#[test]
 fn what_no_account_reaches_does_not_break_the_sums() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = Ledger::open(&folder.path().join("l.db"), 1).unwrap();

@@ -1,0 +1,405 @@
+//! The host's state: VMs that are registered, devices and their arbiters, the file's settings. Whoever comes in, a back
+//! end (`registration`), an operator (`control`) or the second hand (`tick`), changes it here.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use paravane_backend::account::AccountPage;
+use paravane_backend::devices::Device;
+use paravane_backend::lease::{VmId, VmPage};
+use paravane_backend::register::message::{Hello, Named, ToBackend};
+use paravane_backend::register::wanted::Wanted;
+use paravane_scheduler::Settings;
+
+use crate::config::{self, Config, is_equal_share, settings_of};
+use crate::events::{self, Events, Kind};
+use crate::gpus::{self, Choice, Gpus};
+use crate::history::History;
+use crate::ledger::Ledger;
+use crate::peer;
+use crate::view::Layers;
+use crate::vm::{Arrival, Peer, Vm, printable};
+
+mod show;
+mod tick;
+
+pub use tick::Tick;
+
+/// VMs of a host.
+const VMS_MAX: usize = 4096;
+
+/// All of it.
+pub struct Host {
+    /// The file that settings come from and persist in.
+    pub config_path: PathBuf,
+    /// What happens.
+    pub events: Events,
+    state: Mutex<State>,
+    ledger: Mutex<Ledger>,
+}
+
+pub(crate) struct State {
+    pub(crate) config: Config,
+    pub(crate) gpus: Gpus,
+    pub(crate) vms: BTreeMap<VmId, Vm>,
+    pub(crate) history: History,
+    /// VMs that have gone, and looks that are left for their last figures.
+    leaving: Vec<(u8, Vm)>,
+    issued: u32,
+}
+
+/// Why an operator's wish is not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Unable {
+    /// There is no such VM or process.
+    #[error("{0}")]
+    Nothing(String),
+    /// It cannot be.
+    #[error("{0}")]
+    Impossible(String),
+    /// The file or the ledger fails.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Host {
+    /// A host without VMs.
+    pub fn new(config: Config, config_path: PathBuf, ledger: Ledger) -> Self {
+        let (gpus, vms, history) = (Gpus::default(), BTreeMap::new(), History::default());
+        let state = State { config, gpus, vms, history, leaving: Vec::new(), issued: 0 };
+        Self { config_path, events: Events::default(), state: Mutex::new(state), ledger: Mutex::new(ledger) }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ledger, for questions. Bookings wait meanwhile.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A back end comes. What it is told first is sent here, so that nothing else comes before it.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn register(
+        &self,
+        hello: Hello,
+        peer: Peer,
+        page: VmPage,
+        kick: OwnedFd,
+        socket: OwnedFd,
+    ) -> Result<VmId, String> {
+        let boot = printable(&hello.boot);
+        let past = self.ledger().past(&boot).map_err(|error| format!("the ledger: {error}"))?;
+        let mut state = self.state();
+        let state = &mut *state;
+        // The same run again: it tells of all that the last connection knew.
+        state.leaving.retain(|(_, vm)| vm.boot != boot);
+        if state.vms.len() >= VMS_MAX {
+            return Err(format!("there are {VMS_MAX} VMs"));
+        }
+        let devices = if hello.devices.is_empty() { vec![Device::default()] } else { hello.devices };
+        state.gpus.learn(&devices).map_err(|error| error.to_string())?;
+        let said = hello.name.filter(|name| !name.is_empty()).map_or_else(|| peer::name_of(peer.pid), |name| printable(&name));
+        let uuid = hello.uuid.as_deref().map(printable);
+        let (name, table) = match state.config.vm_of(&said, uuid.as_deref()) {
+            Some((name, table)) => (name.to_owned(), table.clone()),
+            None => (said, config::Vm::default()),
+        };
+        let name = self.unused(state, name);
+        let layers = Layers {
+            defaults: state.config.defaults.0.clone(),
+            command_line: hello.wanted,
+            file: table.wanted,
+            live: Wanted::default(),
+        };
+        let wanted = layers.all();
+        let minimum = settings_of(&wanted, 1).map(|settings| settings.minimum()).unwrap_or(0);
+        let choices: Vec<Choice> = devices.iter().map(|device| state.choice(&device.uuid)).collect();
+        let placed = gpus::place(table.gpu.as_deref(), state.config.placement, minimum, &choices)?;
+        state.issued += 1;
+        let id = VmId(state.issued);
+        self.admit(state, id, &name, &wanted, &placed.uuid, (page, kick))?;
+        let vm = Vm::new(Arrival {
+            id,
+            name: name.clone(),
+            uuid: uuid.unwrap_or_default(),
+            boot,
+            peer,
+            gpu: placed.uuid.clone(),
+            since_s: events::now().as_secs(),
+            layers,
+            past,
+            socket,
+        });
+        let device = placed.alone.then(|| placed.uuid.clone());
+        vm.tell(&ToBackend::Welcome { name: name.clone(), device, wanted });
+        state.vms.insert(id, vm);
+        state.even_out(&placed.uuid, &self.events);
+        let text = format!("registered by process {} of user {}, on {}", peer.pid, peer.uid, placed.uuid);
+        self.events.say(Kind::Registered, &name, text);
+        Ok(id)
+    }
+
+    /// A name that no other VM has: two of one name would share an account and settings.
+    fn unused(&self, state: &State, name: String) -> String {
+        let taken = |name: &str| state.vms.values().any(|vm| vm.name == name);
+        if !taken(&name) {
+            return name;
+        }
+        let other = (2_u32..).map(|number| format!("{name}~{number}")).find(|name| !taken(name));
+        let other = other.unwrap_or_default();
+        self.events.say(Kind::Warning, &other, format!("there is a VM {name} already: this one is called {other}"));
+        other
+    }
+
+    /// Gives a VM to its device's arbiter. A guarantee that has no room is not given; the VM comes in without it.
+    fn admit(
+        &self,
+        state: &State,
+        id: VmId,
+        name: &str,
+        wanted: &Wanted,
+        uuid: &str,
+        (page, kick): (VmPage, OwnedFd),
+    ) -> Result<(), String> {
+        let gpu = state.gpus.find(uuid).ok_or("its device has gone")?;
+        let vms = state.equals(uuid, is_equal_share(wanted));
+        let settings = settings_of(wanted, vms)?;
+        let fits = state.choice(uuid).guaranteed + settings.minimum() <= 1000;
+        let settings = if fits || is_equal_share(wanted) {
+            settings
+        } else {
+            let text = format!("its minimum of {} thousandths is not guaranteed: others have the rest", settings.minimum());
+            self.events.say(Kind::Warning, name, text);
+            without_minimum(settings)
+        };
+        // Equal shares are made even right after; until then nothing is guaranteed.
+        let first = if is_equal_share(wanted) { without_minimum(settings) } else { settings };
+        gpu.arbiter.add(id, page, kick, first).map_err(|error| error.to_string())
+    }
+
+    /// A back end's process begins.
+    pub fn begin(&self, id: VmId, number: u64, (pid, name, worker): (u32, &str, u32), page: AccountPage) -> bool {
+        let mut state = self.state();
+        let Some(vm) = state.vms.get_mut(&id) else { return false };
+        let begun = vm.begin(number, pid, name, worker, page);
+        if begun {
+            let text = format!("process {pid} ({}) is served by worker {worker}", printable(name));
+            self.events.say(Kind::ProcessBegan, &vm.name, text);
+        }
+        begun
+    }
+
+    /// A back end's process has ended.
+    pub fn end(&self, id: VmId, number: u64, (pid, name): (u32, &str), counters: &Named) -> bool {
+        let mut state = self.state();
+        let Some(vm) = state.vms.get_mut(&id) else { return false };
+        self.events.say(Kind::ProcessEnded, &vm.name, format!("process {pid} ({})", printable(name)));
+        vm.end(number, pid, name, counters)
+    }
+
+    /// What a back end tells of without names.
+    pub fn rest(&self, id: VmId, counters: &Named) {
+        if let Some(vm) = self.state().vms.get_mut(&id) {
+            vm.set_rest(counters);
+        }
+    }
+
+    /// A back end has gone. Its pages are read until its workers are gone too.
+    pub fn leave(&self, id: VmId, why: &str) {
+        let mut state = self.state();
+        let Some(mut vm) = state.vms.remove(&id) else { return };
+        if let Some(gpu) = state.gpus.find(&vm.gpu) {
+            if let Some(figures) = gpu.arbiter.figures(id) {
+                vm.figures = figures;
+            }
+            gpu.arbiter.remove(id);
+        }
+        vm.leave();
+        self.events.say(Kind::Left, &vm.name, why);
+        let uuid = vm.gpu.clone();
+        state.leaving.push((tick::LAST_LOOKS, vm));
+        state.even_out(&uuid, &self.events);
+    }
+
+    /// Other settings for a VM, from now on or for good.
+    ///
+    /// # Errors
+    /// If there is no such VM, or the settings are not possible.
+    pub fn set(&self, name: &str, set: &Wanted, persistent: bool) -> Result<Wanted, Unable> {
+        let mut state = self.state();
+        let state = &mut *state;
+        let id = state.id(name);
+        let Some(vm) = id.and_then(|id| state.vms.get(&id)) else {
+            if !persistent {
+                return Err(Unable::Nothing(format!("there is no VM {name}; --persistent sets it for when it comes")));
+            }
+            self.persist(state, name, set)?;
+            return Ok(state.config.vm_of(name, None).map(|(_, vm)| vm.wanted.clone()).unwrap_or_default());
+        };
+        let id = vm.id;
+        let mut layers = vm.layers.clone();
+        layers.live = layers.live.under(set);
+        let wanted = layers.all();
+        state.change(id, &wanted).map_err(Unable::Impossible)?;
+        if persistent {
+            let name = vm_name_in_file(state, id).unwrap_or_else(|| name.to_owned());
+            if let Err(error) = self.persist(state, &name, set) {
+                let before = state.vms.get(&id).map(|vm| vm.layers.all()).unwrap_or_default();
+                // What was in force was possible.
+                let _ = state.change(id, &before);
+                return Err(error);
+            }
+            layers.file = layers.file.under(set);
+        }
+        if let Some(vm) = state.vms.get_mut(&id) {
+            vm.layers = layers;
+            vm.tell(&ToBackend::Settings { wanted: wanted.clone() });
+            let for_good = if persistent { ", for good" } else { "" };
+            let text = format!("set {}{for_good}", serde_json::to_string(set).unwrap_or_default());
+            self.events.say(Kind::Set, name, text);
+            let uuid = vm.gpu.clone();
+            state.even_out(&uuid, &self.events);
+        }
+        Ok(wanted)
+    }
+
+    fn persist(&self, state: &mut State, name: &str, set: &Wanted) -> Result<(), Unable> {
+        state.config = config::persist(&self.config_path, name, set).map_err(|error| match error {
+            config::ConfigError::File { .. } => Unable::Failed(error.to_string()),
+            config::ConfigError::Wrong { .. } => Unable::Impossible(error.to_string()),
+        })?;
+        Ok(())
+    }
+
+    /// Reads the file again. What is set live stays.
+    ///
+    /// # Errors
+    /// If the file is wrong; then nothing changes.
+    pub fn reload(&self) -> Result<(), config::ConfigError> {
+        let config = Config::read(&self.config_path)?;
+        let mut state = self.state();
+        let state = &mut *state;
+        state.config = config;
+        let ids: Vec<VmId> = state.vms.keys().copied().collect();
+        for id in ids {
+            let Some(vm) = state.vms.get(&id) else { continue };
+            let mut layers = vm.layers.clone();
+            layers.defaults = state.config.defaults.0.clone();
+            let table = state.config.vm_of(&vm.name, Some(&vm.uuid));
+            layers.file = table.map(|(_, table)| table.wanted.clone()).unwrap_or_default();
+            let (name, wanted) = (vm.name.clone(), layers.all());
+            match state.change(id, &wanted) {
+                Ok(()) => {
+                    if let Some(vm) = state.vms.get_mut(&id) {
+                        vm.layers = layers;
+                        vm.tell(&ToBackend::Settings { wanted });
+                    }
+                }
+                Err(why) => self.events.say(Kind::Warning, &name, format!("stays as it was set: {why}")),
+            }
+        }
+        let devices: Vec<String> = state.gpus.0.iter().map(|gpu| gpu.device.uuid.clone()).collect();
+        devices.iter().for_each(|uuid| state.even_out(uuid, &self.events));
+        self.events.say(Kind::Reloaded, "", self.config_path.display().to_string());
+        Ok(())
+    }
+
+    /// Ends a process of a VM, or all.
+    ///
+    /// # Errors
+    /// If there is no such VM or process.
+    pub fn kill(&self, name: &str, number: Option<u64>) -> Result<(), Unable> {
+        let state = self.state();
+        let vm = state.id(name).and_then(|id| state.vms.get(&id));
+        let vm = vm.ok_or_else(|| Unable::Nothing(format!("there is no VM {name}")))?;
+        if let Some(number) = number.filter(|number| !vm.runs(*number)) {
+            return Err(Unable::Nothing(format!("{name} runs no process number {number}")));
+        }
+        vm.tell(&ToBackend::Kill { number });
+        let what = number.map_or("all processes".to_string(), |number| format!("process number {number}"));
+        self.events.say(Kind::Killed, name, format!("{what} by an operator's order"));
+        Ok(())
+    }
+}
+
+fn without_minimum(settings: Settings) -> Settings {
+    Settings::new(settings.weight(), 0, settings.cap(), settings.priority()).unwrap_or(settings)
+}
+
+fn vm_name_in_file(state: &State, id: VmId) -> Option<String> {
+    let vm = state.vms.get(&id)?;
+    state.config.vm_of(&vm.name, Some(&vm.uuid)).map(|(name, _)| name.to_owned())
+}
+
+impl State {
+    pub(crate) fn id(&self, name: &str) -> Option<VmId> {
+        self.vms.values().find(|vm| vm.name == name).map(|vm| vm.id)
+    }
+
+    /// How many VMs of a device have equal shares, with one more if that is to be.
+    fn equals(&self, uuid: &str, one_more: bool) -> u32 {
+        let there = self.vms.values().filter(|vm| vm.gpu == uuid && is_equal_share(&vm.layers.all())).count();
+        u32::try_from(there).unwrap_or(u32::MAX).saturating_add(u32::from(one_more))
+    }
+
+    fn choice<'a>(&self, uuid: &'a str) -> Choice<'a> {
+        let there: Vec<&Vm> = self.vms.values().filter(|vm| vm.gpu == uuid).collect();
+        let equals = self.equals(uuid, false);
+        let minimum = |vm: &&Vm| settings_of(&vm.layers.all(), equals).map_or(0, |settings| settings.minimum());
+        Choice { uuid, vms: there.len(), guaranteed: there.iter().map(minimum).sum() }
+    }
+
+    /// Other settings for a VM's arbiter.
+    fn change(&self, id: VmId, wanted: &Wanted) -> Result<(), String> {
+        let vm = self.vms.get(&id).ok_or("it has gone")?;
+        let others = self.equals(&vm.gpu, false);
+        let was = u32::from(is_equal_share(&vm.layers.all()));
+        let equals = others - was + u32::from(is_equal_share(wanted));
+        let settings = settings_of(wanted, equals)?;
+        let gpu = self.gpus.find(&vm.gpu).ok_or("its device has gone")?;
+        gpu.arbiter.set(id, settings).map_err(|error| error.to_string())
+    }
+
+    /// Gives those with equal shares what is equal now.
+    fn even_out(&mut self, uuid: &str, events: &Events) {
+        let equals = self.equals(uuid, false);
+        let Some(gpu) = self.gpus.find(uuid) else { return };
+        let even = |vm: &&Vm| vm.gpu == uuid && is_equal_share(&vm.layers.all());
+        // First all down, then each to its place: the sum never is too great on the way.
+        for vm in self.vms.values().filter(even) {
+            let Ok(settings) = settings_of(&vm.layers.all(), equals) else { continue };
+            let _ = gpu.arbiter.set(vm.id, without_minimum(settings));
+        }
+        for vm in self.vms.values().filter(even) {
+            let Ok(settings) = settings_of(&vm.layers.all(), equals) else { continue };
+            if let Err(error) = gpu.arbiter.set(vm.id, settings) {
+                events.say(Kind::Warning, &vm.name, format!("its equal share is not guaranteed: {error}"));
+            }
+        }
+    }
+}
+
+/// The name of this machine.
+pub fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// So that a test can make one without a ledger of its own.
+///
+/// # Errors
+/// The disk's.
+pub fn with_ledger(config: Config, path: PathBuf) -> Result<Host, Box<dyn std::error::Error>> {
+    if let Some(folder) = config.ledger.path.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| io::Error::other(format!("{}: {error}", folder.display())))?;
+    }
+    let ledger = Ledger::open(&config.ledger.path, u64::from(config.ledger.resolution_s.0));
+    let ledger = ledger.map_err(|error| format!("{}: {error}", config.ledger.path.display()))?;
+    Ok(Host::new(config, path, ledger))
+}
