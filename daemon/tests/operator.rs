@@ -1,0 +1,355 @@
+//! The real paravaned and paravanectl, with back ends that the test plays itself: every command, what it refuses, and a
+//! restart in between.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use paravane_backend::account::{AccountPage, Counter, Gauge};
+use paravane_backend::devices::Device;
+use paravane_backend::lease::VmPage;
+use paravane_backend::register::message::{FromBackend, Hello, ToBackend, VERSION, receive, send};
+use paravane_backend::register::wanted::Wanted;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const GPU: &str = "GPU-00000000-0000-0000-0000-000000000001";
+
+struct Daemon {
+    child: Child,
+    folder: TempDir,
+}
+
+fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+impl Daemon {
+    fn start(settings: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let config = format!(
+            "[registration]\nsocket = {:?}\n[control]\nsocket = {:?}\n[ledger]\npath = {:?}\nresolution_s = 1\n{settings}\n",
+            at("paravaned.sock"),
+            at("control.sock"),
+            at("ledger.db"),
+        );
+        fs::write(folder.path().join("paravaned.toml"), config).unwrap();
+        let child = Self::spawn(&folder);
+        Self { child, folder }
+    }
+
+    fn spawn(folder: &TempDir) -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_paravaned"));
+        command.arg("--config").arg(folder.path().join("paravaned.toml")).stdin(Stdio::null());
+        let child = command.args(["--log-level", "error"]).spawn().unwrap();
+        let control = folder.path().join("control.sock");
+        eventually("paravaned listens", || UnixStream::connect(&control).ok());
+        child
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.child = Self::spawn(&self.folder);
+    }
+
+    fn ctl(&self, line: &str) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_paravanectl"));
+        command.arg("--socket").arg(self.path("control.sock")).args(line.split_whitespace());
+        command.output().unwrap()
+    }
+
+    #[track_caller]
+    fn said(&self, line: &str) -> String {
+        let output = self.ctl(line);
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[track_caller]
+    fn json(&self, line: &str) -> Value {
+        serde_json::from_str(&self.said(&format!("-o json {line}"))).unwrap()
+    }
+
+    #[track_caller]
+    fn refused(&self, line: &str) -> String {
+        let output = self.ctl(line);
+        assert!(!output.status.success(), "{line} was done");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn usage(&self, line: &str) -> Vec<Value> {
+        self.json(&format!("usage {line}"))["usage"].as_array().unwrap().clone()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended; both then fail, and nothing is left to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A back end of the test's own.
+struct Backend(OwnedFd);
+
+impl Backend {
+    fn connect(daemon: &Daemon) -> OwnedFd {
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let address = SocketAddrUnix::new(daemon.path("paravaned.sock")).unwrap();
+        rustix::net::connect(&socket, &address).unwrap();
+        socket
+    }
+
+    fn hello(boot: &str, name: Option<&str>) -> Hello {
+        let device = Device { uuid: GPU.into(), name: "Some GPU".into(), memory_bytes: 8 << 30, ..Device::default() };
+        let name = name.map(str::to_owned);
+        Hello { version: VERSION, boot: boot.into(), name, devices: vec![device], ..Hello::default() }
+    }
+
+    fn fds() -> Vec<OwnedFd> {
+        vec![VmPage::create().unwrap().1, eventfd(0, EventfdFlags::NONBLOCK).unwrap()]
+    }
+
+    fn register(daemon: &Daemon, hello: Hello) -> (Self, String, Wanted) {
+        let backend = Self(Self::connect(daemon));
+        send(backend.0.as_fd(), &FromBackend::Hello(hello), Self::fds()).unwrap();
+        let ToBackend::Welcome { name, wanted, .. } = backend.hear() else { panic!("no welcome") };
+        (backend, name, wanted)
+    }
+
+    fn say(&self, message: &FromBackend, fds: Vec<OwnedFd>) {
+        send(self.0.as_fd(), message, fds).unwrap();
+    }
+
+    fn hear(&self) -> ToBackend {
+        receive(self.0.as_fd()).unwrap().0
+    }
+
+    /// The next of the messages that `want` takes.
+    fn hear_that<T>(&self, want: impl Fn(ToBackend) -> Option<T>) -> T {
+        loop {
+            if let Some(found) = want(self.hear()) {
+                return found;
+            }
+        }
+    }
+
+    fn begin(&self, number: u64, pid: u32) -> AccountPage {
+        let (page, file) = AccountPage::create().unwrap();
+        self.say(&FromBackend::Begins { number, pid, name: format!("p{pid}"), worker: 70 + pid }, vec![file]);
+        page
+    }
+
+    fn end(&self, number: u64, pid: u32, kernels: u64) {
+        let counters = [("kernels".to_string(), kernels)].into();
+        self.say(&FromBackend::Ended { number, pid, name: format!("p{pid}"), counters }, Vec::new());
+    }
+
+    fn booked(&self) -> Vec<u64> {
+        self.hear_that(|heard| match heard {
+            ToBackend::Booked { numbers } => Some(numbers),
+            _ => None,
+        })
+    }
+}
+
+fn kernels(page: &AccountPage, sum: u64) {
+    page.counter(Counter::Kernels).store(sum, Ordering::Relaxed);
+}
+
+#[test]
+fn operators_see_and_set() {
+    let daemon = Daemon::start("[vm.a]\nweight = 300\nminimum = 25 # a quarter\n");
+    let mut hello = Backend::hello("boot-a", Some("a"));
+    hello.wanted = serde_json::from_str(r#"{"weight": 7, "priority": "batch"}"#).unwrap();
+    let (backend, name, wanted) = Backend::register(&daemon, hello);
+    assert_eq!((name.as_str(), wanted.weight), ("a", Some(300)), "the file is above the command line");
+    let (_second, name, _) = Backend::register(&daemon, Backend::hello("boot-b", Some("a")));
+    assert_eq!(name, "a~2", "two VMs have two names");
+    let page = backend.begin(1, 11);
+    page.gauge(Gauge::MemoryBytes).store(512 << 20, Ordering::Relaxed);
+    kernels(&page, 5);
+    let vm = eventually("the process is there", || {
+        Some(daemon.json("info a")).filter(|vm| vm["processes"][0]["pid"] == 11 && vm["memory_peak_bytes"] != 0)
+    });
+    assert_eq!((&vm["set"]["priority"], &vm["set"]["minimum"]), (&"batch".into(), &25.0.into()));
+    assert_eq!((&vm["used"]["kernels"], &vm["memory_bytes"]), (&5.into(), &(512_u64 << 20).into()));
+    for word in ["a~2", "Some GPU", "8.0 GiB", "512 MiB", "25.0%"] {
+        assert!(daemon.said("list").contains(word), "list lacks {word}");
+    }
+    for word in ["set by file", r#"{"weight":300,"minimum":25.0}"#, "p11", "batch, best-effort"] {
+        assert!(daemon.said("info a").contains(word), "info lacks {word}:\n{}", daemon.said("info a"));
+    }
+    daemon.said("set a --cap 62.5 --memory-quota 2G");
+    let set = backend.hear_that(|heard| match heard {
+        ToBackend::Settings { wanted } => Some(wanted),
+        _ => None,
+    });
+    assert_eq!(serde_json::to_value(&set).unwrap()["memory_quota"], 2_u64 << 30);
+    assert_eq!(daemon.json("info a")["set"]["cap"], 62.5);
+    assert!(daemon.refused("set a --cap 20").contains("above the cap"));
+    assert!(daemon.refused("set a").contains("nothing to set"));
+    assert!(daemon.refused("set nobody --cap 20").contains("there is no VM nobody"));
+    assert!(daemon.refused("set a~2 --minimum 80").contains("add up to"));
+    daemon.said("set a --weight 400 --persistent");
+    daemon.said("set later --mode fixed-share --cap 10 --persistent");
+    let file = fs::read_to_string(daemon.path("paravaned.toml")).unwrap();
+    assert!(file.contains("weight = 400\nminimum = 25 # a quarter") && file.contains("[vm.later]"), "{file}");
+    let metrics = Command::new(env!("CARGO_BIN_EXE_paravanectl")).arg("--help").output().unwrap();
+    assert!(String::from_utf8_lossy(&metrics.stdout).contains("Examples:"));
+}
+
+#[test]
+fn operators_end_processes_and_hear_what_happens() {
+    let daemon = Daemon::start("");
+    let (backend, ..) = Backend::register(&daemon, Backend::hello("boot-a", Some("a")));
+    let pages = [backend.begin(1, 11), backend.begin(2, 12), backend.begin(3, 12)];
+    eventually("the processes are there", || (daemon.json("info a")["processes"].as_array()?.len() == pages.len()).then_some(()));
+    let killed = || {
+        backend.hear_that(|heard| match heard {
+            ToBackend::Kill { number } => Some(number),
+            _ => None,
+        })
+    };
+    daemon.said("kill a --pid 11");
+    assert_eq!(killed(), Some(1));
+    assert!(daemon.refused("kill a --pid 12").contains("--number"));
+    daemon.said("kill a --number 3");
+    assert_eq!(killed(), Some(3));
+    daemon.said("kill a");
+    assert_eq!(killed(), None);
+    assert!(daemon.refused("kill a --number 9").contains("runs no process number 9"));
+    assert!(daemon.refused("kill b").contains("there is no VM b"));
+    drop(backend);
+    eventually("the VM is gone", || daemon.said("list").contains("No VM is registered").then_some(()));
+    let events = daemon.said("events");
+    let at = |word: &str| events.find(word).unwrap_or_else(|| panic!("no {word} in\n{events}"));
+    assert!(at("started") < at("registered") && at("process-began") < at("killed") && at("killed") < at("left"));
+    assert!(daemon.said("-o json events").lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+}
+
+#[test]
+fn a_restart_neither_loses_nor_doubles() {
+    let mut daemon = Daemon::start("");
+    let (backend, ..) = Backend::register(&daemon, Backend::hello("boot-a", Some("a")));
+    let (first, second) = (backend.begin(1, 11), backend.begin(2, 12));
+    kernels(&first, 100);
+    kernels(&second, 10);
+    backend.end(1, 11, 100);
+    assert_eq!(backend.booked(), [1]);
+    let sum = |daemon: &Daemon| {
+        let rows = daemon.usage("a --by process");
+        rows.iter().map(|row| row["kernels"].as_u64().unwrap()).sum::<u64>()
+    };
+    eventually("both are booked", || (sum(&daemon) == 110).then_some(()));
+    daemon.kill();
+    kernels(&second, 25);
+    daemon.restart();
+    let (backend, ..) = Backend::register(&daemon, Backend::hello("boot-a", Some("a")));
+    // It has not heard that the first was booked, and one has come and gone meanwhile.
+    backend.end(1, 11, 100);
+    backend.end(3, 13, 1000);
+    backend.say(
+        &FromBackend::Begins { number: 2, pid: 12, name: "p12".into(), worker: 82 },
+        vec![file_with(25)],
+    );
+    let mut booked: Vec<u64> = backend.booked();
+    while booked.len() < 2 {
+        booked.extend(backend.booked());
+    }
+    booked.sort_unstable();
+    assert_eq!(booked, [1, 3]);
+    eventually("all is booked", || (sum(&daemon) == 1125).then_some(()));
+    eventually("the account goes on", || (daemon.json("info a")["used"]["kernels"] == 1125).then_some(()));
+    drop(backend);
+    eventually("the last one has ended", || {
+        daemon.usage("a --by process").iter().filter(|row| row["number"] != 0).all(|row| row["ended"] == true).then_some(())
+    });
+    assert_eq!(daemon.usage("a")[0]["kernels"], 1125);
+    let csv = daemon.said("usage --by process --csv");
+    assert_eq!(csv.lines().filter(|line| line.contains(",p1")).count(), 3, "{csv}");
+    assert!(daemon.said("usage --from 1h").contains("1.1 k"));
+    assert!(daemon.said("usage --to 2020-01-01").contains("Nothing was used."));
+    assert!(daemon.refused("usage --from yesterday").contains("is no moment"));
+}
+
+/// A page with so many kernels.
+fn file_with(sum: u64) -> OwnedFd {
+    let (page, file) = AccountPage::create().unwrap();
+    kernels(&page, sum);
+    file
+}
+
+#[test]
+fn who_breaks_the_protocol_is_shown_out() {
+    let daemon = Daemon::start("[vm.placed]\ngpu = \"GPU-of-another-host\"\n");
+    let refusal = |hello: Hello, fds: Vec<OwnedFd>| {
+        let socket = Backend::connect(&daemon);
+        send(socket.as_fd(), &FromBackend::Hello(hello), fds).unwrap();
+        let ToBackend::Refused { reason } = receive(socket.as_fd()).unwrap().0 else { panic!("not refused") };
+        reason
+    };
+    let hello = || Backend::hello("b", Some("a"));
+    assert!(refusal(Hello { version: 99, ..hello() }, Backend::fds()).contains("version 99"));
+    assert!(refusal(Hello { boot: String::new(), ..hello() }, Backend::fds()).contains("out of bounds"));
+    assert!(refusal(hello(), Vec::new()).contains("two descriptors"));
+    let not_sealed = || OwnedFd::from(tempfile::tempfile().unwrap());
+    refusal(hello(), vec![not_sealed(), not_sealed()]);
+    assert!(refusal(Backend::hello("b", Some("placed")), Backend::fds()).contains("GPU-of-another-host"));
+    let socket = Backend::connect(&daemon);
+    rustix::net::send(&socket, b"no JSON", rustix::net::SendFlags::empty()).unwrap();
+    let ToBackend::Refused { .. } = receive(socket.as_fd()).unwrap().0 else { panic!("not refused") };
+    let (backend, ..) = Backend::register(&daemon, hello());
+    let _page = backend.begin(1, 1);
+    // The same number again: out, and the others stay.
+    let (other, ..) = Backend::register(&daemon, Backend::hello("c", Some("b")));
+    let _again = backend.begin(1, 1);
+    eventually("it is out", || {
+        let vms = daemon.json("list");
+        (vms["vms"].as_array()?.len() == 1 && vms["vms"][0]["name"] == "b").then_some(())
+    });
+    drop(other);
+}
+
+#[test]
+fn a_wrong_file_is_told_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bad.toml");
+    fs::write(&path, "[vm.a]\nweight = \"much\"\n").unwrap();
+    let check = |path: &PathBuf| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_paravaned"));
+        command.arg("--check-config").arg("--config").arg(path).output().unwrap()
+    };
+    let output = check(&path);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("bad.toml") && said.contains("line 1"), "{said}");
+    fs::write(&path, "[vm.a]\nweight = 5\n").unwrap();
+    assert!(check(&path).status.success());
+    assert!(!check(&folder.path().join("missing.toml")).status.success());
+}
