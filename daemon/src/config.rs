@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use paravane_backend::register::wanted::{Percent, Wanted};
+use paravane_backend::register::wanted::{Bytes, Mode, Percent, Priority, Wanted};
 use paravane_backend::register::{DEFAULT_SOCKET, message};
 use paravane_scheduler::{Minimums, Settings};
 use serde::{Deserialize, Serialize};
@@ -153,23 +153,27 @@ pub struct Vm {
     pub uuid: Option<String>,
 }
 
+/// Not flattened from [`Wanted`]: then an error would name the table's line, not the key's.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct VmTable {
     gpu: Option<String>,
     uuid: Option<String>,
-    #[serde(flatten)]
-    others: BTreeMap<String, serde_json::Value>,
+    weight: Option<u32>,
+    minimum: Option<Percent>,
+    cap: Option<Percent>,
+    priority: Option<Priority>,
+    mode: Option<Mode>,
+    memory_quota: Option<Bytes>,
 }
 
 impl TryFrom<VmTable> for Vm {
     type Error = String;
 
     fn try_from(table: VmTable) -> Result<Self, String> {
-        // Flatten cannot refuse unknown keys by itself.
-        let others = serde_json::to_value(table.others).map_err(|error| error.to_string())?;
-        let wanted: Wanted = serde_json::from_value(others).map_err(|error| error.to_string())?;
-        let Checked(wanted) = wanted.try_into()?;
-        Ok(Self { wanted, gpu: table.gpu, uuid: table.uuid })
+        let VmTable { gpu, uuid, weight, minimum, cap, priority, mode, memory_quota } = table;
+        let Checked(wanted) = Wanted { weight, minimum, cap, priority, mode, memory_quota }.try_into()?;
+        Ok(Self { wanted, gpu, uuid })
     }
 }
 
@@ -245,7 +249,7 @@ impl Config {
 
 /// Whether a VM's part depends on who else is there.
 pub fn is_equal_share(wanted: &Wanted) -> bool {
-    wanted.mode == Some(paravane_backend::register::wanted::Mode::EqualShare)
+    wanted.mode == Some(Mode::EqualShare)
 }
 
 /// The scheduler's settings where `vms` share a device. What has been checked alone can only fail with others.

@@ -348,7 +348,7 @@ fn a_wrong_file_is_told_before_anything_starts() {
     let output = check(&path);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
-    assert!(said.contains("bad.toml") && said.contains("line 1"), "{said}");
+    assert!(said.contains("bad.toml") && said.contains("line 2") && said.contains("weight = "), "{said}");
     fs::write(&path, "[vm.a]\nweight = 5\n").unwrap();
     assert!(check(&path).status.success());
     assert!(!check(&folder.path().join("missing.toml")).status.success());
