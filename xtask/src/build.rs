@@ -12,7 +12,7 @@ use crate::{paths, process, setup};
 
 /// Build the product and the samples
 ///
-/// One profile for everything: release. Leaves paravane-backend, libcuda.so and libnvidia_ml.so (the guest's) and libparavane_cpu.so in
+/// One profile for everything: release. Leaves paravane-backend, paravaned, paravanectl, libcuda.so and libnvidia_ml.so (the guest's) and libparavane_cpu.so in
 /// target/release, the samples in target/paravane/samples.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  cargo xtask build")]
