@@ -119,7 +119,8 @@ impl Host {
             live: Wanted::default(),
         };
         let wanted = layers.all();
-        let minimum = settings_of(&wanted, 1).map(|settings| settings.minimum()).unwrap_or(0);
+        // Equal shares make room for each other.
+        let minimum = if is_equal_share(&wanted) { 0 } else { settings_of(&wanted, 1)?.minimum() };
         let choices: Vec<Choice> = devices.iter().map(|device| state.choice(&device.uuid)).collect();
         let placed = gpus::place(table.gpu.as_deref(), state.config.placement, minimum, &choices)?;
         state.issued += 1;
@@ -257,6 +258,8 @@ impl Host {
                 return Err(error);
             }
             layers.file = layers.file.under(set);
+            // The file says it now, and goes on to say it when it is edited.
+            layers.live = layers.live.without(set);
         }
         if let Some(vm) = state.vms.get_mut(&id) {
             vm.layers = layers;

@@ -60,6 +60,9 @@ pub enum LedgerError {
 const MEMORY_BYTES_MAX: u64 = 1 << 50;
 /// Between two bookings of a process that runs. A longer gap is a clock that was set.
 const HELD_S_MAX: u64 = 1 << 20;
+/// The row of a process that uses nothing says that often that it is there: `prune` must not take it, or its sums would
+/// be booked anew.
+const SIGN_OF_LIFE_S: u64 = 3600;
 
 type Outcome<T> = Result<T, LedgerError>;
 
@@ -70,6 +73,8 @@ struct Booked {
     counters: Counters,
     /// When memory in use was last counted; `None`: not in this run.
     at_s: Option<u64>,
+    /// When the row was last written.
+    written_s: u64,
 }
 
 /// The open file.
@@ -120,7 +125,7 @@ impl Ledger {
     /// # Errors
     /// The disk's.
     pub fn past(&self, boot: &str) -> Outcome<(Counters, BTreeSet<u64>)> {
-        let select = format!("SELECT number, {} FROM process WHERE boot = ?1 AND ended IS NOT NULL", COLUMNS.join(", "));
+        let select = format!("SELECT number, {} FROM process WHERE boot = ?1 AND number > 0 AND ended IS NOT NULL", COLUMNS.join(", "));
         let mut statement = self.connection.prepare_cached(&select)?;
         let ended = statement.query_map([boot], |row| Ok((from_sql(row.get(0)?), Counters::of_row(row, 1)?)))?;
         let (mut sum, mut numbers) = (Counters::default(), BTreeSet::new());
@@ -181,7 +186,7 @@ fn find(transaction: &Transaction, entry: &Entry, now_s: u64) -> Outcome<Booked>
     let there = transaction
         .prepare_cached(&select)?
         .query_row((&key.boot, to_sql(key.number)), |row| {
-            Ok(Booked { row: row.get(0)?, counters: Counters::of_row(row, 1)?, at_s: None })
+            Ok(Booked { row: row.get(0)?, counters: Counters::of_row(row, 1)?, at_s: None, written_s: 0 })
         })
         .optional()?;
     if let Some(booked) = there {
@@ -198,7 +203,7 @@ fn find(transaction: &Transaction, entry: &Entry, now_s: u64) -> Outcome<Booked>
         &entry.name,
         to_sql(now_s),
     ))?;
-    Ok(Booked { row: transaction.last_insert_rowid(), counters: Counters::default(), at_s: None })
+    Ok(Booked { row: transaction.last_insert_rowid(), counters: Counters::default(), at_s: None, written_s: 0 })
 }
 
 /// Books one process's difference.
@@ -209,7 +214,8 @@ fn write(transaction: &Transaction, before: Booked, entry: &Entry, now_s: u64, s
     let held_s = before.at_s.map_or(0, |at| now_s.saturating_sub(at)).min(HELD_S_MAX);
     let memory_bytes = entry.memory_bytes.min(MEMORY_BYTES_MAX);
     let mib_s = (memory_bytes >> 20).saturating_mul(held_s);
-    if used.is_zero() && mib_s == 0 && !entry.ended && before.at_s.is_some() {
+    let written = before.at_s.is_some() && now_s.abs_diff(before.written_s) < SIGN_OF_LIFE_S;
+    if used.is_zero() && mib_s == 0 && !entry.ended && written {
         return Ok(Booked { at_s: Some(now_s), ..before });
     }
     let memory = [to_sql(memory_bytes), to_sql(mib_s)];
@@ -225,7 +231,7 @@ fn write(transaction: &Transaction, before: Booked, entry: &Entry, now_s: u64, s
         values.extend(used.sql());
         transaction.prepare_cached(&schema::add_to_slice())?.execute(params_from_iter(values))?;
     }
-    Ok(Booked { row: before.row, counters, at_s: Some(now_s) })
+    Ok(Booked { row: before.row, counters, at_s: Some(now_s), written_s: now_s })
 }
 
 #[cfg(test)]

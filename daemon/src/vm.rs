@@ -82,6 +82,8 @@ pub struct Vm {
     past: Counters,
     /// Their numbers, as far as an earlier run of paravaned has booked them: the back end may not know.
     past_numbers: BTreeSet<u64>,
+    /// Nothing comes any more.
+    finished: bool,
 }
 
 /// What a VM is made of.
@@ -129,6 +131,7 @@ impl Vm {
             rest: Counters::default(),
             past: of.past.0,
             past_numbers: of.past.1,
+            finished: false,
         }
     }
 
@@ -178,6 +181,7 @@ impl Vm {
 
     /// After [`leave`](Self::leave): the workers are gone too, these are the last figures.
     pub fn finish(&mut self) {
+        self.finished = true;
         for process in self.processes.values_mut() {
             process.last.get_or_insert_default();
         }
@@ -195,7 +199,7 @@ impl Vm {
             memory_bytes,
             ended,
         };
-        let mut entries = vec![entry(0, 0, "", self.of_the_vm(), 0, false)];
+        let mut entries = vec![entry(0, 0, "", self.of_the_vm(), 0, self.finished)];
         entries.extend(self.processes.iter().map(|(number, process)| {
             let memory = process.gauge(Gauge::MemoryBytes);
             entry(*number, process.pid, &process.name, process.counters(), memory, process.last.is_some())

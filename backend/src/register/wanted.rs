@@ -186,6 +186,21 @@ impl Wanted {
         }
     }
 
+    /// What is set here and not there.
+    pub fn without(&self, there: &Self) -> Self {
+        fn only<T: Copy>(here: Option<T>, there: Option<T>) -> Option<T> {
+            if there.is_some() { None } else { here }
+        }
+        Self {
+            weight: only(self.weight, there.weight),
+            minimum: only(self.minimum, there.minimum),
+            cap: only(self.cap, there.cap),
+            priority: only(self.priority, there.priority),
+            mode: only(self.mode, there.mode),
+            memory_quota: only(self.memory_quota, there.memory_quota),
+        }
+    }
+
     /// For the scheduler, where `vms` VMs share the GPU, this one included.
     ///
     /// # Errors
@@ -244,6 +259,8 @@ mod tests {
         let both = below.under(&above);
         assert_eq!((both.weight, both.cap), (Some(5), Some(Percent(125))));
         assert_eq!(both.memory_quota, Some(Bytes(2 << 30)));
+        assert_eq!(both.without(&above), below.without(&above));
+        assert_eq!(both.without(&above).weight, Some(5));
         let text = serde_json::to_string(&both).unwrap();
         assert_eq!(parse(&text).unwrap(), both, "{text}");
         let settings = both.settings(1).unwrap();

@@ -58,10 +58,13 @@ fn an_ended_process_keeps_its_line_and_prune_takes_it() {
     ledger.book(200, &[entry("a", 2, 1)]).unwrap();
     assert_eq!(kernels(&ledger), [("p1".into(), 5), ("p2".into(), 1)]);
     assert!(ledger.usage(None, always(), By::Process).unwrap()[0].process.as_ref().unwrap().ended);
+    // One that runs and uses nothing gives a sign of life, and is not taken.
+    ledger.book(200 + SIGN_OF_LIFE_S, &[entry("a", 2, 1)]).unwrap();
     ledger.prune(150).unwrap();
     assert_eq!(kernels(&ledger), [("p2".into(), 1)]);
-    ledger.book(201, &[entry("a", 2, 3)]).unwrap();
-    assert_eq!(kernels(&ledger), [("p2".into(), 3)]);
+    ledger.prune(201).unwrap();
+    ledger.book(SIGN_OF_LIFE_S + 300, &[entry("a", 2, 3)]).unwrap();
+    assert_eq!(kernels(&ledger), [("p2".into(), 2)]);
 }
 
 #[test]
