@@ -24,6 +24,10 @@ pub const GUEST_WAKE_FD: RawFd = 4;
 pub const ACCOUNT_FD: RawFd = 5;
 /// In a worker: the page of turns of its backend ([`crate::turn::Turns`]).
 pub const TURNS_FD: RawFd = 6;
+/// In a worker: the lease page of its VM ([`crate::lease::VmPage`]).
+pub const LEASE_FD: RawFd = 7;
+/// In a worker: the eventfd that calls the arbiter.
+pub const KICK_FD: RawFd = 8;
 /// In a worker: the memory budget of its VM ([`crate::budget::Budget`]).
 pub const BUDGET_FD: RawFd = 9;
 /// The highest of these numbers.

@@ -10,6 +10,7 @@ use paravane_protocol::limits::WORKERS_MAX;
 use crate::budget::Budget;
 use crate::exchange::Shares;
 use crate::fault_log::FaultLog;
+use crate::lease::VmLease;
 use crate::usage::Usage;
 use crate::worker_process::Starter;
 
@@ -29,6 +30,8 @@ pub struct Host {
     pub usage: Arc<Usage>,
     /// Bounded log of guests' faults.
     pub faults: FaultLog,
+    /// The VM's lease of the GPU.
+    pub lease: Arc<VmLease>,
     /// What workers hand to each other.
     pub shares: Arc<Shares>,
     /// Workers in use.

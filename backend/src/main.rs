@@ -12,6 +12,7 @@ use clap::Parser;
 use paravane_backend::budget::{Budget, UNLIMITED};
 use paravane_backend::fault_log::FaultLog;
 use paravane_backend::host::Host;
+use paravane_backend::lease::VmLease;
 use paravane_backend::options::{Options, capabilities};
 use paravane_backend::serve::{Door, given_descriptor, serve};
 use paravane_backend::worker_process::{Starter, WorkerOptions, reserve_descriptors};
@@ -44,6 +45,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         Some(fd) => Some(given_descriptor(fd).map_err(|error| format!("--fd {fd}: {error}"))?),
         None => None,
     };
+    let settings = options.share.settings(1)?;
     reserve_descriptors()?;
     raise_descriptor_limit();
     sigbus::install()?;
@@ -56,7 +58,9 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     };
     let libcuda = libcuda::choose(options.libcuda.as_deref())?;
     log::info!("libcuda is {} ({})", libcuda.path.display(), libcuda.reason);
-    let workers = WorkerOptions { libcuda: libcuda.path, log_level: options.log_level };
+    let lease = Arc::new(VmLease::start(settings)?);
+    let workers =
+        WorkerOptions { libcuda: libcuda.path, log_level: options.log_level, lease: Arc::clone(&lease) };
     let budget = Budget::create(options.memory_quota.map_or(UNLIMITED, |quota| quota.0))?;
     let host = Arc::new(Host {
         name: options.name.clone(),
@@ -66,6 +70,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         budget,
         usage: Arc::default(),
         faults: FaultLog::default(),
+        lease,
         shares: Arc::default(),
         workers: Arc::default(),
     });

@@ -9,6 +9,8 @@ use clap::{ArgGroup, Parser};
 use log::LevelFilter;
 use serde_json::{Value, json};
 
+use crate::lease::options::ShareOptions;
+
 const EXAMPLES: &str = "\
 Examples:
   A socket for one VM, or for the containers of one tenant:
@@ -21,6 +23,9 @@ Examples:
 
   For a process on this host:
     PARAVANE_SOCKET=/run/paravane/vm1.sock LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu/paravane ./program
+
+  A quarter of the GPU's time at most, and soon when it is wanted:
+    paravane-backend --socket-path vm1.sock --cap 25 --priority interactive
 
   Kernels on the CPU, whatever GPU there is:
     paravane-backend --socket-path vm1.sock --libcuda /usr/lib/paravane/libparavane_cpu.so";
@@ -63,6 +68,9 @@ pub struct Options {
     /// The VM's name, in log and report
     #[arg(long, value_name = "VM", default_value = "vm")]
     pub name: String,
+
+    #[command(flatten)]
+    pub share: ShareOptions,
 
     /// What to log: off, error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]

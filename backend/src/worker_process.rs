@@ -20,9 +20,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use crate::account::AccountPage;
 use crate::budget::{Budget, Slot};
 use crate::control::{
-    self, ACCOUNT_FD, BUDGET_FD, CONTROL_FD, ENV_BUDGET_SLOT, ENV_LIBCUDA, ENV_LOG_LEVEL, GUEST_WAKE_FD, LAST_FD,
+    self, ACCOUNT_FD, BUDGET_FD, CONTROL_FD, ENV_BUDGET_SLOT, ENV_LIBCUDA, ENV_LOG_LEVEL, GUEST_WAKE_FD, KICK_FD,
+    LAST_FD, LEASE_FD,
     TURNS_FD,
 };
+use crate::lease::VmLease;
 use crate::turn::Turns;
 
 /// How to start workers.
@@ -32,6 +34,8 @@ pub struct WorkerOptions {
     pub libcuda: PathBuf,
     /// What they log.
     pub log_level: log::LevelFilter,
+    /// Their VM's lease.
+    pub lease: Arc<VmLease>,
 }
 
 /// A worker process and this side's ends of what it holds. Dropping it kills
@@ -43,6 +47,7 @@ pub struct WorkerProcess {
     control: OwnedFd,
     guest_wake: OwnedFd,
     account: Option<(AccountPage, OwnedFd)>,
+    lease: Arc<VmLease>,
     reaped: bool,
     /// Given back when the process is reaped.
     _slot: Slot,
@@ -59,6 +64,8 @@ impl WorkerProcess {
             (guest_wake.as_raw_fd(), GUEST_WAKE_FD),
             (account_there.as_raw_fd(), ACCOUNT_FD),
             (turns.as_raw_fd(), TURNS_FD),
+            (options.lease.file().as_raw_fd(), LEASE_FD),
+            (options.lease.kick().as_raw_fd(), KICK_FD),
             (budget.file().as_raw_fd(), BUDGET_FD),
         ];
         let mut command = Command::new("/proc/self/exe");
@@ -76,8 +83,8 @@ impl WorkerProcess {
         let raw = raw.ok_or_else(|| io::Error::other("a process id out of range"))?;
         // The process is not reaped yet, so its number is still its own.
         let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())?;
-        let account = Some((account, account_there));
-        Ok(Self { pid, pidfd, control, guest_wake, account, reaped: false, _slot: slot })
+        let (account, lease) = (Some((account, account_there)), Arc::clone(&options.lease));
+        Ok(Self { pid, pidfd, control, guest_wake, account, lease, reaped: false, _slot: slot })
     }
 
     /// Its id on the host.
@@ -132,6 +139,7 @@ impl WorkerProcess {
             Err(errno) => format!("unknown status ({errno})"),
         };
         self.reaped = true;
+        self.lease.worker_ended(self.pid);
         Some(words)
     }
 }
@@ -148,7 +156,7 @@ impl Drop for WorkerProcess {
 /// In the child, before exec: the descriptors at their numbers, everything
 /// else closed, and death with the backend. The backend holds the numbers
 /// (`reserve_descriptors`), so nothing that exec needs is overwritten.
-fn prepare(given: [(RawFd, RawFd); 5], backend: u32) -> io::Result<()> {
+fn prepare(given: [(RawFd, RawFd); 7], backend: u32) -> io::Result<()> {
     for (from, to) in given {
         // SAFETY: dup2 takes two numbers; `from` is open, `to` is a placeholder.
         if unsafe { libc::dup2(from, to) } < 0 {

@@ -69,6 +69,11 @@ impl Estimates {
         self.kinds.get(&shape.kind).map_or(UNKNOWN, |estimate| u64::try_from(by_kind(estimate)).unwrap_or(Nanos::MAX))
     }
 
+    /// Whether such a command, or one of its kind, has been measured.
+    pub fn knows(&self, shape: Shape) -> bool {
+        self.young.contains_key(&shape) || self.old.contains_key(&shape) || self.kinds.contains_key(&shape.kind)
+    }
+
     /// A command has cost so much.
     pub fn learn(&mut self, shape: Shape, cost: Nanos) {
         let known = self.young.get(&shape).or_else(|| self.old.get(&shape)).copied();
@@ -85,12 +90,14 @@ impl Estimates {
         self.kinds.entry(shape.kind).or_insert(Estimate::of(each)).learn(each);
     }
 
-    /// Commands that ran one after the other have cost so much together, of which each gets its part by what was predicted.
-    pub fn learn_together(&mut self, commands: &[Shape], cost: Nanos) {
-        let predicted: Vec<Nanos> = commands.iter().map(|shape| self.predict(*shape).max(1)).collect();
-        let sum: u128 = predicted.iter().map(|part| u128::from(*part)).sum();
-        for (shape, part) in commands.iter().zip(predicted) {
-            let own = u128::from(cost) * u128::from(part) / sum.max(1);
+    /// Commands that ran one after the other, so many of each shape, have cost so much together. Each gets its part by what was
+    /// predicted.
+    pub fn learn_together(&mut self, commands: &[(Shape, u32)], cost: Nanos) {
+        let predicted: Vec<Nanos> = commands.iter().map(|(shape, _)| self.predict(*shape).max(1)).collect();
+        let all = commands.iter().zip(&predicted).map(|((_, count), part)| u128::from(*part) * u128::from(*count));
+        let sum = all.fold(0_u128, u128::saturating_add).max(1);
+        for ((shape, _), part) in commands.iter().zip(predicted) {
+            let own = u128::from(cost) * u128::from(part) / sum;
             self.learn(*shape, u64::try_from(own).unwrap_or(Nanos::MAX));
         }
     }
@@ -119,7 +126,8 @@ mod tests {
         (0..64).for_each(|_| estimates.learn(KERNEL, MS));
         let double = estimates.predict(Shape { size: 2 << 20, ..KERNEL });
         assert!((MS * 19 / 10..MS * 23 / 10).contains(&double), "{double}");
-        assert_eq!(estimates.predict(Shape { kind: 8, size: 1 }), UNKNOWN);
+        let unknown = Shape { kind: 8, size: 1 };
+        assert_eq!((estimates.predict(unknown), estimates.knows(unknown)), (UNKNOWN, false));
     }
 
     #[test]
@@ -130,10 +138,8 @@ mod tests {
         for turn in 0..400 {
             let shorts = 1 + turn % 4;
             let longs = 1 + turn % 3;
-            let mut commands = vec![short; shorts];
-            commands.extend(vec![long; longs]);
-            let cost = shorts as u64 * MS / 10 + longs as u64 * MS;
-            estimates.learn_together(&commands, cost);
+            let cost = u64::from(shorts) * MS / 10 + u64::from(longs) * MS;
+            estimates.learn_together(&[(short, shorts), (long, longs)], cost);
         }
         let (short, long) = (estimates.predict(short), estimates.predict(long));
         assert!(long > 3 * short, "{short} {long}");

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// Threads of a backend without front ends: main, and the starter of workers.
-pub const IDLE_THREADS: usize = 2;
+/// Threads of a backend without front ends: main, the starter of workers, the arbiter of the GPU.
+pub const IDLE_THREADS: usize = 3;
 
 /// A wait that takes longer has hung.
 pub const HANG: Duration = Duration::from_secs(10);

@@ -8,6 +8,9 @@ const AHEAD_MAX: Nanos = 20 * MS;
 /// A worker that has work in flight and tells of none for so long is taken to
 /// have used all the time since.
 const SILENT: Nanos = 20 * MS;
+/// But not more than this for each lease: a stream that waits for its own
+/// program would never be let in again. What it really was is charged later.
+const SILENT_MAX: Nanos = 100 * MS;
 /// Time unaccounted for that a report may still claim.
 const LATE: Nanos = 20 * MS;
 /// Thousandths of a GPU's time.
@@ -28,12 +31,19 @@ pub(super) struct Claim {
     /// Charged without a report, and since when there has been none.
     assumed: Nanos,
     reported: Nanos,
+    /// What may still be assumed under this lease.
+    silence: Nanos,
     sample: (Nanos, Nanos),
 }
 
 impl Claim {
     pub(super) fn new(now: Nanos) -> Self {
         Self { reported: now, sample: (now, 0), ..Self::default() }
+    }
+
+    /// The VM is let in.
+    pub(super) fn lease_begins(&mut self) {
+        self.silence = SILENT_MAX;
     }
 
     /// Whether something was used since the share was computed.
@@ -61,9 +71,11 @@ impl Claim {
             self.reported = now;
             self.claimable = self.claimable.min(LATE);
         } else if now.saturating_sub(self.reported) > SILENT {
-            used += self.claimable;
-            self.assumed = self.assumed.saturating_add(self.claimable);
-            self.claimable = 0;
+            let assumed = self.claimable.min(self.silence);
+            used += assumed;
+            self.silence -= assumed;
+            self.assumed = self.assumed.saturating_add(assumed);
+            self.claimable -= assumed;
         }
         if !flies {
             self.claimable = 0;
@@ -130,9 +142,12 @@ mod tests {
     #[test]
     fn silence_is_taken_for_work_and_a_late_report_for_what_it_was() {
         let mut claim = Claim::new(0);
+        claim.lease_begins();
         let used: Nanos = (1..=10).map(|at| claim.look(0, 10 * MS, true, 0, at * 10 * MS).0).sum();
         assert_eq!(used, 100 * MS);
-        assert_eq!(claim.look(100 * MS, MS, false, 0, 101 * MS).0, 0);
-        assert_eq!(claim.gpu_ns, 100 * MS);
+        // Beyond the bound it waits for the report.
+        assert_eq!(claim.look(0, 10 * MS, true, 0, 110 * MS).0, 0);
+        assert_eq!(claim.look(105 * MS, MS, false, 0, 111 * MS).0, 5 * MS);
+        assert_eq!(claim.gpu_ns, 105 * MS);
     }
 }

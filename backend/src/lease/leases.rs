@@ -336,6 +336,7 @@ impl Leases {
         let open = wanting == 0 && vm.settings.cap() >= WHOLE;
         let lasts = if wanting == 0 { length.saturating_mul(ALONE) } else { length };
         let grant = if open { Grant::Open } else { Grant::Until(now.saturating_add(lasts)) };
+        vm.claim.lease_begins();
         vm.phase = Phase::Holding(Lease {
             from: now,
             length,

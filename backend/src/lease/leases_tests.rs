@@ -302,6 +302,13 @@ fn a_lease_comes_back_to_who_waits_for_its_own_thread() {
 }
 
 #[test]
+fn a_lease_comes_back_under_a_cap_too() {
+    let mut machine = Machine::new(&[(capped(250), Habit::stream(1000 * SECOND))]);
+    machine.run(5 * SECOND);
+    assert!(machine.guests[0].queue.len() > 5, "{} leases", machine.guests[0].queue.len());
+}
+
+#[test]
 fn figures_that_lie_are_bounded() {
     let mut machine =
         Machine::new(&[(of_weight(1), Habit::stream(MS / 2)), (of_weight(1), Habit::stream(MS / 2))]);

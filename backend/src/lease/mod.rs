@@ -6,11 +6,14 @@
 pub mod arbiter;
 mod claim;
 pub mod leases;
+pub mod options;
 pub mod page;
+pub mod vm;
 
 pub use arbiter::{Arbiter, VmFigures};
 pub use page::VmPage;
 pub use paravane_scheduler::{Mode, Priority, Settings, SettingsError, VmId};
+pub use vm::VmLease;
 
 #[cfg(test)]
 mod leases_tests;

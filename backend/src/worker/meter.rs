@@ -38,6 +38,7 @@ impl Meter {
     /// Looks, if it is time.
     pub(super) fn look(&mut self, process: &Process) {
         let Some(busy_ns) = process.lib.busy_ns else { return };
+        process.lease.report(process);
         let elapsed = self.at.elapsed();
         if elapsed < self.period {
             return;

@@ -14,6 +14,7 @@ mod handles;
 mod host_memory;
 mod internal;
 mod layout;
+mod lease;
 mod libcuda;
 mod memory;
 mod meter;
@@ -40,14 +41,17 @@ use crate::account::AccountPage;
 use crate::budget::Share;
 use crate::control::{
     self, ACCOUNT_FD, BUDGET_FD, CONTROL_FD, ControlError, ENV_BUDGET_SLOT, ENV_LIBCUDA, FromWorker, GUEST_WAKE_FD,
+    KICK_FD, LEASE_FD,
     TURNS_FD, ToWorker,
 };
+use crate::lease::VmPage;
 use crate::turn::Turns;
+use lease::ProcessLease;
 use libcuda::Libcuda;
 use memory::Memory;
 use meter::Meter;
 use output::Output;
-use process::Process;
+use process::{Process, ToBackend};
 use turn::ProcessTurn;
 
 /// Why a worker cannot go on.
@@ -97,6 +101,9 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
     let turns = inherited(TURNS_FD, "page of turns")?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let turns = Turns::map(&turns, cores).map_err(|error| Failure::System("page of turns", error))?;
+    let page = inherited(LEASE_FD, "lease page")?;
+    let page = VmPage::map(&page).map_err(|error| Failure::System("lease page", error))?;
+    let lease = ProcessLease::new(page, inherited(KICK_FD, "eventfd of the arbiter")?);
     let path = PathBuf::from(std::env::var_os(ENV_LIBCUDA).ok_or(Failure::NoLibrary)?);
     let lib = Libcuda::load(&path).map_err(|error| Failure::Library(path, error))?;
     let output = Output::begin().map_err(|error| Failure::System("standard output", error))?;
@@ -106,8 +113,8 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
         map_account()?,
         memory,
         ProcessTurn::new(turns),
-        wake,
-        Arc::clone(control),
+        lease,
+        ToBackend { wake, control: Arc::clone(control) },
         output,
     ));
     let mut meter = None;

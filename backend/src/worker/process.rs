@@ -21,6 +21,7 @@ use super::exchange::Exchange;
 use super::handles::Handles;
 use super::host_memory::HostMemory;
 use super::layout::Images;
+use super::lease::{self, ProcessLease};
 use super::libcuda::Libcuda;
 use super::memory::Memory;
 use super::nvml::Nvml;
@@ -39,6 +40,7 @@ pub(super) struct Process {
     pub(super) account: AccountPage,
     pub(super) memory: Memory,
     pub(super) turn: ProcessTurn,
+    pub(super) lease: ProcessLease,
     /// Filled where the library cannot tell kernels' parameters.
     pub(super) images: Images,
     pub(super) callbacks: Arc<Callbacks>,
@@ -57,8 +59,15 @@ pub(super) struct Process {
     deferred: Mutex<HashMap<u64, CUresult>>,
     any_deferred: AtomicBool,
     same_kernel: AtomicBool,
-    wake: OwnedFd,
-    control: Arc<OwnedFd>,
+    backend: ToBackend,
+}
+
+/// The ways to the backend.
+pub(super) struct ToBackend {
+    /// The eventfd that says that a guest thread can go on.
+    pub(super) wake: OwnedFd,
+    /// The control socket.
+    pub(super) control: Arc<OwnedFd>,
 }
 
 impl Process {
@@ -67,8 +76,8 @@ impl Process {
         account: AccountPage,
         memory: Memory,
         turn: ProcessTurn,
-        wake: OwnedFd,
-        control: Arc<OwnedFd>,
+        lease: ProcessLease,
+        backend: ToBackend,
         output: Output,
     ) -> Self {
         Self {
@@ -78,6 +87,7 @@ impl Process {
             account,
             memory,
             turn,
+            lease,
             images: Images::default(),
             callbacks: Arc::new(Callbacks::new()),
             links: Links::default(),
@@ -93,8 +103,7 @@ impl Process {
             deferred: Mutex::new(HashMap::new()),
             any_deferred: AtomicBool::new(false),
             same_kernel: AtomicBool::new(false),
-            wake,
-            control,
+            backend,
         }
     }
 
@@ -104,11 +113,11 @@ impl Process {
     }
 
     pub(super) fn control(&self) -> BorrowedFd<'_> {
-        self.control.as_fd()
+        self.backend.control.as_fd()
     }
 
     pub(super) fn wake_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
+        self.backend.wake.as_fd()
     }
 
     /// Whether the guest's threads sleep on futexes that this process reaches.
@@ -139,6 +148,7 @@ impl Process {
             let flags = page.load_u32(header::GUEST_FLAGS, Ordering::Relaxed);
             self.same_kernel.store(flags & GUEST_SAME_KERNEL != 0, Ordering::Relaxed);
             let _ = self.header.set(page);
+            lease::start(Arc::clone(self))?;
         }
         let first_time = {
             let mut kept = self.ring_areas.lock().unwrap_or_else(PoisonError::into_inner);

@@ -17,6 +17,7 @@ use paravane_protocol::shared::{Shared, SharedPages};
 
 use super::arg::Scope;
 use super::dispatch::{Command, dispatch};
+use super::lease::{Class, Part};
 use super::order::RingState;
 use super::process::Process;
 use super::turn::Serving;
@@ -70,6 +71,7 @@ pub(super) struct Thread {
     tally: Tally,
     patience: Patience,
     serving: Serving,
+    part: Part,
     done: u32,
     replies: u32,
 }
@@ -86,6 +88,7 @@ impl Thread {
             tally: Tally::default(),
             patience: Patience::default(),
             serving: Serving::default(),
+            part: Part::default(),
             done: 0,
             replies: 0,
         }
@@ -154,18 +157,29 @@ impl Thread {
         if !matches!(header.opcode, internal::CALLBACK_NEXT | internal::CALLBACK_DONE) {
             self.wait_for_turn(header.ticket);
         }
+        let class = Class::of(header.opcode, body);
+        if class != Class::Other {
+            self.before(class);
+        }
         let awaited = header.flags & FLAG_AWAITED != 0;
         if awaited {
             // What depends on an awaited call comes after its reply, so nobody
             // has to wait while it blocks.
             self.issued(consumer);
         }
+        let ends = matches!(class, Class::Edge | Class::ContextEnds).then(|| self.process());
+        let _edge = ends.as_ref().map(|process| process.lease.hold_edge());
         let context = self.context;
         let call = awaited.then(|| self.serving.call(&self.process.turn, header.opcode));
         let mut command =
             Command { thread: self, from: Decoder::new(body), to: Encoder::new(reply) };
         let answer = dispatch(header.opcode, &mut command);
         let bytes = command.to.finish();
+        match class {
+            Class::CaptureEnds => self.process.lease.capture_changed(false),
+            Class::CaptureBegins if answer.is_err() => self.process.lease.capture_changed(false),
+            _ => {}
+        }
         if let Some(call) = call {
             self.serving.returned(&self.process.turn, &call);
             let answer = answer.and(bytes.ok_or(CUDA_ERROR_OUT_OF_MEMORY));
@@ -181,6 +195,27 @@ impl Thread {
         }
         self.done = self.done.wrapping_add(1);
         self.ring.control.store_u32(word::DONE, self.done, Ordering::Release);
+    }
+
+    /// What the lease has to do before a command is issued.
+    #[inline]
+    fn before(&mut self, class: Class) {
+        let Self { process, ring, serving, part, context, .. } = self;
+        if let Class::Work(work) = class {
+            part.admit(process, *context, work, |holds| {
+                if holds {
+                    serving.pause(&process.turn);
+                }
+                ring.control.store_u32(word::HOST_WAITS, u32::from(holds), Ordering::Relaxed);
+            });
+            return;
+        }
+        part.end(process, *context);
+        match class {
+            Class::ContextEnds => process.lease.context_may_end(process),
+            Class::CaptureBegins => process.lease.capture_changed(true),
+            _ => {}
+        }
     }
 
     #[inline]
@@ -242,6 +277,7 @@ impl Thread {
     /// Bytes were copied; counted at once, beside a copy it costs nothing.
     pub(super) fn count_bytes(&self, counter: Counter, bytes: u64) {
         self.process.account.counter(counter).fetch_add(bytes, Ordering::Relaxed);
+        self.process.lease.count_copied(bytes);
     }
 
     /// What a call may have changed without naming it: before the reply, so that who
@@ -283,6 +319,7 @@ impl Thread {
                 return;
             }
         }
+        self.part.end(&self.process, self.context);
         if self.serving.is_long() && self.sleep_briefly(consumer) {
             return;
         }

@@ -1,0 +1,32 @@
+//! The thread that waits until the device is done with a process's slices.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+
+use paravane_protocol::cuda_types::*;
+
+use super::State;
+use crate::worker::libcuda::cuda;
+use crate::worker::process::Process;
+
+/// Starts the thread, which lives as long as the process.
+pub(in crate::worker) fn start(process: Arc<Process>) -> io::Result<()> {
+    std::thread::Builder::new().name("slices".into()).spawn(move || serve(&process)).map(drop)
+}
+
+fn serve(process: &Arc<Process>) {
+    let lib = &process.lib;
+    // What this thread asks disturbs nobody's capture.
+    let mut mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+    let _ = cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode));
+    loop {
+        let lease = &process.lease;
+        let none = |state: &mut State| state.ended.is_empty();
+        let waited = lease.arrived.wait_while(lease.lock(), none);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        let Some(slice) = state.ended.pop_front() else { continue };
+        drop(state);
+        slice.wait(process);
+        lease.slice_is_over(process, slice);
+    }
+}

@@ -1,0 +1,141 @@
+//! A ring thread's part in its process's lease. While the lease is open a
+//! command costs a look at the page and one at the shapes of the slice; all
+//! else happens at a slice's edges.
+
+use paravane_scheduler::{MS, Nanos, Shape};
+
+use super::slice::{Place, Slice};
+use super::work::Work;
+use crate::worker::process::Process;
+
+/// Predicted work after which a slice ends: two of them may be in flight.
+const SLICE: Nanos = 5 * MS;
+/// So does one of so many commands, whatever they cost.
+const COMMANDS_MAX: u32 = 16_384;
+/// Shapes that a thread has at hand; more of one slice end it.
+const SHAPES: usize = 64;
+
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    shape: Option<Shape>,
+    cost: Nanos,
+    count: u32,
+}
+
+/// What a thread has issued since the last edge.
+pub(in crate::worker) struct Part {
+    slice: Option<Slice>,
+    last: Place,
+    predicted: Nanos,
+    commands: u32,
+    entries: [Entry; SHAPES],
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        let entries = [Entry::default(); SHAPES];
+        Self { slice: None, last: Place::default(), predicted: 0, commands: 0, entries }
+    }
+}
+
+fn place_of(shape: Shape) -> usize {
+    let mixed = (shape.kind ^ shape.size.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 58) as usize
+}
+
+impl Part {
+    /// A command that makes the device work is about to be issued: waits until
+    /// it may. `holds` is told when that begins and ends.
+    #[inline]
+    pub(in crate::worker) fn admit(
+        &mut self,
+        process: &Process,
+        context: u64,
+        work: Work,
+        holds: impl FnMut(bool),
+    ) {
+        let place = Place { context, stream: work.stream };
+        let goes_on = self.slice.is_some()
+            && self.last == place
+            && self.predicted < SLICE
+            && self.commands < COMMANDS_MAX
+            && process.lease.is_open();
+        if goes_on && self.count_known(work.shape) {
+            return;
+        }
+        self.admit_slowly(process, place, work.shape, holds);
+    }
+
+    #[inline]
+    fn count_known(&mut self, shape: Shape) -> bool {
+        let Some(entry) = self.entries.get_mut(place_of(shape)) else { return false };
+        if entry.shape != Some(shape) {
+            return false;
+        }
+        entry.count += 1;
+        self.predicted += entry.cost;
+        self.commands += 1;
+        true
+    }
+
+    #[cold]
+    fn admit_slowly(&mut self, process: &Process, place: Place, shape: Shape, holds: impl FnMut(bool)) {
+        let lease = &process.lease;
+        if place.context == 0 || lease.is_captured_id(process, place.stream) {
+            return;
+        }
+        if self.predicted >= SLICE || self.commands >= COMMANDS_MAX || self.has_no_room(shape) {
+            self.end(process, place.context);
+        }
+        let cost = self.cost(process, shape);
+        if !lease.pass(cost.0) {
+            self.end(process, place.context);
+            lease.wait(cost.0, holds);
+        }
+        let slice = self.slice.get_or_insert_with(|| {
+            lease.slice_begins();
+            Slice::default()
+        });
+        if let Some(end) = lease.end() {
+            lease.add_ahead(cost.0);
+            slice.ahead = slice.ahead.saturating_add(cost.0);
+            slice.until = end;
+        }
+        slice.note(process, place);
+        self.last = place;
+        // What nobody knows is measured by itself, and counts for a slice.
+        let weight = if cost.1 { cost.0 } else { SLICE };
+        if let Some(entry) = self.entries.get_mut(place_of(shape)) {
+            *entry = Entry { shape: Some(shape), cost: cost.0, count: entry.count + 1 };
+        }
+        self.predicted = self.predicted.saturating_add(weight);
+        self.commands += 1;
+    }
+
+    /// Whether another shape of this slice has the place of this one.
+    fn has_no_room(&self, shape: Shape) -> bool {
+        let entry = self.entries.get(place_of(shape));
+        entry.is_some_and(|entry| entry.count > 0 && entry.shape != Some(shape))
+    }
+
+    /// A prediction, and whether it is more than a guess.
+    fn cost(&self, process: &Process, shape: Shape) -> (Nanos, bool) {
+        match self.entries.get(place_of(shape)) {
+            Some(entry) if entry.shape == Some(shape) => (entry.cost, true),
+            _ => process.lease.predict(shape),
+        }
+    }
+
+    /// The slice ends here, if there is one. `current` is the thread's context.
+    pub(in crate::worker) fn end(&mut self, process: &Process, current: u64) {
+        let Some(mut slice) = self.slice.take() else { return };
+        for entry in &mut self.entries {
+            let Entry { shape, count, .. } = std::mem::take(entry);
+            slice.commands.extend(shape.filter(|_| count > 0).map(|shape| (shape, count)));
+        }
+        slice.weight = std::mem::take(&mut self.predicted);
+        self.commands = 0;
+        slice.record_ends(process, current);
+        process.lease.slice_ends(process, slice);
+    }
+}

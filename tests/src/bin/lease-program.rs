@@ -1,0 +1,190 @@
+//! A CUDA program that works for a while, for tests of leases: `lease-program
+//! SCENARIO LIBCUDA MILLISECONDS` prints one line, nanoseconds that passed and
+//! commands that were done; wrong results end it otherwise.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program fails by panicking")]
+
+use std::ffi::{CStr, c_void};
+use std::path::Path;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use paravane_protocol::cuda_types::*;
+use paravane_tests::cuda::Cuda;
+use paravane_tests::{must, value_of};
+
+const NULL: CUdeviceptr = CUdeviceptr(0);
+const GLOBAL: CUstreamCaptureMode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+
+/// Counts to `turns`, then adds one to the word.
+const PTX: &CStr = c"
+.version 7.0
+.target sm_70
+.address_size 64
+.visible .entry spin(.param .u64 word, .param .u32 turns)
+{
+    .reg .pred %p<2>;
+    .reg .b32 %r<4>;
+    .reg .b64 %rd<2>;
+    ld.param.u64 %rd1, [word];
+    ld.param.u32 %r1, [turns];
+    mov.u32 %r2, 0;
+AGAIN:
+    add.u32 %r2, %r2, 1;
+    setp.lt.u32 %p1, %r2, %r1;
+    @%p1 bra AGAIN;
+    ld.global.u32 %r3, [%rd1];
+    add.u32 %r3, %r3, 1;
+    st.global.u32 [%rd1], %r3;
+    ret;
+}
+";
+
+struct Program {
+    cuda: Cuda,
+    spin: CUfunction,
+    word: CUdeviceptr,
+    stream: CUstream,
+    started: Instant,
+    limit: Duration,
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, scenario, libcuda, milliseconds] = arguments.as_slice() else {
+        panic!("usage: lease-program stream|await|graphs|value|function LIBCUDA MILLISECONDS");
+    };
+    let program = Program::start(Path::new(libcuda), milliseconds.parse().unwrap());
+    let done = match scenario.as_str() {
+        "stream" => program.stream(),
+        "await" => program.awaits(),
+        "graphs" => program.graphs(),
+        "value" => program.value(),
+        "function" => program.function(),
+        other => panic!("no scenario {other}"),
+    };
+    let passed = program.started.elapsed().as_nanos();
+    assert_eq!(program.read(program.word), done, "commands were lost");
+    println!("{passed} {done}");
+}
+
+impl Program {
+    fn start(libcuda: &Path, milliseconds: u64) -> Self {
+        let cuda = Cuda::load(libcuda);
+        must!(cuda.cuInit(0));
+        let context = value_of!(cuda.cuDevicePrimaryCtxRetain(CUcontext(0), CUdevice(0)));
+        must!(cuda.cuCtxSetCurrent(context));
+        let module = value_of!(cuda.cuModuleLoadData(CUmodule(0), PTX.as_ptr() as Pointer));
+        let spin = value_of!(cuda.cuModuleGetFunction(CUfunction(0), module, c"spin".as_ptr()));
+        let word = value_of!(cuda.cuMemAlloc_v2(NULL, 4096));
+        must!(cuda.cuMemsetD32_v2(word, 0, 1024));
+        let stream = value_of!(cuda.cuStreamCreate(CUstream(0), 1));
+        let limit = Duration::from_millis(milliseconds);
+        Self { cuda, spin, word, stream, started: Instant::now(), limit }
+    }
+
+    fn launch(&self, turns: u32, stream: CUstream) {
+        let (mut word, mut turns) = (self.word, turns);
+        let mut params: [Pointer; 2] = [(&raw mut word).cast(), (&raw mut turns).cast()];
+        let (cuda, params) = (&self.cuda, params.as_mut_ptr());
+        must!(cuda.cuLaunchKernel(self.spin, 1, 1, 1, 1, 1, 1, 0, stream, params, ptr::null_mut()));
+    }
+
+    fn read(&self, at: CUdeviceptr) -> u32 {
+        let (cuda, mut value) = (&self.cuda, 0_u32);
+        must!(cuda.cuCtxSynchronize());
+        must!(cuda.cuMemcpyDtoH_v2((&raw mut value).cast(), at, 4));
+        value
+    }
+
+    fn goes_on(&self) -> bool {
+        self.started.elapsed() < self.limit
+    }
+
+    /// Many launches ahead of each synchronise.
+    fn stream(&self) -> u32 {
+        let (cuda, mut done) = (&self.cuda, 0);
+        while self.goes_on() {
+            (0..32).for_each(|_| self.launch(3000, self.stream));
+            done += 32;
+            must!(cuda.cuStreamSynchronize(self.stream));
+        }
+        done
+    }
+
+    /// A synchronise after each launch.
+    fn awaits(&self) -> u32 {
+        let (cuda, mut done) = (&self.cuda, 0);
+        while self.goes_on() {
+            self.launch(3000, self.stream);
+            done += 1;
+            must!(cuda.cuStreamSynchronize(self.stream));
+        }
+        done
+    }
+
+    /// A graph that was captured while another stream works; memsets between.
+    fn graphs(&self) -> u32 {
+        const NODES: u32 = 8;
+        let cuda = &self.cuda;
+        let captured = value_of!(cuda.cuStreamCreate(CUstream(0), 1));
+        let (mut done, mut round) = (0, 0);
+        let aside = CUdeviceptr(self.word.0 + 64);
+        while self.goes_on() {
+            must!(cuda.cuStreamBeginCapture_v2(captured, GLOBAL));
+            (0..NODES).for_each(|_| self.launch(2000, captured));
+            self.launch(2000, self.stream);
+            done += 1;
+            let graph = value_of!(cuda.cuStreamEndCapture(captured, CUgraph(0)));
+            let exec = value_of!(cuda.cuGraphInstantiateWithFlags(CUgraphExec(0), graph, 0));
+            must!(cuda.cuStreamSynchronize(self.stream));
+            for _ in 0..4 {
+                must!(cuda.cuGraphLaunch(exec, captured));
+                done += NODES;
+            }
+            round += 1;
+            must!(cuda.cuMemsetD32Async(aside, round, 1, captured));
+            must!(cuda.cuStreamSynchronize(captured));
+            must!(cuda.cuGraphExecDestroy(exec));
+            must!(cuda.cuGraphDestroy(graph));
+        }
+        assert_eq!(self.read(aside), round);
+        done
+    }
+
+    /// A stream that waits for what this thread writes only after more launches
+    /// than may be in flight.
+    fn value(&self) -> u32 {
+        let cuda = &self.cuda;
+        let (flag, other) = (CUdeviceptr(self.word.0 + 128), value_of!(cuda.cuStreamCreate(CUstream(0), 1)));
+        let (mut done, mut round) = (0, 0);
+        while self.goes_on() {
+            round += 1;
+            must!(cuda.cuStreamWaitValue32_v2(self.stream, flag, round, 0));
+            (0..100).for_each(|_| self.launch(20_000, self.stream));
+            done += 100;
+            must!(cuda.cuStreamWriteValue32_v2(other, flag, round, 0));
+            must!(cuda.cuCtxSynchronize());
+        }
+        done
+    }
+
+    /// The same with a host function that waits for this thread.
+    fn function(&self) -> u32 {
+        static MAY_END: AtomicBool = AtomicBool::new(false);
+        unsafe extern "C" fn hold(_: *mut c_void) {
+            while !MAY_END.swap(false, Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        let (cuda, mut done) = (&self.cuda, 0);
+        while self.goes_on() {
+            must!(cuda.cuLaunchHostFunc(self.stream, Some(hold), ptr::null_mut()));
+            (0..100).for_each(|_| self.launch(20_000, self.stream));
+            done += 100;
+            MAY_END.store(true, Ordering::SeqCst);
+            must!(cuda.cuCtxSynchronize());
+        }
+        done
+    }
+}

@@ -1,0 +1,138 @@
+//! Leases of GPU time over cpu-driver: caps hold, results stay right, nobody
+//! waits for himself, and VMs under one arbiter share by weight. Shares are
+//! ratios of the account to what passed; their bounds are wide, because the
+//! machine does other things too.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use paravane_tests::backend::{Backend, eventually, executable, without_symbols};
+
+const SECOND: &str = "1000";
+
+/// A program that runs beside others.
+struct Program(Child);
+
+impl Program {
+    fn start(scenario: &str, socket: &Path, milliseconds: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lease-program"));
+        command.arg(scenario).arg(executable().with_file_name("libcuda.so")).arg(milliseconds);
+        command.env("PARAVANE_SOCKET", socket).stdout(Stdio::piped());
+        Self(command.spawn().unwrap())
+    }
+
+    /// Nanoseconds and commands.
+    fn end(self) -> (f64, u32) {
+        let output = self.0.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let line = String::from_utf8(output.stdout).unwrap();
+        let (passed, done) = line.trim().split_once(' ').unwrap();
+        (passed.parse().unwrap(), done.parse().unwrap())
+    }
+}
+
+/// A backend that reports what its VM has used.
+struct Vm {
+    backend: Backend,
+    folder: tempfile::TempDir,
+    /// Keeps the library that its workers load.
+    #[allow(dead_code, reason = "a guard")]
+    library: Option<tempfile::TempDir>,
+}
+
+impl Vm {
+    fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let report = folder.path().join("usage.json");
+        let reporting = ["--usage-json", report.to_str().unwrap()];
+        let backend = Backend::start(&[arguments, &reporting].concat());
+        Self { backend, folder, library: None }
+    }
+
+    /// One without the library's own clock.
+    fn without_clock(arguments: &[&str]) -> Self {
+        let library = tempfile::tempdir().unwrap();
+        let path = library.path().join("libcuda-clockless.so");
+        without_symbols(&path, &["paravane_cpu_busy_ns"]);
+        let with = ["--libcuda", path.to_str().unwrap()];
+        Self { library: Some(library), ..Self::start(&[arguments, &with].concat()) }
+    }
+
+    fn program(&self, scenario: &str) -> (f64, u32) {
+        Program::start(scenario, &self.backend.socket(), SECOND).end()
+    }
+
+    /// GPU time of the programs that have ended.
+    fn gpu_ns(&self) -> f64 {
+        let read = || -> Option<serde_json::Value> {
+            let text = std::fs::read(self.folder.path().join("usage.json")).ok()?;
+            serde_json::from_slice(&text).ok()
+        };
+        let ended = |report: &serde_json::Value| report["totals"]["kernels"].as_u64() > Some(0);
+        eventually("the report", || read().as_ref().is_some_and(ended));
+        read().unwrap()["totals"]["gpu_time_ns"].as_f64().unwrap()
+    }
+}
+
+fn assert_a_quarter(vm: &Vm, scenario: &str) {
+    let (passed, done) = vm.program(scenario);
+    let share = vm.gpu_ns() / passed;
+    assert!(done > 0 && (0.15..0.35).contains(&share), "{scenario}: {share} with {done} commands");
+}
+
+#[test]
+fn a_cap_holds_for_a_stream_of_launches() {
+    assert_a_quarter(&Vm::start(&["--cap", "25"]), "stream");
+}
+
+#[test]
+fn a_cap_holds_for_launches_that_are_awaited() {
+    assert_a_quarter(&Vm::start(&["--cap", "25"]), "await");
+}
+
+#[test]
+fn a_cap_holds_for_graphs_and_captures_are_let_alone() {
+    assert_a_quarter(&Vm::start(&["--cap", "25"]), "graphs");
+}
+
+#[test]
+fn a_cap_holds_where_events_measure() {
+    assert_a_quarter(&Vm::without_clock(&["--cap", "25"]), "stream");
+}
+
+#[test]
+fn gpu_time_is_measured_where_the_library_has_no_clock() {
+    let vm = Vm::without_clock(&[]);
+    let (passed, _) = vm.program("stream");
+    let share = vm.gpu_ns() / passed;
+    assert!((0.3..1.05).contains(&share), "{share}");
+}
+
+#[test]
+fn without_a_clock_graphs_and_captures_work() {
+    let vm = Vm::without_clock(&[]);
+    let (passed, done) = vm.program("graphs");
+    assert!(done > 0 && vm.gpu_ns() > 0.05 * passed);
+}
+
+#[test]
+fn a_thread_is_not_held_for_what_it_is_to_bring_itself() {
+    for arguments in [&[][..], &["--cap", "25"]] {
+        let vm = Vm::start(arguments);
+        assert!(vm.program("value").1 > 0);
+        assert!(vm.program("function").1 > 0);
+    }
+}
+
+#[test]
+fn shares_that_cannot_be_are_refused() {
+    let refused = |arguments: &[&str], why: &str| {
+        let (status, _, said) =
+            paravane_tests::backend::run(&[&["--socket-path", "/nowhere/gpu.sock"], arguments].concat());
+        assert!(!status.success() && said.contains(why), "{said}");
+    };
+    refused(&["--weight", "0"], "weight 0");
+    refused(&["--minimum", "50", "--cap", "25"], "above the cap");
+    refused(&["--mode", "fixed-share"], "--cap");
+}
