@@ -19,6 +19,28 @@ const PTX: &CStr = c"
 }
 ";
 
+/// A kernel that counts to `turns`.
+const SPIN: &CStr = c"
+.version 6.0
+.target sm_70
+.address_size 64
+.visible .entry spin(.param .u64 word, .param .u32 turns)
+{
+    .reg .pred %p<2>;
+    .reg .b32 %r<3>;
+    .reg .b64 %rd<2>;
+    ld.param.u64 %rd1, [word];
+    ld.param.u32 %r1, [turns];
+    mov.u32 %r2, 0;
+AGAIN:
+    add.u32 %r2, %r2, 1;
+    setp.lt.u32 %p1, %r2, %r1;
+    @%p1 bra AGAIN;
+    st.global.u32 [%rd1], %r2;
+    ret;
+}
+";
+
 /// An opaque handle.
 pub(crate) type Handle = *mut c_void;
 pub(crate) type HostFunction = extern "C" fn(*mut c_void);
@@ -70,6 +92,10 @@ functions! {
     to_device cuMemcpyHtoD_v2(u64, *const c_void, usize);
     to_device_async cuMemcpyHtoDAsync_v2(u64, *const c_void, usize, Handle);
     from_device cuMemcpyDtoH_v2(*mut c_void, u64, usize);
+    begin_capture cuStreamBeginCapture_v2(Handle, i32);
+    end_capture cuStreamEndCapture(Handle, *mut Handle);
+    instantiate cuGraphInstantiateWithFlags(*mut Handle, Handle, u64);
+    graph_launch cuGraphLaunch(Handle, Handle);
 }
 
 /// Calls one of the functions and turns its CUresult into a `Result`.
@@ -165,6 +191,14 @@ impl Session<'_> {
         cuda!(self.launch_host_function(self.stream, function, data))
     }
 
+    /// The kernel that takes as long as it is told.
+    pub(crate) fn spin(&self) -> Result<Spin<'_>> {
+        let module = self.load(SPIN)?;
+        let mut kernel = std::ptr::null_mut();
+        cuda!(self.function_get(&raw mut kernel, module, c"spin".as_ptr()))?;
+        Ok(Spin { functions: self.functions, stream: self.stream, kernel, word: self.alloc(4)? })
+    }
+
     /// Loads a NUL-terminated image.
     pub(crate) fn load(&self, image: &CStr) -> Result<Handle> {
         let mut module = std::ptr::null_mut();
@@ -235,5 +269,37 @@ impl Session<'_> {
 
     pub(crate) fn copy_out(&self, to: &mut [u8], from: u64) -> Result<()> {
         cuda!(self.from_device(to.as_mut_ptr().cast(), from, to.len()))
+    }
+}
+
+/// A kernel that spins, and the stream that it runs on.
+pub(crate) struct Spin<'a> {
+    functions: &'a Functions,
+    stream: Handle,
+    kernel: Handle,
+    word: u64,
+}
+
+impl Spin<'_> {
+    /// One thread that counts to `turns`.
+    pub(crate) fn launch(&self, turns: u32) -> Result<()> {
+        let (mut word, mut turns) = (self.word, turns);
+        let mut parameters: [*mut c_void; 2] = [(&raw mut word).cast(), (&raw mut turns).cast()];
+        let nothing = std::ptr::null_mut();
+        cuda!(self.launch(self.kernel, 1, 1, 1, 1, 1, 1, 0, self.stream, parameters.as_mut_ptr(), nothing))
+    }
+
+    /// A graph of so many such kernels, one after the other.
+    pub(crate) fn graph(&self, turns: u32, nodes: u32) -> Result<Handle> {
+        let (mut graph, mut exec) = (std::ptr::null_mut(), std::ptr::null_mut());
+        cuda!(self.begin_capture(self.stream, 0))?;
+        (0..nodes).try_for_each(|_| self.launch(turns))?;
+        cuda!(self.end_capture(self.stream, &raw mut graph))?;
+        cuda!(self.instantiate(&raw mut exec, graph, 0))?;
+        Ok(exec)
+    }
+
+    pub(crate) fn launch_graph(&self, graph: Handle) -> Result<()> {
+        cuda!(self.graph_launch(graph, self.stream))
     }
 }

@@ -22,7 +22,12 @@ pub(crate) mod unit {
     pub(crate) const GB_PER_S: &str = "GB/s";
     pub(crate) const MB: &str = "MB";
     pub(crate) const RATIO: &str = "min/max";
-    const ALL: [&str; 8] = [US, NS, MS, M_PER_S, K_PER_S, GB_PER_S, MB, RATIO];
+    pub(crate) const COUNT: &str = "";
+    pub(crate) const MS_PER_S: &str = "ms/s";
+    pub(crate) const POINTS: &str = "points";
+    pub(crate) const PERCENT: &str = "%";
+    const ALL: [&str; 12] =
+        [US, NS, MS, M_PER_S, K_PER_S, GB_PER_S, MB, RATIO, COUNT, MS_PER_S, POINTS, PERCENT];
 
     pub(crate) fn known(text: &str) -> Option<&'static str> {
         ALL.into_iter().find(|unit| *unit == text)
@@ -30,7 +35,7 @@ pub(crate) mod unit {
 
     /// Whether a larger figure is the better one.
     pub(crate) fn more_is_better(unit: &str) -> bool {
-        matches!(unit, M_PER_S | K_PER_S | GB_PER_S | RATIO)
+        matches!(unit, M_PER_S | K_PER_S | GB_PER_S | RATIO | MS_PER_S)
     }
 }
 

@@ -51,6 +51,11 @@ pub(crate) struct Backend {
 
 impl Backend {
     pub(crate) fn start(paths: &Paths) -> Result<Self> {
+        Self::start_with(paths, &[])
+    }
+
+    /// As [`Backend::start`], with more options.
+    pub(crate) fn start_with(paths: &Paths, options: &[&str]) -> Result<Self> {
         let dir = TempDir::with_prefix("paravane-bench-")?;
         let log = std::fs::File::create(dir.path().join("backend.log"))?;
         let child = Command::new(&paths.backend)
@@ -58,6 +63,7 @@ impl Backend {
             .arg(dir.path().join("socket"))
             .arg("--libcuda")
             .arg(&paths.libcuda)
+            .args(options)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -117,6 +123,15 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(paths: &Paths, side: Side, what: What, quick: bool) -> Result<Self> {
+        Self::start_any(paths, side, what, if quick { &["--quick"] } else { &[] })
+    }
+
+    /// A probe that works by a pattern.
+    pub(crate) fn start_pattern(paths: &Paths, side: Side, pattern: &str) -> Result<Self> {
+        Self::start_any(paths, side, What::Sched, &["--pattern", pattern])
+    }
+
+    fn start_any(paths: &Paths, side: Side, what: What, options: &[&str]) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         let libcuda: &Path = match side {
             Side::Forwarded(backend) => {
@@ -130,10 +145,7 @@ impl Running {
         if what == What::TraceAwaited {
             command.env(AWAIT_ALL, "1");
         }
-        command.arg("probe").arg(name.get_name()).arg("--libcuda").arg(libcuda);
-        if quick {
-            command.arg("--quick");
-        }
+        command.arg("probe").arg(name.get_name()).arg("--libcuda").arg(libcuda).args(options);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let pipes = child.stdin.take().zip(child.stdout.take());
         let (to, from) = pipes.context("a probe without pipes")?;
@@ -163,6 +175,11 @@ impl Running {
     /// Lets a probe that is set up go on.
     pub(crate) fn go(&mut self) -> Result<()> {
         writeln!(self.to).context("a probe is gone")
+    }
+
+    /// The same for one that works so many seconds.
+    pub(crate) fn go_for(&mut self, seconds: f64) -> Result<()> {
+        writeln!(self.to, "{seconds}").context("a probe is gone")
     }
 
     /// Everything that the probe still measures, once it has ended well.

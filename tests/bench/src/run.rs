@@ -12,7 +12,7 @@ use crate::host::{Backend, Paths, Running, Side};
 use crate::probe::{What, copy};
 use crate::stats::median;
 use crate::table::{Row, text};
-use crate::{Run, floor, processes};
+use crate::{Run, floor, processes, sched};
 
 /// How long idle processes are watched.
 const IDLE: Duration = Duration::from_secs(2);
@@ -24,13 +24,14 @@ const BUSY: f64 = 0.1;
 
 /// A group of figures.
 type Group = fn(&Bench) -> Result<Vec<Row>>;
-const GROUPS: [(&str, Group); 8] = [
+const GROUPS: [(&str, Group); 9] = [
     ("call", call),
     ("threads", threads),
     ("trace", trace),
     ("copy", copies),
     ("load", load),
     ("share", share),
+    ("sched", |bench| sched::group(&bench.paths, bench.quick)),
     ("idle", idle),
     ("start", start),
 ];

@@ -5,6 +5,7 @@
 mod call;
 pub(crate) mod copy;
 mod load;
+mod sched;
 mod share;
 pub(crate) use share::READY;
 mod start;
@@ -34,6 +35,9 @@ pub(crate) struct Probe {
     libcuda: PathBuf,
     #[arg(long)]
     quick: bool,
+    /// What `sched` does
+    #[arg(long, default_value = "")]
+    pattern: String,
 }
 
 /// What a probe does.
@@ -61,6 +65,10 @@ pub(crate) enum What {
     Trace,
     /// The same, every call awaited.
     TraceAwaited,
+    /// How long a spinning kernel spins.
+    Calibrate,
+    /// Works beside others by a pattern.
+    Sched,
 }
 
 impl Probe {
@@ -79,6 +87,8 @@ impl Probe {
             What::Load => load::run(&cuda, self.quick),
             What::Trace => trace::run(&cuda, self.quick, false),
             What::TraceAwaited => trace::run(&cuda, self.quick, true),
+            What::Calibrate => sched::calibrate(&cuda),
+            What::Sched => sched::run(&cuda, &self.pattern),
         }
     }
 }
