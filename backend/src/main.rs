@@ -7,16 +7,23 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use paravane_backend::budget::{Budget, UNLIMITED};
+use paravane_backend::devices::Device;
 use paravane_backend::fault_log::FaultLog;
 use paravane_backend::host::Host;
-use paravane_backend::lease::VmLease;
+use paravane_backend::lease::{LeaseSide, VmLease};
 use paravane_backend::options::{Options, capabilities};
+use paravane_backend::register::message::Hello;
+use paravane_backend::register::{self, Registration};
 use paravane_backend::serve::{Door, given_descriptor, serve};
 use paravane_backend::worker_process::{Starter, WorkerOptions, reserve_descriptors};
 use paravane_backend::{libcuda, logging, sigbus, worker};
+
+/// How long a guest waits for paravaned before it is let in without.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -45,7 +52,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         Some(fd) => Some(given_descriptor(fd).map_err(|error| format!("--fd {fd}: {error}"))?),
         None => None,
     };
-    let settings = options.share.settings(1)?;
+    let settings = options.wanted.settings(1)?;
     reserve_descriptors()?;
     raise_descriptor_limit();
     sigbus::install()?;
@@ -59,24 +66,45 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let libcuda = libcuda::choose(options.libcuda.as_deref())?;
     log::info!("libcuda is {} ({})", libcuda.path.display(), libcuda.reason);
     let lease = Arc::new(VmLease::start(settings)?);
+    let devices = libcuda.devices;
     let workers =
         WorkerOptions { libcuda: libcuda.path, log_level: options.log_level, lease: Arc::clone(&lease) };
-    let budget = Budget::create(options.memory_quota.map_or(UNLIMITED, |quota| quota.0))?;
+    let budget = Budget::create(options.wanted.memory_quota.map_or(UNLIMITED, |quota| quota.0))?;
     let host = Arc::new(Host {
-        name: options.name.clone(),
+        name: options.name.clone().unwrap_or_else(|| "vm".to_string()),
         with_3d: !options.no_3d,
         usage_json: options.usage_json.clone(),
         starter: Starter::new(workers, Arc::clone(&budget))?,
         budget,
         usage: Arc::default(),
         faults: FaultLog::default(),
-        lease,
+        lease: Arc::clone(&lease),
         shares: Arc::default(),
         workers: Arc::default(),
     });
+    register(options, &host, devices)?;
     let served = serve(&door, &host);
     host.report_usage();
     Ok(served?)
+}
+
+/// Lets paravaned give the leases and keep the account, where there is one.
+fn register(options: &Options, host: &Host, devices: Vec<Device>) -> Result<(), Box<dyn Error>> {
+    let Some(socket) = register::socket(options.paravaned.as_deref()) else { return Ok(()) };
+    let mut boot = [0_u8; 16];
+    rustix::rand::getrandom(&mut boot, rustix::rand::GetRandomFlags::empty())?;
+    let boot = boot.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hello = Hello {
+        version: register::message::VERSION,
+        boot,
+        name: options.name.clone(),
+        uuid: options.uuid.clone(),
+        wanted: options.wanted.clone(),
+        devices,
+    };
+    let side = Box::new(LeaseSide::new(Arc::clone(&host.lease), Arc::clone(&host.budget), options.wanted.clone()));
+    Registration { socket, hello, usage: Arc::clone(&host.usage), side }.start(PATIENCE)?;
+    Ok(())
 }
 
 /// Every worker and connection holds some descriptors; the usual soft limit of

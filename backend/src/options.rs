@@ -9,7 +9,7 @@ use clap::{ArgGroup, Parser};
 use log::LevelFilter;
 use serde_json::{Value, json};
 
-use crate::lease::options::ShareOptions;
+use crate::register::wanted::Wanted;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,16 +61,20 @@ pub struct Options {
     #[arg(long, value_name = "PATH")]
     pub usage_json: Option<PathBuf>,
 
-    /// Most memory that the VM's programs may have in use, on all devices and pinned [default: no limit]
-    #[arg(long, value_name = "BYTES[K|M|G|T]")]
-    pub memory_quota: Option<Bytes>,
+    /// The VM's name, in log, report and account [default: as paravaned finds it; else vm]
+    #[arg(long, value_name = "VM")]
+    pub name: Option<String>,
 
-    /// The VM's name, in log and report
-    #[arg(long, value_name = "VM", default_value = "vm")]
-    pub name: String,
+    /// The VM's UUID, by which paravaned knows it whatever its name
+    #[arg(long, value_name = "UUID")]
+    pub uuid: Option<String>,
+
+    /// Where paravaned listens [default: /run/paravane/paravaned.sock, if /run/paravane is there]
+    #[arg(long, value_name = "PATH")]
+    pub paravaned: Option<PathBuf>,
 
     #[command(flatten)]
-    pub share: ShareOptions,
+    pub wanted: Wanted,
 
     /// What to log: off, error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]

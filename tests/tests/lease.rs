@@ -134,5 +134,5 @@ fn shares_that_cannot_be_are_refused() {
     };
     refused(&["--weight", "0"], "weight 0");
     refused(&["--minimum", "50", "--cap", "25"], "above the cap");
-    refused(&["--mode", "fixed-share"], "--cap");
+    refused(&["--mode", "fixed-share"], "fixed-share needs cap");
 }

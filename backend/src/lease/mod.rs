@@ -6,13 +6,14 @@
 pub mod arbiter;
 mod claim;
 pub mod leases;
-pub mod options;
 pub mod page;
+pub mod side;
 pub mod vm;
 
 pub use arbiter::{Arbiter, VmFigures};
 pub use page::VmPage;
 pub use paravane_scheduler::{Mode, Priority, Settings, SettingsError, VmId};
+pub use side::LeaseSide;
 pub use vm::VmLease;
 
 #[cfg(test)]

@@ -12,8 +12,10 @@ use crate::worker::process::Process;
 const SLICE: Nanos = 5 * MS;
 /// So does one of so many commands, whatever they cost.
 const COMMANDS_MAX: u32 = 16_384;
-/// Shapes that a thread has at hand; more of one slice end it.
+/// Shapes that a thread has at hand, and those that were put aside; more of one
+/// slice end it.
 const SHAPES: usize = 64;
+const ASIDE_MAX: usize = 1024;
 
 #[derive(Clone, Copy, Default)]
 struct Entry {
@@ -84,7 +86,9 @@ impl Part {
         if place.context == 0 || lease.is_captured_id(process, place.stream) {
             return;
         }
-        if self.predicted >= SLICE || self.commands >= COMMANDS_MAX || self.has_no_room(shape) {
+        self.make_room(shape);
+        let aside = self.slice.as_ref().map_or(0, |slice| slice.commands.len());
+        if self.predicted >= SLICE || self.commands >= COMMANDS_MAX || aside >= ASIDE_MAX {
             self.end(process, place.context);
         }
         let cost = self.cost(process, shape);
@@ -112,10 +116,15 @@ impl Part {
         self.commands += 1;
     }
 
-    /// Whether another shape of this slice has the place of this one.
-    fn has_no_room(&self, shape: Shape) -> bool {
-        let entry = self.entries.get(place_of(shape));
-        entry.is_some_and(|entry| entry.count > 0 && entry.shape != Some(shape))
+    /// Another shape of this slice may have the place of this one: that is put
+    /// aside.
+    fn make_room(&mut self, shape: Shape) {
+        let entry = self.entries.get_mut(place_of(shape));
+        if let Some(entry) = entry.filter(|entry| entry.shape != Some(shape)) {
+            let Entry { shape, count, .. } = std::mem::take(entry);
+            let aside = self.slice.iter_mut().zip(shape.filter(|_| count > 0));
+            aside.for_each(|(slice, shape)| slice.commands.push((shape, count)));
+        }
     }
 
     /// A prediction, and whether it is more than a guess.

@@ -1,0 +1,81 @@
+//! What a back end does as paravaned tells: hands over its lease, goes on alone
+//! with its last share, keeps what is in force, the memory quota included.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use paravane_scheduler::Settings;
+
+use super::vm::VmLease;
+use crate::budget::{Budget, UNLIMITED};
+use crate::register::Side;
+use crate::register::wanted::{Wanted, WantedError};
+
+/// The lease of a back end that may be registered.
+#[derive(Debug)]
+pub struct LeaseSide {
+    lease: Arc<VmLease>,
+    budget: Arc<Budget>,
+    /// What was in force last.
+    wanted: Mutex<Wanted>,
+}
+
+impl LeaseSide {
+    /// `wanted` is the command line's.
+    pub fn new(lease: Arc<VmLease>, budget: Arc<Budget>, wanted: Wanted) -> Self {
+        Self { lease, budget, wanted: Mutex::new(wanted) }
+    }
+
+    /// The settings while nobody else is known: at most so many thousandths.
+    fn settings_alone(&self, share: Option<u32>) -> Result<Settings, WantedError> {
+        let settings = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).settings(1)?;
+        let Some(share) = share else { return Ok(settings) };
+        let cap = settings.cap().min(share.max(1));
+        let minimum = settings.minimum().min(cap);
+        Ok(Settings::new(settings.weight(), minimum, cap, settings.priority())?)
+    }
+}
+
+impl Side for LeaseSide {
+    fn descriptors(&self) -> io::Result<Vec<OwnedFd>> {
+        Ok(vec![self.lease.file().try_clone_to_owned()?, self.lease.kick().try_clone_to_owned()?])
+    }
+
+    fn hand_over(&self) {
+        self.lease.hand_over();
+    }
+
+    fn alone(&self, share: Option<u32>) {
+        let settings = self.settings_alone(share).unwrap_or_else(|error| {
+            log::error!("the VM's settings: {error}");
+            Settings::default()
+        });
+        if let Err(error) = self.lease.arbitrate(settings) {
+            log::error!("nobody gives the VM leases: {error}");
+        }
+    }
+
+    fn in_force(&self, wanted: &Wanted, _device: Option<&str>) {
+        self.budget.set_limit(wanted.memory_quota.map_or(UNLIMITED, |quota| quota.0));
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = wanted.clone();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alone_it_keeps_its_last_share_as_cap() {
+        let wanted = Wanted { weight: Some(3), ..Wanted::default() };
+        let lease = Arc::new(VmLease::start(Settings::default()).unwrap());
+        let side = LeaseSide::new(lease, Budget::create(UNLIMITED).unwrap(), wanted);
+        let caps = [None, Some(400), Some(0)].map(|share| side.settings_alone(share).unwrap().cap());
+        assert_eq!(caps, [1000, 400, 1]);
+        assert_eq!(side.descriptors().unwrap().len(), 2);
+        side.hand_over();
+        side.alone(Some(250));
+        assert!(side.lease.figures().is_some());
+    }
+}
