@@ -3,7 +3,6 @@
 
 use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{ArgGroup, Parser};
 use log::LevelFilter;
@@ -81,27 +80,6 @@ pub struct Options {
     pub log_level: LevelFilter,
 }
 
-/// A number of bytes, or of units of 1024 bytes and its powers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bytes(pub u64);
-
-impl FromStr for Bytes {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const UNITS: [char; 4] = ['K', 'M', 'G', 'T'];
-        let unit = text.chars().last().map(|last| last.to_ascii_uppercase());
-        let power = UNITS.iter().position(|known| Some(*known) == unit).map_or(0, |place| place + 1);
-        let digits = if power == 0 { text } else { text.get(..text.len() - 1).unwrap_or("") };
-        if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-            return Err("a number, and K, M, G or T behind it for a unit");
-        }
-        let number: u64 = digits.parse().map_err(|_| "no number that 64 bits hold")?;
-        let bytes = number.checked_mul(1 << (10 * power)).ok_or("more bytes than 64 bits count")?;
-        if bytes == u64::MAX { Err("more bytes than 64 bits count") } else { Ok(Self(bytes)) }
-    }
-}
-
 /// QEMU's docs/interop/vhost-user.json for a back end of type gpu. Neither
 /// render-node nor virgl: no 3D drawing yet.
 pub fn capabilities() -> Value {
@@ -130,16 +108,15 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_has_a_unit_or_none() {
-        let quota = |text: &str| parse(&format!("--fd 7 --memory-quota {text}")).map(|options| options.memory_quota);
-        let expected = [("0", 0), ("512", 512), ("3K", 3 << 10), ("64m", 64 << 20), ("2G", 2 << 30), ("1T", 1 << 40)];
-        for (text, bytes) in expected {
-            assert_eq!(quota(text).unwrap(), Some(Bytes(bytes)), "{text}");
+    fn a_share_and_a_quota_are_told_with_their_units() {
+        let wanted = parse("--fd 7 --memory-quota 64M --cap 12.5 --weight 300 --priority interactive").unwrap().wanted;
+        assert_eq!(wanted.memory_quota.map(|quota| quota.0), Some(64 << 20));
+        let settings = wanted.settings(1).unwrap();
+        assert_eq!((settings.weight(), settings.cap()), (300, 125));
+        for wrong in ["--memory-quota 1.5G", "--cap 101", "--weight x", "--mode loud"] {
+            assert!(parse(&format!("--fd 7 {wrong}")).is_err(), "{wrong:?}");
         }
-        for wrong in ["G", "1.5G", "-1", "1GB", "1 G", "16777216T", "18446744073709551615", "x", "+1", "é"] {
-            assert!(quota(wrong).is_err(), "{wrong:?}");
-        }
-        assert_eq!(parse("--fd 7").unwrap().memory_quota, None);
+        assert_eq!(parse("--fd 7").unwrap().wanted, Wanted::default());
     }
 
     #[test]
