@@ -43,6 +43,7 @@ pub mod sigbus;
 pub mod turn;
 mod unbooked;
 pub mod usage;
+pub mod visible;
 pub mod worker;
 pub mod worker_link;
 pub mod worker_process;

@@ -19,6 +19,8 @@ use paravane_backend::options::{Options, capabilities};
 use paravane_backend::register::message::Hello;
 use paravane_backend::register::{self, Registration};
 use paravane_backend::serve::{Door, given_descriptor, serve};
+use paravane_backend::usage::Usage;
+use paravane_backend::visible::Visible;
 use paravane_backend::worker_process::{Starter, WorkerOptions, reserve_descriptors};
 use paravane_backend::{libcuda, logging, sigbus, worker};
 
@@ -66,30 +68,46 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let libcuda = libcuda::choose(options.libcuda.as_deref())?;
     log::info!("libcuda is {} ({})", libcuda.path.display(), libcuda.reason);
     let lease = Arc::new(VmLease::start(settings)?);
-    let devices = libcuda.devices;
-    let workers =
-        WorkerOptions { libcuda: libcuda.path, log_level: options.log_level, lease: Arc::clone(&lease) };
     let budget = Budget::create(options.wanted.memory_quota.map_or(UNLIMITED, |quota| quota.0))?;
+    let (usage, visible): (Arc<Usage>, Arc<Visible>) = Default::default();
+    let side = LeaseSide::new(
+        Arc::clone(&lease),
+        Arc::clone(&budget),
+        Arc::clone(&visible),
+        options.wanted.clone(),
+    );
+    // Before the first worker starts: it is to see the device that the VM is placed on.
+    register(options, &usage, side, libcuda.devices)?;
+    let workers = WorkerOptions {
+        libcuda: libcuda.path,
+        log_level: options.log_level,
+        lease: Arc::clone(&lease),
+        visible,
+    };
     let host = Arc::new(Host {
         name: options.name.clone().unwrap_or_else(|| "vm".to_string()),
         with_3d: !options.no_3d,
         usage_json: options.usage_json.clone(),
         starter: Starter::new(workers, Arc::clone(&budget))?,
         budget,
-        usage: Arc::default(),
+        usage,
         faults: FaultLog::default(),
-        lease: Arc::clone(&lease),
+        lease,
         shares: Arc::default(),
         workers: Arc::default(),
     });
-    register(options, &host, devices)?;
     let served = serve(&door, &host);
     host.report_usage();
     Ok(served?)
 }
 
 /// Lets paravaned give the leases and keep the account, where there is one.
-fn register(options: &Options, host: &Host, devices: Vec<Device>) -> Result<(), Box<dyn Error>> {
+fn register(
+    options: &Options,
+    usage: &Arc<Usage>,
+    side: LeaseSide,
+    devices: Vec<Device>,
+) -> Result<(), Box<dyn Error>> {
     let Some(socket) = register::socket(options.paravaned.as_deref()) else { return Ok(()) };
     let mut boot = [0_u8; 16];
     rustix::rand::getrandom(&mut boot, rustix::rand::GetRandomFlags::empty())?;
@@ -102,8 +120,8 @@ fn register(options: &Options, host: &Host, devices: Vec<Device>) -> Result<(), 
         wanted: options.wanted.clone(),
         devices,
     };
-    let side = Box::new(LeaseSide::new(Arc::clone(&host.lease), Arc::clone(&host.budget), options.wanted.clone()));
-    Registration { socket, hello, usage: Arc::clone(&host.usage), side }.start(PATIENCE)?;
+    let (usage, side) = (Arc::clone(usage), Box::new(side));
+    Registration { socket, hello, usage, side }.start(PATIENCE)?;
     Ok(())
 }
 

@@ -25,6 +25,7 @@ use crate::control::{
     TURNS_FD,
 };
 use crate::lease::VmLease;
+use crate::visible::{ENV_VISIBLE, Visible};
 use crate::turn::Turns;
 
 /// How to start workers.
@@ -36,6 +37,8 @@ pub struct WorkerOptions {
     pub log_level: log::LevelFilter,
     /// Their VM's lease.
     pub lease: Arc<VmLease>,
+    /// What they see.
+    pub visible: Arc<Visible>,
 }
 
 /// A worker process and this side's ends of what it holds. Dropping it kills
@@ -49,6 +52,8 @@ pub struct WorkerProcess {
     account: Option<(AccountPage, OwnedFd)>,
     lease: Arc<VmLease>,
     reaped: bool,
+    /// What it was started with.
+    visible: Option<String>,
     /// Given back when the process is reaped.
     _slot: Slot,
 }
@@ -72,6 +77,10 @@ impl WorkerProcess {
         command.arg0("paravane-worker").arg("worker");
         command.env(ENV_LIBCUDA, &options.libcuda);
         command.env(ENV_LOG_LEVEL, options.log_level.as_str());
+        let visible = options.visible.device();
+        if let Some(device) = &visible {
+            command.env(ENV_VISIBLE, device);
+        }
         command.env(ENV_BUDGET_SLOT, slot.number().to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let backend = std::process::id();
@@ -84,7 +93,7 @@ impl WorkerProcess {
         // The process is not reaped yet, so its number is still its own.
         let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())?;
         let (account, lease) = (Some((account, account_there)), Arc::clone(&options.lease));
-        Ok(Self { pid, pidfd, control, guest_wake, account, lease, reaped: false, _slot: slot })
+        Ok(Self { pid, pidfd, control, guest_wake, account, lease, reaped: false, visible, _slot: slot })
     }
 
     /// Its id on the host.
@@ -239,7 +248,9 @@ fn serve(options: &WorkerOptions, turns: &OwnedFd, budget: &Arc<Budget>, incomin
     let mut spare = start().ok();
     while let Ok(answer) = incoming.recv() {
         // A spare that has ended would fail its guest; a fresh one may not.
-        let runs = spare.as_mut().is_some_and(|worker| worker.ended().is_none());
+        // Nor would one that sees another device than the VM is placed on now do.
+        let visible = options.visible.device();
+        let runs = spare.as_mut().is_some_and(|worker| worker.ended().is_none() && worker.visible == visible);
         let worker = match spare.take() {
             Some(worker) if runs => Ok(worker),
             _ => start(),

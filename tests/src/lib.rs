@@ -9,7 +9,9 @@
 
 pub mod backend;
 pub mod cuda;
+pub mod daemon;
 pub mod frontend;
 pub mod guest;
 pub mod nvml;
+pub mod steady;
 pub mod screen;

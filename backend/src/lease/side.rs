@@ -11,20 +11,22 @@ use super::vm::VmLease;
 use crate::budget::{Budget, UNLIMITED};
 use crate::register::Side;
 use crate::register::wanted::{Wanted, WantedError};
+use crate::visible::Visible;
 
 /// The lease of a back end that may be registered.
 #[derive(Debug)]
 pub struct LeaseSide {
     lease: Arc<VmLease>,
     budget: Arc<Budget>,
+    visible: Arc<Visible>,
     /// What was in force last.
     wanted: Mutex<Wanted>,
 }
 
 impl LeaseSide {
     /// `wanted` is the command line's.
-    pub fn new(lease: Arc<VmLease>, budget: Arc<Budget>, wanted: Wanted) -> Self {
-        Self { lease, budget, wanted: Mutex::new(wanted) }
+    pub fn new(lease: Arc<VmLease>, budget: Arc<Budget>, visible: Arc<Visible>, wanted: Wanted) -> Self {
+        Self { lease, budget, visible, wanted: Mutex::new(wanted) }
     }
 
     /// The settings while nobody else is known: at most so many thousandths.
@@ -56,7 +58,8 @@ impl Side for LeaseSide {
         }
     }
 
-    fn in_force(&self, wanted: &Wanted, _device: Option<&str>) {
+    fn in_force(&self, wanted: &Wanted, device: Option<&str>) {
+        self.visible.set(device);
         self.budget.set_limit(wanted.memory_quota.map_or(UNLIMITED, |quota| quota.0));
         *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = wanted.clone();
     }
@@ -70,12 +73,14 @@ mod tests {
     fn alone_it_keeps_its_last_share_as_cap() {
         let wanted = Wanted { weight: Some(3), ..Wanted::default() };
         let lease = Arc::new(VmLease::start(Settings::default()).unwrap());
-        let side = LeaseSide::new(lease, Budget::create(UNLIMITED).unwrap(), wanted);
+        let side = LeaseSide::new(lease, Budget::create(UNLIMITED).unwrap(), Arc::default(), wanted);
         let caps = [None, Some(400), Some(0)].map(|share| side.settings_alone(share).unwrap().cap());
         assert_eq!(caps, [1000, 400, 1]);
         assert_eq!(side.descriptors().unwrap().len(), 2);
         side.hand_over();
         side.alone(Some(250));
         assert!(side.lease.figures().is_some());
+        side.in_force(&Wanted::default(), Some("GPU-1"));
+        assert_eq!(side.visible.device().as_deref(), Some("GPU-1"));
     }
 }

@@ -230,18 +230,6 @@ impl Wanted {
         };
         Ok(scheduler::Settings::of_mode(mode, weight, priority, vms)?)
     }
-
-    /// For a back end that arbitrates for its VM alone while others use the GPU
-    /// too: at most `share` thousandths, if that is known.
-    ///
-    /// # Errors
-    /// As [`settings`](Self::settings).
-    pub fn alone(&self, share: Option<u32>) -> Result<scheduler::Settings, WantedError> {
-        let settings = self.settings(1)?;
-        let Some(share) = share else { return Ok(settings) };
-        let cap = settings.cap().min(share.max(1));
-        Ok(scheduler::Settings::new(settings.weight(), 0, cap, settings.priority())?)
-    }
 }
 
 #[cfg(test)]
@@ -276,14 +264,6 @@ mod tests {
         let lacks = of(r#"{"mode": "fixed-share"}"#).unwrap_err().to_string();
         assert_eq!(lacks, "mode fixed-share needs cap");
         assert!(of(r#"{"minimum": 50, "cap": 40}"#).is_err());
-    }
-
-    #[test]
-    fn alone_a_vm_keeps_to_its_last_share() {
-        let wanted = parse(r#"{"weight": 5, "minimum": 50, "cap": 80}"#).unwrap();
-        let of = |share| wanted.alone(share).map(|set| (set.minimum(), set.cap()));
-        assert_eq!(of(None), Ok((500, 800)));
-        assert_eq!((of(Some(250)), of(Some(900)), of(Some(0))), (Ok((0, 250)), Ok((0, 800)), Ok((0, 1))));
     }
 
     #[test]

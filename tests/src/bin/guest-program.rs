@@ -10,10 +10,11 @@
 use std::ffi::CStr;
 use std::path::Path;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use paravane_protocol::cuda_types::*;
 use paravane_tests::cuda::Cuda;
+use paravane_tests::steady::BATCH;
 use paravane_tests::{must, result_of, value_of};
 use zerocopy::FromZeros;
 
@@ -51,7 +52,7 @@ AGAIN:
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, scenario, libcuda] = arguments.as_slice() else {
-        panic!("usage: guest-program init|order|threads|forever|copying|fork|ipc-owner|ipc-user|event-owner|event-user|pool-owner|pool-user|exit LIBCUDA");
+        panic!("usage: guest-program init|order|threads|forever|copying|fork|ipc-owner|ipc-user|event-owner|event-user|pool-owner|pool-user|exit|steady LIBCUDA");
     };
     let cuda = Cuda::load(Path::new(libcuda));
     match scenario.as_str() {
@@ -68,6 +69,7 @@ fn main() {
         "pool-owner" => pool_owner(&cuda),
         "pool-user" => pool_user(&cuda),
         "exit" => leave_everything(&cuda),
+        "steady" => steady(&cuda),
         other => panic!("no scenario {other}"),
     }
 }
@@ -397,4 +399,31 @@ fn event_user(cuda: &Cuda) {
     must!(cuda.cuEventSynchronize(event));
     must!(cuda.cuStreamSynchronize(stream));
     println!("{}", result_of!(cuda.cuEventQuery(event)));
+}
+
+/// Launches kernels, looks at what they have done and says how many there were, until its standard input ends.
+fn steady(cuda: &Cuda) {
+    static ENDS: AtomicBool = AtomicBool::new(false);
+    start(cuda);
+    let count = kernel(cuda, c"count");
+    let word = value_of!(cuda.cuMemAlloc_v2(NULL, 16 << 20));
+    must!(cuda.cuMemsetD32_v2(word, 0, 1));
+    std::thread::spawn(|| {
+        std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+        ENDS.store(true, Ordering::SeqCst);
+    });
+    let mut total = 0;
+    while !ENDS.load(Ordering::SeqCst) {
+        for _ in 0..BATCH {
+            launch(cuda, count, word, CUstream(0));
+        }
+        total += BATCH;
+        must!(cuda.cuCtxSynchronize());
+        let mut value = 0_u32;
+        must!(cuda.cuMemcpyDtoH_v2((&raw mut value).cast(), word, 4));
+        assert_eq!(u64::from(value), total);
+        println!("{total}");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    must!(cuda.cuMemFree_v2(word));
 }
