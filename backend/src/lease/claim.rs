@@ -67,6 +67,7 @@ impl Claim {
         self.assumed -= known;
         let mut used = (delta - known).min(self.claimable);
         self.claimable -= used;
+        self.gpu_ns = self.gpu_ns.saturating_add(known).saturating_add(used);
         if delta > 0 || !flies {
             self.reported = now;
             self.claimable = self.claimable.min(LATE);
@@ -79,9 +80,9 @@ impl Claim {
         }
         if !flies {
             self.claimable = 0;
-            self.assumed = 0;
+            // It was less after all.
+            self.surplus = self.surplus.saturating_add(std::mem::take(&mut self.assumed));
         }
-        self.gpu_ns = self.gpu_ns.saturating_add(used);
         let paid = used.min(self.credit);
         self.credit -= paid;
         let too_much = self.credit.saturating_sub(ahead);
@@ -149,5 +150,10 @@ mod tests {
         assert_eq!(claim.look(0, 10 * MS, true, 0, 110 * MS).0, 0);
         assert_eq!(claim.look(105 * MS, MS, false, 0, 111 * MS).0, 5 * MS);
         assert_eq!(claim.gpu_ns, 105 * MS);
+        // What was assumed too much is given back.
+        claim.lease_begins();
+        assert_eq!(claim.look(0, 40 * MS, true, 0, 151 * MS), (40 * MS, 40 * MS));
+        assert_eq!(claim.look(10 * MS, MS, false, 0, 152 * MS), (0, 0));
+        assert_eq!((claim.gpu_ns, claim.pay_ahead(30 * MS)), (115 * MS, 0));
     }
 }
