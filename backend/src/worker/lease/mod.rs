@@ -30,7 +30,7 @@ pub(super) use work::Class;
 
 /// Predicted work in flight under an open lease, so that another VM that comes
 /// finds a short queue.
-const FLIGHT_MAX: Nanos = 10 * MS;
+const FLIGHT_MAX: Nanos = 4 * MS;
 /// If nothing of it ends for so long, it may wait for the very thread that is
 /// held: that goes on.
 const STUCK: Duration = Duration::from_millis(20);

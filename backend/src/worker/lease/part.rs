@@ -9,7 +9,7 @@ use super::work::Work;
 use crate::worker::process::Process;
 
 /// Predicted work after which a slice ends: two of them may be in flight.
-const SLICE: Nanos = 5 * MS;
+const SLICE: Nanos = 2 * MS;
 /// So does one of so many commands, whatever they cost.
 const COMMANDS_MAX: u32 = 16_384;
 /// Shapes that a thread has at hand, and those that were put aside; more of one
