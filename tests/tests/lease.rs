@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use paravane_tests::backend::{Backend, eventually, executable, without_symbols};
+use paravane_tests::daemon::Daemon;
 
 const SECOND: &str = "1000";
 
@@ -123,6 +124,25 @@ fn a_thread_is_not_held_for_what_it_is_to_bring_itself() {
         assert!(vm.program("value").1 > 0);
         assert!(vm.program("function").1 > 0);
     }
+}
+
+/// GPU time of two VMs of weights 3:1 whose programs run side by side.
+fn three_to_one() -> f64 {
+    let daemon = Daemon::start("");
+    let socket = daemon.socket();
+    let with = |weight: &'static str| ["--weight", weight, "--paravaned", socket.to_str().unwrap()];
+    let vms = [Vm::start(&with("300")), Vm::start(&with("100"))];
+    eventually("both are registered", || daemon.vms().len() == 2);
+    let programs = vms.each_ref().map(|vm| Program::start("stream", &vm.backend.socket(), "2000"));
+    programs.map(Program::end);
+    let [first, second] = vms.each_ref().map(Vm::gpu_ns);
+    first / (first + second)
+}
+
+#[test]
+fn vms_under_one_arbiter_share_by_weight() {
+    let share = three_to_one();
+    assert!((0.6..0.9).contains(&share), "{share}");
 }
 
 #[test]
