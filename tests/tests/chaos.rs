@@ -82,6 +82,8 @@ fn rampage(kills: usize) {
         let (what, victim) = (dice.roll(3), dice.roll(VMS));
         match what {
             0 => {
+                // A back end and paravaned that die in one second take that second's figures with them.
+                booked_to_their_end(&daemon, &expected);
                 daemon.kill();
                 vms.iter().for_each(|vm| vm.program.gets_on("a program without paravaned"));
                 daemon.restart();
@@ -89,6 +91,8 @@ fn rampage(kills: usize) {
             1 => {
                 let vm = &mut vms[victim];
                 kill(vm.backend.pid(), Signal::KILL);
+                // Else the next of this name would be another VM.
+                eventually("the VM is gone", || daemon.vm(&name(victim)).is_none());
                 let mut fresh = backend(&daemon, victim);
                 std::mem::swap(&mut vm.backend, &mut fresh);
                 let lost = std::mem::replace(&mut vm.program, program(&vm.backend));
@@ -115,6 +119,25 @@ fn worker_of(daemon: &Daemon, vm: &str, pid: u32) -> u32 {
     u32::try_from(process["worker"].as_u64().unwrap()).unwrap()
 }
 
+/// The ledger's lines of processes.
+fn rows(daemon: &Daemon) -> Vec<serde_json::Value> {
+    let rows = daemon.json(&["usage", "--by", "process"])["usage"].as_array().cloned().unwrap();
+    rows.into_iter().filter(|row| row["number"] != 0).collect()
+}
+
+/// The VM and the process that a line is about.
+fn of(row: &serde_json::Value) -> (usize, u32) {
+    let at = (0..VMS).find(|at| row["vm"] == name(*at).as_str()).unwrap();
+    (at, u32::try_from(row["pid"].as_u64().unwrap()).unwrap())
+}
+
+fn booked_to_their_end(daemon: &Daemon, expected: &Expected) {
+    eventually("all processes that have ended are booked", || {
+        let ended: Vec<_> = rows(daemon).iter().filter(|row| row["ended"] == true).map(of).collect();
+        expected.keys().all(|process| ended.contains(process))
+    });
+}
+
 /// All programs end well; then nothing is in use and the ledger is right.
 fn finish(daemon: &Daemon, vms: Vec<Vm>, mut expected: Expected) {
     let mut backends = Vec::new();
@@ -128,14 +151,10 @@ fn finish(daemon: &Daemon, vms: Vec<Vm>, mut expected: Expected) {
         let idle = |vm: &serde_json::Value| vm["processes"].as_array().unwrap().is_empty() && vm["memory_bytes"] == 0;
         daemon.vms().iter().all(idle)
     });
-    let rows = || daemon.json(&["usage", "--by", "process"])["usage"].as_array().cloned().unwrap();
-    eventually("all processes are booked to their end", || {
-        rows().iter().filter(|row| row["number"] != 0).all(|row| row["ended"] == true)
-    });
+    booked_to_their_end(daemon, &expected);
     let mut booked: BTreeMap<(usize, u32), u64> = BTreeMap::new();
-    for row in rows().iter().filter(|row| row["number"] != 0) {
-        let at = (0..VMS).find(|at| row["vm"] == name(*at).as_str()).unwrap();
-        let pid = u32::try_from(row["pid"].as_u64().unwrap()).unwrap();
+    for row in rows(daemon) {
+        let (at, pid) = of(&row);
         let before = booked.insert((at, pid), row["kernels"].as_u64().unwrap());
         assert_eq!(before, None, "{row} is there twice");
     }

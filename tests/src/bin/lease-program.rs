@@ -135,7 +135,8 @@ impl Program {
             (0..NODES).for_each(|_| self.launch(2000, captured));
             self.launch(2000, self.stream);
             done += 1;
-            let graph = value_of!(cuda.cuStreamEndCapture(captured, CUgraph(0)));
+            let mut graph = CUgraph(0);
+            must!(cuda.cuStreamEndCapture(captured, &raw mut graph));
             let exec = value_of!(cuda.cuGraphInstantiateWithFlags(CUgraphExec(0), graph, 0));
             must!(cuda.cuStreamSynchronize(self.stream));
             for _ in 0..4 {
