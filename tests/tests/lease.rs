@@ -134,7 +134,9 @@ fn three_to_one() -> f64 {
     let vms = [Vm::start(&with("300")), Vm::start(&with("100"))];
     eventually("both are registered", || daemon.vms().len() == 2);
     let programs = vms.each_ref().map(|vm| Program::start("stream", &vm.backend.socket(), "2000"));
-    programs.map(Program::end);
+    for program in programs {
+        program.end();
+    }
     let [first, second] = vms.each_ref().map(Vm::gpu_ns);
     first / (first + second)
 }
