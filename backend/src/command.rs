@@ -48,6 +48,14 @@ pub struct Picture {
     pub height: u32,
 }
 
+impl From<&spec::ResourceCreate3d> for Picture {
+    fn from(wanted: &spec::ResourceCreate3d) -> Self {
+        let [resource, format, width, height] =
+            [wanted.resource_id, wanted.format, wanted.width, wanted.height].map(|word| word.get());
+        Self { resource, format, width, height }
+    }
+}
+
 /// A rectangle in pixels, widened so that sums cannot overflow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rect {
@@ -126,8 +134,8 @@ pub enum Command {
     GetCapset { id: u32, version: u32 },
     /// A 2D resource.
     Create2d(Picture),
-    /// A 3D resource.
-    Create3d(Picture),
+    /// A 3D resource, or Paravane's.
+    Create3d(spec::ResourceCreate3d),
     /// A blob of the guest's own pages (`guest`), or another kind.
     CreateBlob { resource: u32, guest: bool, bytes: u64, entries: Vec<Entry> },
     /// Forget a resource.
@@ -145,9 +153,9 @@ pub enum Command {
     /// Guest pages to host picture; on a channel a doorbell.
     TransferTo2d { resource: u32, offset: u64, rect: Rect },
     /// The same in 3D.
-    TransferTo3d { resource: u32, offset: u64 },
+    TransferTo3d(spec::TransferHost3d),
     /// Host picture to guest pages.
-    TransferFrom3d { resource: u32 },
+    TransferFrom3d(spec::TransferHost3d),
     /// A context for 3D commands; `capset` 0 is the default.
     CtxCreate { capset: u32 },
     /// Forget a context.
@@ -306,21 +314,15 @@ impl Body<'_> {
             ctrl::CTX_DETACH_RESOURCE => Ok(Command::CtxDetach { resource: self.resource()? }),
             ctrl::RESOURCE_CREATE_3D => {
                 let (body, _) = self.read::<spec::ResourceCreate3d>()?;
-                Ok(Command::Create3d(Picture {
-                    resource: body.resource_id.get(),
-                    format: body.format.get(),
-                    width: body.width.get(),
-                    height: body.height.get(),
-                }))
+                Ok(Command::Create3d(body))
             }
             ctrl::TRANSFER_TO_HOST_3D => {
                 let (body, _) = self.read::<spec::TransferHost3d>()?;
-                let (resource, offset) = (body.resource_id.get(), body.offset.get());
-                Ok(Command::TransferTo3d { resource, offset })
+                Ok(Command::TransferTo3d(body))
             }
             ctrl::TRANSFER_FROM_HOST_3D => {
                 let (body, _) = self.read::<spec::TransferHost3d>()?;
-                Ok(Command::TransferFrom3d { resource: body.resource_id.get() })
+                Ok(Command::TransferFrom3d(body))
             }
             ctrl::SUBMIT_3D => {
                 let (body, rest) = self.read::<spec::Submit3d>()?;

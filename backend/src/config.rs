@@ -22,10 +22,11 @@ pub fn features(with_3d: bool) -> u64 {
     if with_3d { RING_FEATURES | DEVICE_FEATURES } else { RING_FEATURES }
 }
 
-/// The bytes that a front end asks for; zero past the end.
-pub fn read(offset: u32, size: u32) -> Vec<u8> {
+/// The bytes that a front end asks for; zero past the end. `capsets` are those of OpenGL.
+pub fn read(offset: u32, size: u32, capsets: usize) -> Vec<u8> {
+    let capsets = u32::try_from(capsets).unwrap_or(0) + 1;
     let config =
-        Config { num_scanouts: SCANOUTS.into(), num_capsets: 1.into(), ..Config::default() };
+        Config { num_scanouts: SCANOUTS.into(), num_capsets: capsets.into(), ..Config::default() };
     let bytes = config.as_bytes();
     (u64::from(offset)..u64::from(offset) + u64::from(size))
         .map(|at| usize::try_from(at).ok().and_then(|at| bytes.get(at)).copied().unwrap_or(0))
@@ -38,9 +39,9 @@ mod tests {
 
     #[test]
     fn a_read_has_the_length_that_was_asked_for() {
-        assert_eq!(read(8, 8), [1, 0, 0, 0, 1, 0, 0, 0]);
-        assert_eq!(read(12, 12), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(read(u32::MAX, 2), [0, 0]);
+        assert_eq!(read(8, 8, 0), [1, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(read(12, 12, 2), [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(read(u32::MAX, 2, 0), [0, 0]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The 3D contexts of one connection. A guest's kernel makes one for every
-//! process that opens the render node; so far nothing is drawn in them.
+//! process that opens the render node; the renderer hears of those in which
+//! something is drawn (`gl/`).
 
 use std::collections::HashSet;
 
@@ -15,9 +16,9 @@ pub struct Contexts {
 }
 
 impl Contexts {
-    /// Adds a context for a capset; 0 is the default one.
-    pub fn create(&mut self, id: u32, capset: u32) -> Result<(), Refusal> {
-        if capset != 0 && capset != CAPSET_ID {
+    /// Adds a context for a capset of the device; 0 is the default one.
+    pub fn create(&mut self, id: u32, capset: u32, of_gl: bool) -> Result<(), Refusal> {
+        if capset != 0 && capset != CAPSET_ID && !of_gl {
             return Err(Refusal::InvalidParameter);
         }
         if self.ids.len() >= CONTEXTS_MAX {
@@ -44,9 +45,10 @@ mod tests {
     #[test]
     fn a_context_lives_from_create_to_destroy() {
         let mut contexts = Contexts::default();
-        assert_eq!(contexts.create(3, CAPSET_ID), Ok(()));
-        assert_eq!(contexts.create(3, 0), Err(Refusal::InvalidContext));
-        assert_eq!(contexts.create(4, 7), Err(Refusal::InvalidParameter));
+        assert_eq!(contexts.create(3, CAPSET_ID, false), Ok(()));
+        assert_eq!(contexts.create(3, 0, false), Err(Refusal::InvalidContext));
+        assert_eq!(contexts.create(4, 2, false), Err(Refusal::InvalidParameter));
+        assert_eq!(contexts.create(4, 2, true), Ok(()));
         assert_eq!(contexts.check(3), Ok(()));
         assert_eq!(contexts.destroy(3), Ok(()));
         assert_eq!(contexts.check(3), Err(Refusal::InvalidContext));

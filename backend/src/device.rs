@@ -23,6 +23,7 @@ use crate::config;
 use crate::context::Contexts;
 use crate::events::{Events, Source};
 use crate::fence::{Ticket, Timeline, Timelines};
+use crate::gl::Gl;
 use crate::host::Host;
 use crate::memory::MemoryTable;
 use crate::process::Outcome;
@@ -53,6 +54,7 @@ pub struct Device {
     /// Where a front end shows what scanouts do.
     pub(crate) screen: Option<Screen>,
     pub(crate) channels: Channels,
+    pub(crate) gl: Gl,
     pub(crate) events: Events,
     timelines: Timelines<Answer>,
     /// Answers that the request thread has left for the queue thread.
@@ -74,6 +76,7 @@ impl Device {
             scanouts: Scanouts::default(),
             screen: None,
             channels: Channels::default(),
+            gl: Gl::default(),
             events: Events::new()?,
             timelines: Timelines::default(),
             left: Vec::new(),
@@ -107,6 +110,12 @@ impl Device {
                 self.channels.park(cause, ticket, Instant::now());
                 None
             }
+            Outcome::Renders => {
+                let answer = request.answer(queue, header, Response::Done);
+                let ticket = self.timelines.wait(timeline, answer);
+                self.gl.park(ticket);
+                None
+            }
             Outcome::Asks(question) => {
                 let answer = request.answer(queue, header, Response::Done);
                 let ticket = self.timelines.wait(timeline, answer);
@@ -127,11 +136,16 @@ impl Device {
     /// Takes what has happened since. Returns the answers that may go out.
     fn events(&mut self) -> Vec<Answer> {
         let mut tickets: Vec<Ticket> = Vec::new();
+        let mut told: Vec<(Ticket, Response)> = Vec::new();
         let memory = self.memory.memory();
         for source in self.events.take() {
+            if source == Source::Renderer {
+                told.extend(self.rendered());
+                continue;
+            }
             let (channels, env) = self.channels_and_env(&memory);
             match source {
-                Source::Timer | Source::Nudge => {}
+                Source::Timer | Source::Nudge | Source::Renderer => {}
                 Source::Control(id) => tickets.extend(channels.on_control(id, &env)),
                 Source::GuestWake(id) => channels.on_guest_wake(id),
                 Source::Death(id) => tickets.extend(channels.on_death(id, &env)),
@@ -140,7 +154,8 @@ impl Device {
         tickets.extend(self.channels.awake(Instant::now(), &memory));
         self.events.set_deadline(self.channels.deadline());
         let mut answers = std::mem::take(&mut self.left);
-        for (ticket, response) in self.screen.iter().flat_map(Screen::answers) {
+        told.extend(self.screen.iter().flat_map(Screen::answers));
+        for (ticket, response) in told {
             self.timelines.amend(ticket, |answer| answer.response = response);
             tickets.push(ticket);
         }
@@ -152,6 +167,7 @@ impl Device {
     /// the answers that it has not got.
     fn clear(&mut self) -> Vec<Answer> {
         self.channels.end(&self.host);
+        self.gl.clear();
         self.resources = Resources::default();
         self.contexts = Contexts::default();
         self.scanouts = Scanouts::default();
@@ -170,6 +186,7 @@ impl Device {
         self.table = table;
         if kept {
             self.channels.set_memory(&self.table);
+            self.tell_renderer_of_memory();
         } else {
             log::info!("connection {}: guest memory has changed", self.connection);
             self.left = self.clear();
@@ -287,7 +304,7 @@ impl<S: Send + Sync> VhostUserBackend for DeviceBackend<S> {
     fn set_event_idx(&self, _enabled: bool) {}
 
     fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
-        config::read(offset, size)
+        config::read(offset, size, self.device().host.capsets().len())
     }
 
     fn update_memory(&self, memory: Memory) -> io::Result<()> {

@@ -12,7 +12,7 @@ use crate::device::Device;
 use crate::pixels::{PIXEL_BYTES, to_bgra};
 use crate::process::Outcome;
 use crate::resource::{Kind, Resource};
-use crate::response::Refusal;
+use crate::response::{Refusal, Response};
 use crate::scanout::{self, Shown};
 use crate::screen::{CURSOR_BYTES, CURSOR_SIDE, Cursor, Question, Screen, Shape};
 
@@ -81,14 +81,17 @@ impl Device {
         Ok(Progress::Done)
     }
 
-    pub(crate) fn flush(&mut self, resource: u32, rect: Rect) -> Result<Progress, Refusal> {
+    pub(crate) fn flush(&mut self, resource: u32, rect: Rect) -> Result<Outcome, Refusal> {
         self.within(resource, rect)?;
+        if let Kind::Texture { .. } = self.resources.get(resource)?.kind {
+            return self.flush_texture(resource, rect);
+        }
         if self.screen.is_some() {
             for (scanout, shown) in self.scanouts.of(resource) {
                 self.draw(scanout, &shown, &rect)?;
             }
         }
-        Ok(Progress::Done)
+        Ok(Outcome::Done(Response::Done))
     }
 
     /// Brings a part of a resource to the screen, if the scanout shows it.
@@ -116,7 +119,11 @@ impl Device {
     /// resources have no sides; flushing them means nothing.
     fn within(&self, resource: u32, rect: Rect) -> Result<(), Refusal> {
         match self.resources.get(resource)?.kind {
-            Kind::Picture { width, height, .. } if !rect.within(width, height) => Err(Refusal::InvalidParameter),
+            Kind::Picture { width, height, .. } | Kind::Texture { width, height, .. }
+                if !rect.within(width, height) =>
+            {
+                Err(Refusal::InvalidParameter)
+            }
             _ => Ok(()),
         }
     }

@@ -27,6 +27,8 @@ pub enum Source {
     GuestWake(ChannelId),
     /// A worker has ended.
     Death(ChannelId),
+    /// The renderer's socket.
+    Renderer,
 }
 
 impl Source {
@@ -38,6 +40,7 @@ impl Source {
             Self::Control(channel) => (2, channel.0),
             Self::GuestWake(channel) => (3, channel.0),
             Self::Death(channel) => (4, channel.0),
+            Self::Renderer => (5, 0),
         };
         kind << 32 | u64::from(channel)
     }
@@ -50,6 +53,7 @@ impl Source {
             2 => Some(Self::Control(channel)),
             3 => Some(Self::GuestWake(channel)),
             4 => Some(Self::Death(channel)),
+            5 => Some(Self::Renderer),
             _ => None,
         }
     }

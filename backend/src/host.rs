@@ -10,6 +10,7 @@ use paravane_protocol::limits::WORKERS_MAX;
 use crate::budget::Budget;
 use crate::exchange::Shares;
 use crate::fault_log::FaultLog;
+use crate::gl::{Capset, Renderer};
 use crate::lease::VmLease;
 use crate::usage::Usage;
 use crate::worker_process::Starter;
@@ -20,6 +21,8 @@ pub struct Host {
     pub name: String,
     /// Whether 3D features are offered.
     pub with_3d: bool,
+    /// What draws OpenGL, where there is something.
+    pub renderer: Option<Renderer>,
     /// Where the usage report goes.
     pub usage_json: Option<PathBuf>,
     /// Starts workers.
@@ -45,6 +48,11 @@ impl Host {
         if let Err(error) = self.usage.write(&self.name, &self.budget.figures(), path) {
             log::error!("{}: the usage report cannot be written: {error}", path.display());
         }
+    }
+
+    /// The capsets of OpenGL.
+    pub fn capsets(&self) -> &[Capset] {
+        self.renderer.as_ref().map(|renderer| &renderer.capsets[..]).unwrap_or_default()
     }
 
     /// Room for one more worker, until the slot is dropped.

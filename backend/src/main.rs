@@ -13,6 +13,7 @@ use clap::Parser;
 use paravane_backend::budget::{Budget, UNLIMITED};
 use paravane_backend::devices::Device;
 use paravane_backend::fault_log::FaultLog;
+use paravane_backend::gl::{self, Renderer};
 use paravane_backend::host::Host;
 use paravane_backend::lease::{LeaseSide, VmLease};
 use paravane_backend::options::{Options, capabilities};
@@ -65,6 +66,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
             .map_err(|error| format!("--socket-path {}: {error}", path.display()))?,
         (None, None) => return Err("neither --fd nor --socket-path".into()),
     };
+    let renderer = renderer(options)?;
     let libcuda = libcuda::choose(options.libcuda.as_deref())?;
     log::info!("libcuda is {} ({})", libcuda.path.display(), libcuda.reason);
     let lease = Arc::new(VmLease::start(settings)?);
@@ -87,6 +89,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let host = Arc::new(Host {
         name: options.name.clone().unwrap_or_else(|| "vm".to_string()),
         with_3d: !options.no_3d,
+        renderer,
         usage_json: options.usage_json.clone(),
         starter: Starter::new(workers, Arc::clone(&budget))?,
         budget,
@@ -123,6 +126,26 @@ fn register(
     let (usage, side) = (Arc::clone(usage), Box::new(side));
     Registration { socket, hello, usage, side }.start(PATIENCE)?;
     Ok(())
+}
+
+/// What draws OpenGL. One that was named must work; one that lies beside this program is left out if it does not.
+fn renderer(options: &Options) -> Result<Option<Renderer>, Box<dyn Error>> {
+    if options.no_gl || options.no_3d {
+        return Ok(None);
+    }
+    let beside = || Some(std::env::current_exe().ok()?.with_file_name("paravane-renderer")).filter(|path| path.exists());
+    let Some(path) = options.renderer.clone().or_else(beside) else { return Ok(None) };
+    match gl::probe(&path) {
+        Ok(capsets) => {
+            log::info!("OpenGL is drawn by {}", path.display());
+            Ok(Some(Renderer { path, capsets, log_level: options.log_level }))
+        }
+        Err(error) if options.renderer.is_some() => Err(format!("--renderer {}: {error}", path.display()).into()),
+        Err(error) => {
+            log::warn!("no OpenGL: {}: {error}", path.display());
+            Ok(None)
+        }
+    }
 }
 
 /// Every worker and connection holds some descriptors; the usual soft limit of

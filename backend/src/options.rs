@@ -52,6 +52,14 @@ pub struct Options {
     #[arg(long, value_name = "PATH")]
     pub libcuda: Option<PathBuf>,
 
+    /// What draws OpenGL [default: paravane-renderer beside this program]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["no_gl", "no_3d"])]
+    pub renderer: Option<PathBuf>,
+
+    /// No OpenGL for the guest
+    #[arg(long)]
+    pub no_gl: bool,
+
     /// Offer the ring's features only: the guest has 2D, and CUDA by polling
     #[arg(long)]
     pub no_3d: bool,

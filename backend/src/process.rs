@@ -10,7 +10,7 @@ use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
 use crate::backing::Backing;
 use crate::capset;
 use crate::channels::{Bell, Cause, Channels, Env, Progress};
-use crate::command::{Command, Entry, Rect};
+use crate::command::{Command, Entry, Picture, Rect};
 use crate::device::Device;
 use crate::fence::Timeline;
 use crate::resource::Kind;
@@ -26,6 +26,8 @@ pub enum Outcome {
     Waits(Cause),
     /// The front end is asked.
     Asks(Question),
+    /// The renderer answers what it was sent last.
+    Renders,
 }
 
 impl From<Progress> for Outcome {
@@ -48,53 +50,66 @@ impl Device {
         let outcome = match command {
             Command::GetDisplayInfo => return self.ask(Question::DisplayInfo),
             Command::GetEdid { scanout } => return self.ask(Question::Edid(scanout)),
-            Command::GetCapsetInfo { index } => return Outcome::Done(capset::info(index)),
+            Command::GetCapsetInfo { index } => return Outcome::Done(capset::info(index, self.host.capsets())),
             Command::GetCapset { id, version } => {
-                return Outcome::Done(capset::get(id, version));
+                return Outcome::Done(capset::get(id, version, self.host.capsets()));
             }
             Command::Create2d(picture) => {
                 let kind = Kind::marked(&picture).unwrap_or_else(|| Kind::picture(&picture));
                 self.create(picture.resource, kind)
             }
-            // Nothing draws in 3D yet; what carries Paravane's mark never will.
-            Command::Create3d(picture) => {
-                let kind = Kind::marked(&picture).unwrap_or(Err(Refusal::Unspecified));
-                self.create(picture.resource, kind)
-            }
+            // What carries Paravane's mark is never drawn.
+            Command::Create3d(wanted) => match Kind::marked(&Picture::from(&wanted)) {
+                Some(kind) => self.create(wanted.resource_id.get(), kind),
+                None => return drawn(self.create_texture(header, &wanted)),
+            },
             Command::CreateBlob { resource, guest, bytes, entries } => {
                 self.create_blob(resource, guest, bytes, entries)
             }
-            Command::Unref { resource } => self.unref(resource),
-            Command::AttachBacking { resource, entries } => self.attach(resource, entries),
-            Command::DetachBacking { resource } => self.detach(resource),
+            Command::Unref { resource } => return drawn(self.unref(header, resource)),
+            Command::AttachBacking { resource, entries } => return drawn(self.attach(header, resource, entries)),
+            Command::DetachBacking { resource } => return drawn(self.detach(header, resource)),
             Command::SetScanout { scanout, resource, rect } => {
                 self.set_scanout(scanout, resource, rect)
             }
             Command::SetScanoutBlob { scanout, resource, rect, layout } => {
                 self.set_scanout_blob(scanout, resource, rect, layout)
             }
-            Command::Flush { resource, rect } => self.flush(resource, rect),
+            Command::Flush { resource, rect } => return drawn(self.flush(resource, rect)),
             Command::TransferTo2d { resource, offset, rect } => {
                 self.transfer(header, resource, offset, Some(rect))
             }
-            Command::TransferTo3d { resource, offset } => {
-                self.transfer(header, resource, offset, None)
+            Command::TransferTo3d(of) if !self.is_texture(of.resource_id.get()) => {
+                self.transfer(header, of.resource_id.get(), of.offset.get(), None)
             }
-            Command::TransferFrom3d { .. } | Command::NotOffered { .. } => {
-                Err(Refusal::Unspecified)
+            Command::TransferTo3d(of) | Command::TransferFrom3d(of) => {
+                return drawn(self.transfer_texture(header, &of));
             }
-            Command::CtxCreate { capset } => done(self.contexts.create(context, capset)),
-            Command::CtxDestroy => done(self.contexts.destroy(context)),
+            Command::NotOffered { .. } => Err(Refusal::Unspecified),
+            Command::CtxCreate { capset } => self.create_context(context, capset),
+            Command::CtxDestroy => {
+                let destroyed = self.contexts.destroy(context);
+                return drawn(destroyed.and_then(|()| self.forget_context(header, context)));
+            }
             Command::CtxAttach { resource } | Command::CtxDetach { resource } => {
-                done(self.contexts.check(context).and(self.resources.get(resource).map(drop)))
+                let there = self.contexts.check(context).and(self.resources.get(resource).map(drop));
+                return drawn(there.and_then(|()| self.attach_to_context(header, resource)));
             }
-            Command::Submit3d { body } => self.submit(header, &body),
+            Command::Submit3d { body } => return drawn(self.submit(header, &body)),
             Command::Cursor(pointer) => self.cursor(pointer),
         };
-        match outcome {
-            Ok(progress) => progress.into(),
-            Err(refusal) => Outcome::Done(refusal.into()),
-        }
+        drawn(outcome.map(Into::into))
+    }
+
+    fn is_texture(&self, resource: u32) -> bool {
+        self.resources.get(resource).is_ok_and(|of| matches!(of.kind, Kind::Texture { .. }))
+    }
+
+    fn create_context(&mut self, id: u32, capset: u32) -> Result<Progress, Refusal> {
+        let of_gl = self.host.capsets().iter().any(|of| of.id == capset);
+        self.contexts.create(id, capset, of_gl)?;
+        self.note_context(id, capset);
+        Ok(Progress::Done)
     }
 
     fn create(&mut self, resource: u32, kind: Result<Kind, Refusal>) -> Result<Progress, Refusal> {
@@ -134,7 +149,7 @@ impl Device {
         backing.map(Arc::new).ok_or(Refusal::InvalidParameter)
     }
 
-    fn attach(&mut self, resource: u32, entries: Vec<Entry>) -> Result<Progress, Refusal> {
+    fn attach(&mut self, header: &CtrlHdr, resource: u32, entries: Vec<Entry>) -> Result<Outcome, Refusal> {
         let kind = self.resources.get(resource)?.kind;
         let backing = self.backing(entries)?;
         // Channels and areas are mapped by a worker: whole pages of memory that
@@ -144,6 +159,13 @@ impl Device {
             return Err(Refusal::InvalidParameter);
         }
         self.resources.attach(resource, Arc::clone(&backing))?;
+        if let Kind::Texture { .. } = kind {
+            let attached = self.attach_texture(header, resource, backing.entries());
+            if attached.is_err() {
+                self.resources.detach(resource)?;
+            }
+            return attached;
+        }
         if let Kind::Area { token, index } = kind {
             let memory = self.memory.memory();
             let (channels, env) = self.channels_and_env(&memory);
@@ -152,7 +174,7 @@ impl Device {
                 return Err(refusal);
             }
         }
-        Ok(Progress::Done)
+        Ok(Outcome::Done(Response::Done))
     }
 
     /// Whoever else uses a resource's pages stops doing so.
@@ -170,17 +192,17 @@ impl Device {
         }
     }
 
-    fn unref(&mut self, resource: u32) -> Result<Progress, Refusal> {
-        let progress = self.release(resource)?;
+    fn unref(&mut self, header: &CtrlHdr, resource: u32) -> Result<Outcome, Refusal> {
+        let (progress, texture) = (self.release(resource)?, self.is_texture(resource));
         self.forget_shown(resource);
         self.resources.remove(resource)?;
-        Ok(progress)
+        if texture { self.let_go_of_texture(header, resource) } else { Ok(progress.into()) }
     }
 
-    fn detach(&mut self, resource: u32) -> Result<Progress, Refusal> {
+    fn detach(&mut self, header: &CtrlHdr, resource: u32) -> Result<Outcome, Refusal> {
         let progress = self.release(resource)?;
         self.resources.detach(resource)?;
-        Ok(progress)
+        if self.is_texture(resource) { self.let_go_of_texture(header, resource) } else { Ok(progress.into()) }
     }
 
     fn transfer(
@@ -194,7 +216,7 @@ impl Device {
         match (of.kind, rect) {
             (Kind::Channel { .. } | Kind::Area { .. }, _) => self.bell(header, resource, offset),
             (Kind::Picture { .. } | Kind::Blob { .. }, Some(rect)) => self.transfer_picture(resource, offset, rect),
-            (Kind::Picture { .. } | Kind::Blob { .. }, None) => Err(Refusal::Unspecified),
+            (Kind::Texture { .. }, _) | (Kind::Picture { .. } | Kind::Blob { .. }, None) => Err(Refusal::Unspecified),
         }
     }
 
@@ -227,17 +249,19 @@ impl Device {
         }
     }
 
-    /// A doorbell, or 3D commands, which nobody draws yet.
-    fn submit(&mut self, header: &CtrlHdr, body: &[u8]) -> Result<Progress, Refusal> {
+    /// A doorbell, or 3D commands.
+    fn submit(&mut self, header: &CtrlHdr, body: &[u8]) -> Result<Outcome, Refusal> {
         self.contexts.check(header.ctx_id.get())?;
-        let (token, area, offset) = parse_bell_command(body).ok_or(Refusal::Unspecified)?;
+        let Some((token, area, offset)) = parse_bell_command(body) else {
+            return self.submit_gl(header, body);
+        };
         let (operation, ring) = bell_parts(offset);
         let fenced = Timeline::of(header).is_some();
         let memory = self.memory.memory();
         let (channels, env) = self.channels_and_env(&memory);
         let channel = channels.of_token(token)?;
         let bell = Bell { channel, area, operation, ring, fenced };
-        channels.ring(bell, &env)
+        Ok(channels.ring(bell, &env)?.into())
     }
 
     /// The channels, and what they need of the rest of the device.
@@ -254,6 +278,11 @@ impl Device {
         };
         (&mut self.channels, env)
     }
+}
+
+/// The outcome of what may be refused.
+fn drawn(result: Result<Outcome, Refusal>) -> Outcome {
+    result.unwrap_or_else(|refusal| Outcome::Done(refusal.into()))
 }
 
 fn done(result: Result<(), Refusal>) -> Result<Progress, Refusal> {

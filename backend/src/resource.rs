@@ -27,6 +27,15 @@ pub enum Kind {
         /// Their format.
         format: u32,
     },
+    /// The renderer's: a texture, a buffer and whatever else virgl has.
+    Texture {
+        /// Pixels.
+        width: u32,
+        /// Pixels.
+        height: u32,
+        /// virgl's format; those of pictures have the same numbers.
+        format: u32,
+    },
     /// A blob of guest pages.
     Blob {
         /// Its length.

@@ -94,7 +94,7 @@ macro_rules! wire {
         $($(#[doc = $field_doc:literal])+ $field:ident: $type:ty,)*
     })*) => {$(
         $(#[doc = $doc])+
-        #[derive(Clone, Copy, Debug)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[derive(FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
         #[repr(C)]
         pub struct $name { $($(#[doc = $field_doc])+ pub $field: $type,)* }

@@ -58,6 +58,13 @@ pub(crate) const TO_BOOT: &[Package] = &[
     },
 ];
 
+/// What building OpenGL's renderer takes besides.
+pub(crate) const TO_DRAW: &[Package] = &[Package {
+    name: "pkgconf",
+    proof: "/usr/bin/pkg-config",
+    purpose: "finds virglrenderer",
+}];
+
 /// Installs those of `packages` that are missing; answers what it installed.
 pub(crate) fn ensure(packages: &[Package]) -> Result<Vec<&'static str>> {
     let missing: Vec<&Package> = packages

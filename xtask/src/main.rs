@@ -9,6 +9,7 @@ mod build;
 mod cache;
 mod clients;
 mod demo;
+mod gl;
 mod guest_disk;
 mod guest_job;
 mod guest_root;
@@ -51,6 +52,7 @@ enum Command {
     Package(package::Package),
     Bench(bench::Bench),
     Clients(clients::Clients),
+    Gl(gl::Gl),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Package(arguments) => arguments.run(),
         Command::Bench(arguments) => arguments.run(),
         Command::Clients(arguments) => arguments.run(),
+        Command::Gl(arguments) => arguments.run(),
     };
     match outcome {
         Ok(code) => code,

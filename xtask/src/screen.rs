@@ -19,7 +19,7 @@ use crate::{paths, picture};
 /// Shell functions for a job: `screen NAME` returns when the picture is taken. The port is found by its name, for udev may
 /// not have run when it came.
 pub(crate) const GUEST_FUNCTIONS: &str = "for port in /sys/class/virtio-ports/*; do\n\
-                                          [ \"$(cat \"$port/name\")\" = paravane.screen ] && exec 3<> \"/dev/${port##*/}\"\n\
+                                          [ \"$(cat \"$port/name\" 2>/dev/null)\" = paravane.screen ] && exec 3<> \"/dev/${port##*/}\"\n\
                                           done\n\
                                           screen() { echo \"$1\" >&3; read -r answer <&3; }\n";
 /// Two pictures that are this long apart and equal are a screen that stands still.

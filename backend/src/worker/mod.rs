@@ -23,7 +23,6 @@ mod order;
 mod output;
 mod process;
 mod resources;
-mod sandbox;
 mod thread;
 mod turn;
 mod wake;
@@ -45,6 +44,7 @@ use crate::control::{
     TURNS_FD, ToWorker,
 };
 use crate::lease::VmPage;
+use crate::sandbox;
 use crate::turn::Turns;
 use lease::ProcessLease;
 use libcuda::Libcuda;

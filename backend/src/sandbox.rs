@@ -1,6 +1,6 @@
-//! What a worker gives up before it reads a guest byte: gaining privileges by
+//! What a worker or renderer gives up before it reads a guest byte: gaining privileges by
 //! exec, being traced or dumped, and the system calls that neither NVIDIA's
-//! library nor cpu-driver needs once it is loaded.
+//! libraries, nor Mesa's, nor cpu-driver need once they are loaded.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -43,7 +43,7 @@ const REFUSED: &[i64] = &[
 ];
 
 /// Enters the sandbox: this thread and every thread it starts.
-pub(super) fn enter() -> io::Result<()> {
+pub(crate) fn enter() -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     let no_core = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };

@@ -1,0 +1,79 @@
+//! What the renderer can do, asked once when the backend starts: capsets virgl
+//! and virgl2. The guest's Mesa reads from them what the host's OpenGL has.
+#![deny(clippy::indexing_slicing)]
+
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// A capset, as GET_CAPSET_INFO and GET_CAPSET tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capset {
+    /// 1 for virgl, 2 for virgl2.
+    pub id: u32,
+    /// Its highest version.
+    pub version: u32,
+    /// What the guest is told.
+    pub data: Vec<u8>,
+}
+
+/// More than any version of virgl's capsets has.
+const CAPSET_BYTES_MAX: usize = 65_536;
+
+impl Capset {
+    fn read(value: &Value) -> Option<Self> {
+        let number = |name: &str| value.get(name)?.as_u64().and_then(|number| u32::try_from(number).ok());
+        let data = value.get("data")?.as_array()?;
+        let byte = |byte: &Value| byte.as_u64().and_then(|byte| u8::try_from(byte).ok());
+        let data: Option<Vec<u8>> = data.iter().take(CAPSET_BYTES_MAX).map(byte).collect();
+        Some(Self { id: number("id")?, version: number("version")?, data: data? })
+    }
+}
+
+/// Has the renderer say what it can do.
+///
+/// # Errors
+/// It cannot be started, or the host has no OpenGL for it.
+pub fn probe(renderer: &Path) -> io::Result<Vec<Capset>> {
+    let mut command = Command::new(renderer);
+    let output = command.arg("probe").stdin(Stdio::null()).stderr(Stdio::piped()).output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.trim().lines().last().unwrap_or("it says nothing");
+        return Err(io::Error::other(format!("{}: {last}", output.status)));
+    }
+    let said: Value = serde_json::from_slice(&output.stdout)?;
+    let list = said.get("capsets").and_then(Value::as_array);
+    let capsets: Option<Vec<Capset>> = list.into_iter().flatten().map(Capset::read).collect();
+    capsets.filter(|list| !list.is_empty()).ok_or_else(|| io::Error::other("it has no capset"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_capset_is_read_or_refused_whole() {
+        let good = json!({ "id": 2, "version": 1, "data": [1, 255] });
+        assert_eq!(Capset::read(&good), Some(Capset { id: 2, version: 1, data: vec![1, 255] }));
+        for bad in [json!({ "id": 2, "version": 1, "data": [256] }), json!({ "id": -1, "version": 1, "data": [] })] {
+            assert_eq!(Capset::read(&bad), None);
+        }
+    }
+
+    #[test]
+    fn a_renderer_that_fails_is_told_with_its_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("renderer");
+        std::fs::write(&path, "#!/bin/sh\necho no display >&2\nexit 3\n").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).unwrap();
+        let error = probe(&path).unwrap_err().to_string();
+        assert!(error.contains("no display") && error.contains('3'), "{error}");
+        assert!(probe(&dir.path().join("nothing")).is_err());
+    }
+}

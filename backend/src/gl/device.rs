@@ -1,0 +1,219 @@
+//! Which of a guest's commands the renderer gets, and what its replies come to.
+#![deny(clippy::indexing_slicing)]
+
+use paravane_protocol::virtio_gpu::{self as spec, CtrlHdr, ctrl};
+use zerocopy::IntoBytes;
+
+use super::wire::{self, ReadBack, Reply};
+use super::{After, Env, Gl};
+use crate::command::{Entry, Rect};
+use crate::control::Piece;
+use crate::device::Device;
+use crate::fence::{Ticket, Timeline};
+use crate::pixels::PIXEL_BYTES;
+use crate::process::Outcome;
+use crate::resource::Kind;
+use crate::response::{Refusal, Response};
+
+/// The device without its `gl`, and that.
+fn apart(device: &mut Device) -> Result<(&mut Gl, Env<'_>), Refusal> {
+    let renderer = device.host.renderer.as_ref().ok_or(Refusal::Unspecified)?;
+    let env =
+        Env { renderer, table: &device.table, epoll: device.events.epoll(), connection: device.connection };
+    Ok((&mut device.gl, env))
+}
+
+impl Device {
+    /// Whether 3D commands are drawn.
+    pub(crate) fn draws(&self) -> bool {
+        self.host.renderer.is_some()
+    }
+
+    /// Sends a command to the renderer.
+    fn render(&mut self, header: &CtrlHdr, body: &[u8]) -> Result<Outcome, Refusal> {
+        let about = (header.kind.get(), header.ctx_id.get(), Timeline::of(header));
+        let (gl, env) = apart(self)?;
+        gl.send(&env, about, body, After::Nothing)?;
+        Ok(Outcome::Renders)
+    }
+
+    /// A texture, a buffer, a renderbuffer.
+    pub(crate) fn create_texture(&mut self, header: &CtrlHdr, wanted: &spec::ResourceCreate3d) -> Result<Outcome, Refusal> {
+        let [id, width, height, format] =
+            [wanted.resource_id, wanted.width, wanted.height, wanted.format].map(|word| word.get());
+        if !self.draws() {
+            return Err(Refusal::Unspecified);
+        }
+        self.resources.create(id, Kind::Texture { width, height, format })?;
+        let sent = self.render(header, wanted.as_bytes());
+        match &sent {
+            Ok(_) => self.gl.resources.insert(id, self.gl.life),
+            Err(_) => self.resources.remove(id).ok().and(None),
+        };
+        sent
+    }
+
+    /// Gives a texture its pages.
+    pub(crate) fn attach_texture(&mut self, header: &CtrlHdr, id: u32, entries: &[Entry]) -> Result<Outcome, Refusal> {
+        let pieces: Vec<Piece> = self.table.pieces(entries).ok_or(Refusal::InvalidParameter)?;
+        if !self.gl.lives(id) {
+            return Ok(Outcome::Done(Response::Done));
+        }
+        let count = u32::try_from(pieces.len()).map_err(|_| Refusal::OutOfMemory)?;
+        let head = wire::Backing { resource: id.into(), pieces: count.into() };
+        self.render(header, &[head.as_bytes(), pieces.as_bytes()].concat())
+    }
+
+    /// A command that names one texture and nothing else: it is answered when the renderer does not use the pages any more.
+    pub(crate) fn let_go_of_texture(&mut self, header: &CtrlHdr, id: u32) -> Result<Outcome, Refusal> {
+        if !self.gl.lives(id) {
+            return Ok(Outcome::Done(Response::Done));
+        }
+        if header.kind.get() == ctrl::RESOURCE_UNREF {
+            self.gl.resources.remove(&id);
+        }
+        let body = spec::ResourceRef { resource_id: id.into(), ..Default::default() };
+        self.render(header, body.as_bytes())
+    }
+
+    pub(crate) fn transfer_texture(&mut self, header: &CtrlHdr, of: &spec::TransferHost3d) -> Result<Outcome, Refusal> {
+        let context = header.ctx_id.get();
+        if context != 0 {
+            self.begin_context(context)?;
+        }
+        if !self.gl.lives(of.resource_id.get()) {
+            return Err(Refusal::Unspecified);
+        }
+        self.render(header, of.as_bytes())
+    }
+
+    /// The renderer hears of a context when something is drawn in it: most of Paravane's own never are.
+    fn begin_context(&mut self, id: u32) -> Result<(), Refusal> {
+        let (capset, life) = *self.gl.contexts.get(&id).ok_or(Refusal::InvalidContext)?;
+        match life {
+            Some(life) if self.gl.link.is_some() && life == self.gl.life => Ok(()),
+            // Its renderer has died, and with it what was drawn.
+            Some(_) => Err(Refusal::Unspecified),
+            None => {
+                let (gl, env) = apart(self)?;
+                let body = spec::CtxCreate { context_init: capset.into(), ..Default::default() };
+                gl.send(&env, (ctrl::CTX_CREATE, id, None), body.as_bytes(), After::Nothing)?;
+                // Nobody waits for that reply.
+                gl.sent = None;
+                let life = gl.life;
+                gl.contexts.insert(id, (capset, Some(life)));
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn note_context(&mut self, id: u32, capset: u32) {
+        if self.draws() {
+            self.gl.contexts.insert(id, (capset, None));
+        }
+    }
+
+    pub(crate) fn forget_context(&mut self, header: &CtrlHdr, id: u32) -> Result<Outcome, Refusal> {
+        let known = self.gl.contexts.remove(&id).and_then(|(_, life)| life);
+        if known.is_none_or(|life| self.gl.link.is_none() || life != self.gl.life) {
+            return Ok(Outcome::Done(Response::Done));
+        }
+        self.render(header, &[])
+    }
+
+    /// A context may use a texture, or no more.
+    pub(crate) fn attach_to_context(&mut self, header: &CtrlHdr, resource: u32) -> Result<Outcome, Refusal> {
+        if !self.gl.lives(resource) {
+            return Ok(Outcome::Done(Response::Done));
+        }
+        self.begin_context(header.ctx_id.get())?;
+        let body = spec::ResourceRef { resource_id: resource.into(), ..Default::default() };
+        self.render(header, body.as_bytes())
+    }
+
+    /// Commands of the guest's Mesa.
+    pub(crate) fn submit_gl(&mut self, header: &CtrlHdr, body: &[u8]) -> Result<Outcome, Refusal> {
+        if !self.draws() {
+            return Err(Refusal::Unspecified);
+        }
+        self.begin_context(header.ctx_id.get())?;
+        self.render(header, body)
+    }
+
+    /// Brings what a texture shows to the screen.
+    pub(crate) fn flush_texture(&mut self, resource: u32, rect: Rect) -> Result<Outcome, Refusal> {
+        let shown = self.screen.is_some() && self.scanouts.of(resource).next().is_some();
+        if !shown || !self.gl.lives(resource) {
+            return Ok(Outcome::Done(Response::Done));
+        }
+        let narrow = |side: u64| u32::try_from(side).map_err(|_| Refusal::InvalidParameter);
+        let [x, y, width, height] = [rect.x, rect.y, rect.width, rect.height].map(narrow);
+        let [x, y, width, height] = [x?, y?, width?, height?].map(Into::into);
+        let wanted = ReadBack { resource: resource.into(), x, y, width, height };
+        if rect.width * rect.height * PIXEL_BYTES as u64 > wire::REPLY_BYTES_MAX as u64 {
+            return Err(Refusal::OutOfMemory);
+        }
+        let (gl, env) = apart(self)?;
+        gl.send(&env, (wire::READ_BACK, 0, None), wanted.as_bytes(), After::Show(wanted))?;
+        Ok(Outcome::Renders)
+    }
+
+    /// What the renderer has said since: answers that are ready, by their tickets.
+    pub(crate) fn rendered(&mut self) -> Vec<(Ticket, Response)> {
+        let Some(link) = &mut self.gl.link else { return Vec::new() };
+        let heard = link.flush().and_then(|()| link.receive());
+        match heard {
+            Ok(replies) => replies.into_iter().filter_map(|(reply, body)| self.replied(reply, &body)).collect(),
+            Err(error) => self.renderer_ended(&error),
+        }
+    }
+
+    fn replied(&mut self, reply: Reply, body: &[u8]) -> Option<(Ticket, Response)> {
+        let (ticket, after) = self.gl.parked.remove(&reply.seq.get())?;
+        if reply.refused.get() != 0 {
+            return Some((ticket, Refusal::Unspecified.into()));
+        }
+        if let After::Show(wanted) = after {
+            self.show_texture(&wanted, body);
+        }
+        Some((ticket, Response::Done))
+    }
+
+    fn show_texture(&self, wanted: &ReadBack, body: &[u8]) {
+        let [resource, x, y, width, height] =
+            [wanted.resource, wanted.x, wanted.y, wanted.width, wanted.height].map(|word| word.get());
+        let whole = Rect { x: x.into(), y: y.into(), width: width.into(), height: height.into() };
+        let Ok(Kind::Texture { format, .. }) = self.resources.get(resource).map(|of| of.kind) else { return };
+        let Some(screen) = &self.screen else { return };
+        for (scanout, shown) in self.scanouts.of(resource) {
+            let Some(part) = whole.intersection(&shown.rect) else { continue };
+            let on_screen = Rect { x: part.x - shown.rect.x, y: part.y - shown.rect.y, ..part };
+            // Where a row of the screen lies in what was read. A guest that has
+            // changed its scanout meanwhile sees that one drawn later.
+            let _ = screen.draw(scanout, &on_screen, format, |column, row, into| {
+                let (column, row) = (column + shown.rect.x - whole.x, row + shown.rect.y - whole.y);
+                let at = usize::try_from(row * whole.width + column).ok()?.checked_mul(PIXEL_BYTES)?;
+                into.copy_from_slice(body.get(at..at.checked_add(into.len())?)?);
+                Some(())
+            });
+        }
+    }
+
+    fn renderer_ended(&mut self, error: &std::io::Error) -> Vec<(Ticket, Response)> {
+        if let Some(mut link) = self.gl.link.take() {
+            let (pid, end) = (link.pid(), link.end());
+            let fault = format!("its renderer {pid} has ended ({end}; {error}): its OpenGL contexts are lost");
+            self.host.faults.guest(self.connection, fault);
+        }
+        let parked = std::mem::take(&mut self.gl.parked);
+        parked.into_values().map(|(ticket, _)| (ticket, Refusal::Unspecified.into())).collect()
+    }
+
+    /// Guest memory has more regions.
+    pub(crate) fn tell_renderer_of_memory(&mut self) {
+        if let Err(error) = self.gl.tell_memory(&self.table) {
+            log::warn!("connection {}: the renderer cannot be told of guest memory: {error}", self.connection);
+        }
+    }
+}
+

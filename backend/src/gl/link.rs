@@ -1,0 +1,141 @@
+//! A device's hold on its renderer process: messages that do not fit the socket
+//! wait here, so that the control queue never waits for a renderer. Dropping it
+//! ends the process.
+#![deny(clippy::indexing_slicing)]
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use paravane_protocol::limits::REGIONS_MAX;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use zerocopy::IntoBytes;
+
+use super::wire::{Head, Reply, split_reply};
+use crate::events::Source;
+
+/// Bytes that are read at one go.
+const READ_BYTES: usize = 1 << 16;
+
+struct Outgoing {
+    bytes: Vec<u8>,
+    sent: usize,
+    fds: Vec<OwnedFd>,
+}
+
+/// A renderer and what is under way.
+pub(super) struct Link {
+    child: Child,
+    socket: UnixStream,
+    outbox: VecDeque<Outgoing>,
+    inbox: Vec<u8>,
+}
+
+impl Link {
+    /// Starts `renderer` and has its events reported.
+    pub(super) fn start(renderer: &Path, log_level: log::LevelFilter, epoll: &OwnedFd) -> io::Result<Self> {
+        let (here, there) = UnixStream::pair()?;
+        here.set_nonblocking(true)?;
+        let mut command = Command::new(renderer);
+        command.arg("serve").arg("--log-level").arg(log_level.as_str());
+        let child = command.stdin(OwnedFd::from(there)).stdout(Stdio::null()).spawn()?;
+        let link = Self { child, socket: here, outbox: VecDeque::new(), inbox: Vec::new() };
+        // Edge-triggered, so that a socket with room does not report for ever.
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+        epoll::add(epoll, &link.socket, EventData::new_u64(Source::Renderer.encode()), flags)?;
+        Ok(link)
+    }
+
+    /// Its id on the host.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a message, now or when there is room.
+    ///
+    /// # Errors
+    /// The renderer has ended.
+    pub(super) fn send(&mut self, head: &Head, body: &[u8], fds: Vec<OwnedFd>) -> io::Result<()> {
+        self.outbox.push_back(Outgoing { bytes: [head.as_bytes(), body].concat(), sent: 0, fds });
+        self.flush()
+    }
+
+    /// Sends what waits, as far as there is room.
+    ///
+    /// # Errors
+    /// The renderer has ended.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        while let Some(outgoing) = self.outbox.front_mut() {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(REGIONS_MAX))];
+            let mut ancillary = SendAncillaryBuffer::new(&mut space);
+            let fds: Vec<_> = outgoing.fds.iter().map(AsFd::as_fd).collect();
+            if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
+                return Err(io::Error::other("more regions than a message carries"));
+            }
+            let rest = outgoing.bytes.get(outgoing.sent..).unwrap_or_default();
+            match sendmsg(&self.socket, &[IoSlice::new(rest)], &mut ancillary, SendFlags::NOSIGNAL) {
+                Ok(sent) => {
+                    drop(fds);
+                    // Descriptors go with the first byte.
+                    outgoing.fds.clear();
+                    outgoing.sent += sent;
+                    if outgoing.sent == outgoing.bytes.len() {
+                        self.outbox.pop_front();
+                    }
+                }
+                Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// What the renderer has answered since, with bodies.
+    ///
+    /// # Errors
+    /// It has ended, or says what it must not.
+    pub(super) fn receive(&mut self) -> io::Result<Vec<(Reply, Vec<u8>)>> {
+        let mut space = vec![0; READ_BYTES];
+        let ended = loop {
+            match self.socket.read(&mut space) {
+                Ok(0) => break true,
+                Ok(bytes) => self.inbox.extend_from_slice(space.get(..bytes).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        };
+        let (mut replies, mut taken) = (Vec::new(), 0);
+        while let Some((reply, body, bytes)) = split_reply(self.inbox.get(taken..).unwrap_or_default())? {
+            replies.push((reply, body.to_vec()));
+            taken += bytes;
+        }
+        self.inbox.drain(..taken);
+        if ended && replies.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if ended {
+            // The end is met again when the replies have been looked at.
+            let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        }
+        Ok(replies)
+    }
+
+    /// Ends the process and says how it ended: nothing touches guest memory after this.
+    pub(super) fn end(&mut self) -> String {
+        // It has not been waited for, so the id is its own; it may have ended.
+        let _ = self.child.kill();
+        self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string())
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,155 @@
+//! OpenGL: commands of 3D contexts go to the VM's renderer, a process of its
+//! own, and are answered when it has executed them. A renderer that dies takes
+//! its contexts and resources with it; the next context starts another.
+#![deny(clippy::indexing_slicing)]
+
+mod capset;
+mod device;
+mod link;
+pub mod wire;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use crate::control::{Region, ToWorker};
+use crate::fence::{Ticket, Timeline};
+use crate::memory::MemoryTable;
+use crate::response::Refusal;
+use link::Link;
+use wire::{Head, RegionRecord};
+use zerocopy::IntoBytes;
+
+pub use capset::{Capset, probe};
+
+/// A renderer that was found, and what it can do.
+#[derive(Clone, Debug)]
+pub struct Renderer {
+    /// The executable.
+    pub path: PathBuf,
+    /// virgl and virgl2, as the host's OpenGL allows.
+    pub capsets: Vec<Capset>,
+    /// What it logs.
+    pub log_level: log::LevelFilter,
+}
+
+/// What happens when a reply comes, beside the answer to the guest.
+#[derive(Clone, Copy, Debug)]
+enum After {
+    Nothing,
+    /// The pixels go to the screen.
+    Show(wire::ReadBack),
+}
+
+/// A number of a renderer process: what it has made ends with it.
+type Life = u64;
+
+/// What the guest has made in 3D, and the renderer that has it.
+#[derive(Default)]
+pub struct Gl {
+    link: Option<Link>,
+    life: Life,
+    seq: u64,
+    parked: BTreeMap<u64, (Ticket, After)>,
+    sent: Option<(u64, After)>,
+    /// Each context's capset, and the renderer that knows it, if one does.
+    contexts: HashMap<u32, (u32, Option<Life>)>,
+    resources: HashMap<u32, Life>,
+}
+
+/// What it takes to start a renderer.
+pub struct Env<'a> {
+    /// The renderer.
+    pub renderer: &'a Renderer,
+    /// Guest memory.
+    pub table: &'a MemoryTable,
+    /// The connection's event set.
+    pub epoll: &'a OwnedFd,
+    /// For the log.
+    pub connection: u64,
+}
+
+impl Gl {
+    /// The renderer, started if there is none.
+    fn link(&mut self, env: &Env) -> Result<&mut Link, Refusal> {
+        if self.link.is_none() {
+            let started = Link::start(&env.renderer.path, env.renderer.log_level, env.epoll);
+            let link = started.map_err(|error| {
+                log::error!("connection {}: {}: {error}", env.connection, env.renderer.path.display());
+                Refusal::Unspecified
+            })?;
+            log::info!("connection {}: OpenGL is served by renderer {}", env.connection, link.pid());
+            self.life += 1;
+            self.link = Some(link);
+            self.tell_memory(env.table).map_err(|_| Refusal::Unspecified)?;
+        }
+        self.link.as_mut().ok_or(Refusal::Unspecified)
+    }
+
+    /// Tells a renderer that runs of guest memory.
+    pub fn tell_memory(&mut self, table: &MemoryTable) -> io::Result<()> {
+        if self.link.is_none() {
+            return Ok(());
+        }
+        let ToWorker::SetMemory { regions, .. } = table.message()? else { return Ok(()) };
+        let (mut body, mut fds) = (Vec::new(), Vec::new());
+        for Region { file, file_offset, bytes } in regions {
+            let record = RegionRecord { file_offset: file_offset.into(), bytes: bytes.into() };
+            body.extend_from_slice(record.as_bytes());
+            fds.push(file);
+        }
+        let head = self.head(wire::SET_MEMORY, 0, None, body.len())?;
+        let Some(link) = &mut self.link else { return Ok(()) };
+        link.send(&head, &body, fds)
+    }
+
+    fn head(&mut self, kind: u32, context: u32, timeline: Option<Timeline>, body: usize) -> io::Result<Head> {
+        let fence = match timeline {
+            None => wire::NO_FENCE,
+            Some(Timeline::Global) => wire::GLOBAL,
+            Some(Timeline::Context { ring, .. }) => wire::OF_CONTEXT + u32::from(ring),
+        };
+        self.seq += 1;
+        let bytes = u32::try_from(body).map_err(|_| io::ErrorKind::InvalidInput)?;
+        Ok(Head {
+            bytes: bytes.into(),
+            kind: kind.into(),
+            seq: self.seq.into(),
+            context: context.into(),
+            fence: fence.into(),
+        })
+    }
+
+    /// Sends a command whose reply is awaited by [`Gl::park`].
+    fn send(
+        &mut self,
+        env: &Env,
+        (kind, context, timeline): (u32, u32, Option<Timeline>),
+        body: &[u8],
+        after: After,
+    ) -> Result<(), Refusal> {
+        self.link(env)?;
+        let head = self.head(kind, context, timeline, body.len()).map_err(|_| Refusal::InvalidParameter)?;
+        self.link(env)?.send(&head, body, Vec::new()).map_err(|_| Refusal::Unspecified)?;
+        self.sent = Some((self.seq, after));
+        Ok(())
+    }
+
+    /// The command that was sent last is answered under this ticket.
+    pub fn park(&mut self, ticket: Ticket) {
+        if let Some((seq, after)) = self.sent.take() {
+            self.parked.insert(seq, (ticket, after));
+        }
+    }
+
+    /// The resource lives in the renderer that runs.
+    fn lives(&self, resource: u32) -> bool {
+        self.link.is_some() && self.resources.get(&resource) == Some(&self.life)
+    }
+
+    /// Everything that the guest has made is gone, and the renderer with it.
+    pub fn clear(&mut self) {
+        *self = Self { life: self.life, seq: self.seq, ..Self::default() };
+    }
+}

@@ -1,0 +1,182 @@
+//! Executes messages in their order on rutabaga_gfx.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use paravane_protocol::virtio_gpu::{self as spec, ctrl};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rutabaga_gfx::{ResourceCreate3D, Rutabaga, RutabagaError, RutabagaResult, Transfer3D};
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+use super::fences::{self, Fences};
+use super::hear::{Message, hear};
+use super::memory::Memory;
+use crate::control::Piece;
+use crate::gl::wire::{self, Backing, Head, ReadBack, RegionRecord};
+use crate::pixels::PIXEL_BYTES;
+
+/// How often fences are looked after that the library does not report by itself.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// The library and what belongs to it.
+pub(super) struct Drawing {
+    rutabaga: Rutabaga,
+    memory: Memory,
+    fences: Arc<Mutex<Fences>>,
+}
+
+/// The structure that a body begins with, and what follows.
+fn read<T>(body: &[u8]) -> RutabagaResult<(T, &[u8])>
+where
+    T: FromBytes + Immutable + KnownLayout + Unaligned,
+{
+    T::read_from_prefix(body).map_err(|_| RutabagaError::InvalidCommandSize(body.len()))
+}
+
+impl Drawing {
+    pub(super) fn new(rutabaga: Rutabaga, fences: Arc<Mutex<Fences>>) -> Self {
+        Self { rutabaga, memory: Memory::default(), fences }
+    }
+
+    /// Serves the device until it has gone.
+    pub(super) fn serve(mut self, socket: &UnixStream) -> io::Result<()> {
+        loop {
+            self.wait(socket)?;
+            let Some(message) = hear(socket)? else { return Ok(()) };
+            self.run(message);
+        }
+    }
+
+    /// Waits for a message, and meanwhile for fences.
+    fn wait(&self, socket: &UnixStream) -> io::Result<()> {
+        loop {
+            let any = fences::lock(&self.fences).any();
+            let limit = any.then_some(LOOK).and_then(|limit| Timespec::try_from(limit).ok());
+            let mut fds = [PollFd::new(socket, PollFlags::IN)];
+            match poll(&mut fds, limit.as_ref()) {
+                Ok(0) => self.rutabaga.event_poll(),
+                Ok(_) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    fn run(&mut self, message: Message) {
+        let Head { seq, context, fence, .. } = message.head;
+        let (seq, context) = (seq.get(), context.get());
+        match self.execute(message) {
+            Err(error) => {
+                log::debug!("message {seq} of context {context}: {error}");
+                fences::lock(&self.fences).reply(seq, false, &[]);
+            }
+            Ok(body) => {
+                let begun = fences::lock(&self.fences).begin(seq, context, fence.get());
+                let Some(fence) = begun else {
+                    return fences::lock(&self.fences).reply(seq, true, &body);
+                };
+                if let Err(error) = self.rutabaga.create_fence(fence) {
+                    log::debug!("the fence of message {seq}: {error}");
+                    fences::lock(&self.fences).give_up(&fence);
+                }
+            }
+        }
+    }
+
+    /// Executes a message; the reply's body.
+    fn execute(&mut self, message: Message) -> RutabagaResult<Vec<u8>> {
+        let Message { head, mut body, files } = message;
+        let context = head.context.get();
+        match head.kind.get() {
+            wire::SET_MEMORY => {
+                let records = <[RegionRecord]>::ref_from_bytes(&body).map_err(|_| RutabagaError::InvalidIovec)?;
+                let set = self.memory.set(records, &files);
+                set.map_err(|error| {
+                    log::error!("guest memory: {error}");
+                    RutabagaError::InvalidIovec
+                })?;
+            }
+            wire::READ_BACK => return self.read_back(&read::<ReadBack>(&body)?.0),
+            ctrl::CTX_CREATE => {
+                let (create, _) = read::<spec::CtxCreate>(&body)?;
+                self.rutabaga.create_context(context, create.context_init.get(), None)?;
+            }
+            ctrl::CTX_DESTROY => self.rutabaga.destroy_context(context)?,
+            ctrl::CTX_ATTACH_RESOURCE => self.rutabaga.context_attach_resource(context, resource(&body)?)?,
+            ctrl::CTX_DETACH_RESOURCE => self.rutabaga.context_detach_resource(context, resource(&body)?)?,
+            ctrl::SUBMIT_3D => self.rutabaga.submit_command(context, &mut body, &[])?,
+            ctrl::RESOURCE_CREATE_3D => self.create(&read::<spec::ResourceCreate3d>(&body)?.0)?,
+            ctrl::RESOURCE_UNREF => self.rutabaga.unref_resource(resource(&body)?)?,
+            wire::ATTACH => self.attach(&body)?,
+            ctrl::RESOURCE_DETACH_BACKING => self.rutabaga.detach_backing(resource(&body)?)?,
+            ctrl::TRANSFER_TO_HOST_3D => {
+                let (of, _) = read::<spec::TransferHost3d>(&body)?;
+                self.rutabaga.transfer_write(context, of.resource_id.get(), transfer(&of), None)?;
+            }
+            ctrl::TRANSFER_FROM_HOST_3D => {
+                let (of, _) = read::<spec::TransferHost3d>(&body)?;
+                self.rutabaga.transfer_read(context, of.resource_id.get(), transfer(&of), None)?;
+            }
+            _ => return Err(RutabagaError::InvalidComponent),
+        }
+        Ok(Vec::new())
+    }
+
+    fn create(&mut self, wanted: &spec::ResourceCreate3d) -> RutabagaResult<()> {
+        let create = ResourceCreate3D {
+            target: wanted.target.get(),
+            format: wanted.format.get(),
+            bind: wanted.bind.get(),
+            width: wanted.width.get(),
+            height: wanted.height.get(),
+            depth: wanted.depth.get(),
+            array_size: wanted.array_size.get(),
+            last_level: wanted.last_level.get(),
+            nr_samples: wanted.nr_samples.get(),
+            flags: wanted.flags.get(),
+        };
+        self.rutabaga.resource_create_3d(wanted.resource_id.get(), create)
+    }
+
+    fn attach(&mut self, body: &[u8]) -> RutabagaResult<()> {
+        let (head, rest) = read::<Backing>(body)?;
+        let count = head.pieces.get() as usize;
+        let pieces = <[Piece]>::ref_from_prefix_with_elems(rest, count);
+        let (pieces, _) = pieces.map_err(|_| RutabagaError::InvalidIovec)?;
+        let iovecs = self.memory.find(pieces).ok_or(RutabagaError::InvalidIovec)?;
+        self.rutabaga.attach_backing(head.resource.get(), iovecs)
+    }
+
+    fn read_back(&mut self, wanted: &ReadBack) -> RutabagaResult<Vec<u8>> {
+        let (width, height) = (wanted.width.get(), wanted.height.get());
+        let bytes = u64::from(width) * u64::from(height) * PIXEL_BYTES as u64;
+        let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= wire::REPLY_BYTES_MAX);
+        let mut pixels = vec![0; bytes.ok_or(RutabagaError::InvalidIovec)?];
+        let mut transfer = Transfer3D::new_2d(wanted.x.get(), wanted.y.get(), width, height, 0);
+        transfer.stride = width.saturating_mul(4);
+        let into = io::IoSliceMut::new(&mut pixels);
+        self.rutabaga.transfer_read(0, wanted.resource.get(), transfer, Some(into))?;
+        Ok(pixels)
+    }
+}
+
+fn resource(body: &[u8]) -> RutabagaResult<u32> {
+    Ok(read::<spec::ResourceRef>(body)?.0.resource_id.get())
+}
+
+fn transfer(of: &spec::TransferHost3d) -> Transfer3D {
+    Transfer3D {
+        x: of.x.get(),
+        y: of.y.get(),
+        z: of.z.get(),
+        w: of.w.get(),
+        h: of.h.get(),
+        d: of.d.get(),
+        level: of.level.get(),
+        stride: of.stride.get(),
+        layer_stride: of.layer_stride.get(),
+        offset: of.offset.get(),
+    }
+}

@@ -1,0 +1,123 @@
+//! What OpenGL on this host is built and run with: where the host has virglrenderer 1.0, the host's own; else a root of
+//! Debian 13 beside it, of which nothing is installed. Programs of that root run with its own dynamic linker, Mesa and EGL.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::guest_root::SUITE;
+use crate::{apt, build, cache, paths, process};
+
+const PACKAGES: &[&str] = &[
+    "libc6-dev",
+    "libvirglrenderer-dev",
+    "libegl-dev",
+    "libgles-dev",
+    "libegl1",
+    "libegl-mesa0",
+    "libgles2",
+    "libgl1-mesa-dri",
+];
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+const LEAST_VERSION: &str = "1.0.0";
+
+/// Where virglrenderer and OpenGL come from.
+pub(super) enum Root {
+    /// This machine.
+    Host,
+    /// A tree.
+    Tree(PathBuf),
+}
+
+/// The root, and a word on where it comes from.
+pub(super) fn ensure() -> Result<(Root, String)> {
+    let mut here = Command::new("pkg-config");
+    let newer = format!("--atleast-version={LEAST_VERSION}");
+    if here.arg(newer).arg("virglrenderer").status().is_ok_and(|status| status.success()) {
+        return Ok((Root::Host, "this machine's own".to_owned()));
+    }
+    let key = cache::key(&[&[SUITE, "/lib"], PACKAGES].concat());
+    let (tree, cached) = cache::entry("gl-root", &key, unpack)?;
+    let version = fs::read_to_string(tree.join(LIBRARIES).join("pkgconfig/virglrenderer.pc"))?;
+    let version = version.lines().find_map(|line| line.strip_prefix("Version:")).unwrap_or("").trim().to_owned();
+    let from = if cached { "from the cache" } else { "fetched" };
+    Ok((Root::Tree(tree), format!("Debian 13's virglrenderer {version}, {from}")))
+}
+
+fn unpack(tree: &Path) -> Result<()> {
+    let archive = apt::archive()?;
+    let mut command = apt::as_root("mmdebstrap")?;
+    command.args(["--mode=root", "--variant=extract"]);
+    command.arg(format!("--include={}", PACKAGES.join(",")));
+    command.arg("--dpkgopt=path-exclude=/usr/share/doc/*");
+    command.arg(SUITE).arg(tree).arg(format!("deb {archive} {SUITE} main"));
+    process::run("mmdebstrap-gl", &mut command)?;
+    // The C library's linker scripts name these, which base-files would make.
+    for name in ["lib", "lib64"] {
+        let mut link = apt::as_root("ln")?;
+        process::run("ln-gl", link.args(["--symbolic", &format!("usr/{name}")]).arg(tree.join(name)))?;
+    }
+    process::run("chmod-gl", apt::as_root("chmod")?.args(["--recursive", "a+rX"]).arg(tree))
+}
+
+impl Root {
+    /// Builds the renderer; what paravane-backend is to start.
+    pub(super) fn renderer(&self) -> Result<PathBuf> {
+        let mut cargo = build::cargo("build");
+        cargo.args(["--release", "--quiet", "--package", "paravane-backend"]);
+        cargo.args(["--features", "gl", "--bin", "paravane-renderer"]);
+        let Root::Tree(tree) = self else {
+            process::run("cargo-build-gl", &mut cargo)?;
+            return Ok(paths::release().join("paravane-renderer"));
+        };
+        let libraries = tree.join(LIBRARIES);
+        // With a target named, build scripts stay this machine's.
+        cargo.args(["--target", TARGET]);
+        cargo.env("PKG_CONFIG_SYSROOT_DIR", tree).env("PKG_CONFIG_LIBDIR", libraries.join("pkgconfig"));
+        let sysroot = format!("-Clink-arg=--sysroot={}", paths::text(tree)?);
+        let rpath = format!("-Clink-arg=-Wl,-rpath-link,{}", paths::text(&libraries)?);
+        cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", format!("{sysroot} {rpath}"));
+        process::run("cargo-build-gl", &mut cargo)?;
+        let built = paths::root().join("target").join(TARGET).join("release/paravane-renderer");
+        self.script("paravane-renderer", &built)
+    }
+
+    /// Compiles a program of OpenGL ES and EGL.
+    pub(super) fn compile(&self, source: &Path, program: &Path) -> Result<()> {
+        let mut cc = Command::new("cc");
+        cc.args(["-O2", "-Wall", "-Wextra"]);
+        if let Root::Tree(tree) = self {
+            cc.arg(format!("--sysroot={}", tree.display()));
+            cc.arg(format!("-I{}", tree.join("usr/include").display()));
+            cc.arg(format!("-L{}", tree.join(LIBRARIES).display()));
+        }
+        cc.arg(source).arg("-o").arg(program).args(["-lEGL", "-lGLESv2", "-lm"]);
+        process::run("cc-gl", &mut cc)
+    }
+
+    /// A command that runs a program with the root's libraries.
+    pub(super) fn command(&self, program: &Path) -> Result<Command> {
+        Ok(Command::new(self.script(&format!("run-{}", paths::text(Path::new(program.file_name().context("a program")?))?), program)?))
+    }
+
+    /// An executable file that runs `program` with the root's libraries and its EGL.
+    fn script(&self, name: &str, program: &Path) -> Result<PathBuf> {
+        let Root::Tree(tree) = self else { return Ok(program.to_owned()) };
+        let tree = paths::text(tree)?;
+        let text = format!(
+            "#!/bin/sh\nroot='{tree}'\nlibraries=$root/{LIBRARIES}\n\
+             export LIBGL_DRIVERS_PATH=$libraries/dri GBM_BACKENDS_PATH=$libraries/gbm\n\
+             export __EGL_VENDOR_LIBRARY_DIRS=$root/usr/share/glvnd/egl_vendor.d\n\
+             exec $libraries/ld-linux-x86-64.so.2 --library-path $libraries '{}' \"$@\"\n",
+            paths::text(program)?
+        );
+        let script = paths::made("gl")?.join(name);
+        fs::write(&script, text).with_context(|| format!("cannot write {}", script.display()))?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        Ok(script)
+    }
+}
