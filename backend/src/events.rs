@@ -158,11 +158,12 @@ mod tests {
             Source::Control(channel),
             Source::GuestWake(channel),
             Source::Death(channel),
+            Source::Renderer,
         ];
         for source in sources {
             assert_eq!(Source::decode(source.encode()), Some(source));
         }
-        assert_eq!(Source::decode(5 << 32), None);
+        assert_eq!(Source::decode(6 << 32), None);
     }
 
     #[test]

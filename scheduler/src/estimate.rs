@@ -90,16 +90,26 @@ impl Estimates {
         self.kinds.entry(shape.kind).or_insert(Estimate::of(each)).learn(each);
     }
 
-    /// Commands that ran one after the other, so many of each shape, have cost so much together. Each gets its part by what was
-    /// predicted.
+    /// Commands that ran one after the other, so many of each shape, have cost so much together. What that differs from what was
+    /// expected is divided by how much of the sum each shape was, squared: so slices of different mixtures tell shapes apart, and a
+    /// long command's noise is not taken for a short one's cost (a Kalman filter's step, with errors in proportion to the costs).
     pub fn learn_together(&mut self, commands: &[(Shape, u32)], cost: Nanos) {
-        let predicted: Vec<Nanos> = commands.iter().map(|(shape, _)| self.predict(*shape).max(1)).collect();
-        let all = commands.iter().zip(&predicted).map(|((_, count), part)| u128::from(*part) * u128::from(*count));
-        let sum = all.fold(0_u128, u128::saturating_add).max(1);
-        for ((shape, _), part) in commands.iter().zip(predicted) {
-            let own = u128::from(cost) * u128::from(part) / sum;
-            self.learn(*shape, u64::try_from(own).unwrap_or(Nanos::MAX));
+        let expected: Vec<f64> = commands.iter().map(|(shape, _)| self.mean(*shape).max(1) as f64).collect();
+        let parts = || commands.iter().zip(&expected).map(|((_, count), each)| f64::from(*count) * each);
+        let off = cost as f64 - parts().sum::<f64>();
+        let squares: f64 = parts().map(|part| part * part).sum();
+        for ((shape, count), each) in commands.iter().zip(&expected).filter(|((_, count), _)| *count > 0) {
+            let own = each + off * each * each * f64::from(*count) / squares;
+            // It was not less than nothing, and a cast to an integer saturates.
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+            self.learn(*shape, own.max(0.0) as Nanos);
         }
+    }
+
+    /// What a command has cost so far, without caution.
+    fn mean(&self, shape: Shape) -> Nanos {
+        let known = self.young.get(&shape).or_else(|| self.old.get(&shape));
+        known.map_or_else(|| self.predict(shape), |estimate| estimate.mean)
     }
 }
 
@@ -143,6 +153,24 @@ mod tests {
         }
         let (short, long) = (estimates.predict(short), estimates.predict(long));
         assert!(long > 3 * short, "{short} {long}");
+    }
+
+    #[test]
+    fn a_long_commands_noise_is_not_a_short_ones_cost() {
+        let mut estimates = Estimates::new();
+        let (short, long) = (Shape { kind: 1, size: 1024 }, Shape { kind: 2, size: 1024 });
+        // As the gate has it: what nobody knows is measured by itself first.
+        estimates.learn_together(&[(short, 1)], MS / 100);
+        estimates.learn_together(&[(long, 1)], 50 * MS);
+        for turn in 0..400 {
+            // The long one takes 40 or 60 ms, the short ones 10 us each.
+            let cost = MS + if turn % 2 == 0 { 40 * MS } else { 60 * MS };
+            estimates.learn_together(&[(short, 100), (long, 1)], cost);
+            estimates.learn_together(&[(short, 100)], MS);
+        }
+        let each = estimates.mean(short);
+        assert!((MS / 125..MS / 80).contains(&each), "{each}");
+        assert_eq!(estimates.predict(Shape { kind: 3, size: 0 }), UNKNOWN);
     }
 
     #[test]
