@@ -48,6 +48,10 @@ pub fn accept<S: Send + Sync + 'static>(
         }
         waiting.end();
         host.report_usage();
+        // Before the slot: who waits for that takes the host to be its own, and
+        // ends the spare worker with it.
+        drop(host);
+        drop(waiting);
     });
     if let Err(error) = waiter {
         backend.end();
