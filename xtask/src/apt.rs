@@ -65,6 +65,13 @@ pub(crate) const TO_DRAW: &[Package] = &[Package {
     purpose: "finds virglrenderer",
 }];
 
+/// What a picture of a terminal takes.
+pub(crate) const TO_WRITE: &[Package] = &[Package {
+    name: "fonts-dejavu-core",
+    proof: crate::terminal::FONT,
+    purpose: "letters for the picture of paravanectl top",
+}];
+
 /// Installs those of `packages` that are missing; answers what it installed.
 pub(crate) fn ensure(packages: &[Package]) -> Result<Vec<&'static str>> {
     let missing: Vec<&Package> = packages

@@ -15,7 +15,7 @@ use crate::payload::{Disks, Payload};
 use crate::qemu::Qemu;
 use crate::step::seconds;
 use crate::screen::{self, Screens};
-use crate::{paths, process};
+use crate::{paths, process, words};
 
 const ENDED: &str = "paravane-guest: job ended with ";
 const UP: &str = "paravane-guest: up ";
@@ -138,6 +138,7 @@ fn arguments(boot: &Boot, disks: &Disks, logs: &Logs, command: &mut Command) -> 
         "-device",
         "virtconsole,chardev=job",
     ]);
+    words::arguments(disks.dir(), command)?;
     screen::arguments(disks.dir(), command)
 }
 

@@ -75,6 +75,11 @@ pub(crate) fn cpu_driver() -> Result<PathBuf> {
     built("libparavane_cpu.so")
 }
 
+/// paravaned or paravanectl.
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
+    built(name)
+}
+
 fn built(name: &str) -> Result<PathBuf> {
     let path = paths::release().join(name);
     if !path.exists() {

@@ -1,43 +1,44 @@
-//! `demo`: the whole way once, from setting up to a picture that a kernel filtered for a guest.
+//! `demo`: the whole way once, from setting up to a picture that a kernel filtered for a guest, and two VMs that share the
+//! device 3:1 under paravaned.
+
+mod guests;
+mod on_host;
+mod shares;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::backend::Backend;
-use crate::boot::{self, Boot};
-use crate::host_run::Libcuda;
+use crate::daemon::Daemon;
 use crate::kvm::Accelerator;
 use crate::machine::FrontEnd;
-use crate::samples::{self, Samples};
-use crate::step::{done, seconds, step};
-use crate::usage::Usage;
-use crate::{build, guest_job, host_run, package, paths, picture, setup};
+use crate::samples::{self, Verdict};
+use crate::step::seconds;
+use crate::{paths, picture, setup};
+use shares::{Shares, VMS};
 
-/// Run the samples in a guest and show what came of it
+/// Run the samples in a guest, have two guests share the device, and show what came of it
 ///
-/// Sets up, builds, boots a Debian 13 guest, installs the guest package in it, runs every sample there and checks it
-/// against the CPU. Without an NVIDIA driver the kernels run on Paravane's CPU device.
+/// Sets up, builds, boots two Debian 13 guests, installs the guest package in them, runs every sample in the first and checks
+/// it against the CPU. Then both work at the same time with weights 3:1 under a paravaned of their own: what each was charged
+/// for, the picture of `paravanectl top`, and the usage table. Without an NVIDIA driver the kernels run on Paravane's CPU
+/// device.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --no-vm    the same programs as processes on the host\n  \
                         cargo xtask demo --front-end ring-only --accelerator tcg"
 )]
 pub(crate) struct Demo {
-    /// Run the programs on the host, over the same socket, without a VM
+    /// Run the programs on the host, over the same sockets, without VMs
     #[arg(long)]
     no_vm: bool,
-    /// How the device comes to the guest
-    #[arg(
-        long,
-        value_enum,
-        default_value = "vhost-user-gpu",
-        conflicts_with = "no_vm"
-    )]
+    /// How the device comes to the guests
+    #[arg(long, value_enum, default_value = "vhost-user-gpu", conflicts_with = "no_vm")]
     front_end: FrontEnd,
-    /// How the guest runs, without trying whether KVM works
+    /// How the guests run, without trying whether KVM works
     #[arg(long, value_enum, conflicts_with = "no_vm")]
     accelerator: Option<Accelerator>,
     /// The libcuda that executes the calls [default: NVIDIA's, else Paravane's CPU device]
@@ -45,107 +46,41 @@ pub(crate) struct Demo {
     libcuda: Option<PathBuf>,
 }
 
-/// What a run of the samples leaves.
+/// What the programs leave.
 struct Ran {
-    output: String,
+    /// What each VM's programs said.
+    outputs: Vec<String>,
+    /// Where the first one's results lie.
     results: PathBuf,
-    usage: Usage,
+    shares: Shares,
+    top: PathBuf,
+    /// By VM and by process, from the ledger.
+    usage: String,
 }
 
 impl Demo {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let start = Instant::now();
         setup::to_build()?;
-        let ran = if self.no_vm {
-            self.on_the_host()?
-        } else {
-            self.in_a_guest()?
-        };
-        let verdicts = samples::verdicts(&ran.output);
+        setup::to_draw_text()?;
+        let ran = if self.no_vm { on_host::run(&self)? } else { guests::run(&self)? };
         println!();
-        for line in ran
-            .output
-            .lines()
-            .filter(|line| line.starts_with("device: ") || line.starts_with("guest: "))
-        {
-            println!("{line}");
+        let passed = ran.print_verdicts();
+        println!("\n{}", ran.shares.text());
+        println!("The account of all of it (paravanectl usage):\n\n{}", ran.usage);
+        println!("paravanectl top:  {}", ran.top.display());
+        if passed {
+            let (before, after) = show_pictures(&ran.results)?;
+            println!("The picture:      {}\nFiltered:         {}", before.display(), after.display());
+        } else {
+            println!("\nWhat the programs said:\n{}", ran.outputs.join("\n").trim_end());
         }
-        for verdict in &verdicts {
-            println!(
-                "{} {}: {}",
-                if verdict.passed { "PASS" } else { "FAIL" },
-                verdict.name,
-                verdict.note
-            );
-        }
-        if verdicts.iter().any(|verdict| !verdict.passed) {
-            println!(
-                "\nWhat the programs said:\n{}\ndemo: FAIL",
-                ran.output.trim_end()
-            );
-            return Ok(ExitCode::FAILURE);
-        }
-        let (before, after) = show_pictures(&ran.results)?;
         println!(
-            "\nThe picture: {}\nFiltered:    {}\n",
-            before.display(),
-            after.display()
+            "\nAll of it took {}.\ndemo: {}",
+            seconds(start.elapsed()),
+            if passed { "PASS" } else { "FAIL" }
         );
-        println!("{}", ran.usage.table());
-        println!("All of it took {}.\ndemo: PASS", seconds(start.elapsed()));
-        Ok(ExitCode::SUCCESS)
-    }
-
-    fn on_the_host(&self) -> Result<Ran> {
-        let samples = build::all()?;
-        let backend = Backend::start("demo", &self.backend_arguments()?)?;
-        let (output, results) = step("samples on the host", || {
-            let ran = host_run::run(&samples, "demo", Libcuda::Shim(&backend.socket()))?;
-            done(ran, "")
-        })?;
-        Ok(Ran {
-            output,
-            results,
-            usage: backend.stop()?,
-        })
-    }
-
-    fn in_a_guest(&self) -> Result<Ran> {
-        let vm = setup::to_boot(self.accelerator)?;
-        let samples: Samples = build::all()?;
-        let package = package::make(&paths::made("package")?)?;
-        let backend = Backend::start("demo", &self.backend_arguments()?)?;
-        let socket = backend.socket();
-        let boot = Boot {
-            qemu: &vm.qemu,
-            guest: &vm.guest,
-            accelerator: vm.accelerator,
-            front_end: self.front_end,
-            socket: Some(&socket),
-            disks: &[],
-        };
-        let what = format!("guest on {}, {:?}", self.front_end.name(), vm.accelerator);
-        let outcome = step(&what, || {
-            let payload = guest_job::payload(&samples, &package)?;
-            let outcome = boot::run(&boot, "demo", payload, boot::LIMIT_S)?;
-            let note = format!(
-                "up in {:.1} s, off after {}",
-                outcome.up_s,
-                seconds(outcome.took)
-            );
-            done(outcome, note)
-        })?;
-        if !outcome.output.contains(guest_job::INSTALLED) {
-            bail!(
-                "the package did not install in the guest:\n{}",
-                outcome.output
-            );
-        }
-        Ok(Ran {
-            output: outcome.output,
-            results: outcome.results,
-            usage: backend.stop()?,
-        })
+        Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
     fn backend_arguments(&self) -> Result<Vec<&str>> {
@@ -157,6 +92,64 @@ impl Demo {
             arguments.extend(["--libcuda", paths::text(libcuda)?]);
         }
         Ok(arguments)
+    }
+}
+
+/// paravaned and the back ends, one for each of `VMS`.
+struct Stage {
+    backends: Vec<Backend>,
+    daemon: Daemon,
+    /// Where the picture of `paravanectl top` shall lie.
+    top: PathBuf,
+}
+
+impl Stage {
+    fn set(demo: &Demo) -> Result<Self> {
+        let home = paths::made("demo")?;
+        let daemon = Daemon::start("demo", &home)?;
+        let socket = daemon.socket();
+        let mut backends = Vec::new();
+        for (name, weight) in VMS {
+            let weight = weight.to_string();
+            let mut arguments = vec!["--paravaned", paths::text(&socket)?, "--weight", &weight];
+            arguments.extend(demo.backend_arguments()?);
+            backends.push(Backend::start(name, &arguments)?);
+        }
+        Ok(Self { backends, daemon, top: home.join("top.png") })
+    }
+
+    /// What everybody used, when all of it is booked.
+    fn end(self) -> Result<String> {
+        for backend in self.backends {
+            backend.stop()?;
+        }
+        let tables = [self.daemon.said(&["usage"])?, self.daemon.said(&["usage", "--by", "process"])?];
+        self.daemon.stop()?;
+        Ok(tables.join("\n"))
+    }
+}
+
+impl Ran {
+    /// True: everything is as it should be.
+    fn print_verdicts(&self) -> bool {
+        let first = self.outputs.first().map_or("", String::as_str);
+        for line in first.lines().filter(|line| line.starts_with("device: ") || line.starts_with("guest: ")) {
+            println!("{line}");
+        }
+        let mut all = true;
+        let mut print = |name: &str, passed: bool, note: &str| {
+            all &= passed;
+            println!("{} {name}: {note}", if passed { "PASS" } else { "FAIL" });
+        };
+        for Verdict { name, passed, note } in samples::verdicts(first) {
+            print(name, passed, &note);
+        }
+        for (output, (vm, _)) in self.outputs.iter().zip(VMS) {
+            let Verdict { name, passed, note } = samples::verdict(samples::LOAD, output);
+            print(&format!("{name} in {vm}"), passed, &note);
+        }
+        print("shares", self.shares.hold(), &self.shares.note());
+        all
     }
 }
 

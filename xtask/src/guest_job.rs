@@ -9,9 +9,12 @@ use anyhow::Result;
 use crate::guest_root::USER;
 use crate::payload::Payload;
 use crate::samples::{self, Samples};
+use crate::words;
 
 /// A sample that hangs is ended and judged, so that the others still run. An emulated guest is slow.
 const SAMPLE_LIMIT_S: u32 = 60;
+/// Said by a guest that waits for its word.
+pub(crate) const READY: &str = "ready";
 /// The package's name in a payload.
 pub(crate) const PACKAGE: &str = "paravane-guest.deb";
 /// In the job's output: how long the package took, and that programs will find the library in it.
@@ -21,12 +24,7 @@ pub(crate) const INSTALLED: &str =
 /// In the job's output: how the shim's threads sleep in this guest.
 pub(crate) const SLEEPS_BY: &str = "guest: threads sleep by ";
 
-/// Programs, package and the script that runs them.
-pub(crate) fn payload(samples: &Samples, package: &Path) -> Result<Payload> {
-    payload_with(samples, package, |_| Ok(String::new()))
-}
-
-/// The same, with `more` files, and what the job does first.
+/// Programs, package and the script that runs them, with `more` files, and what the job does first.
 pub(crate) fn payload_with(
     samples: &Samples,
     package: &Path,
@@ -36,7 +34,33 @@ pub(crate) fn payload_with(
     let first = more(&mut payload)?;
     payload.file(PACKAGE, package, false)?;
     samples::pack(samples, &mut payload)?;
-    payload.script("job", &(first + &script()?))?;
+    payload.script("job", &(first + &install() + &samples_script()? + "exit $failed\n"))?;
+    Ok(payload)
+}
+
+/// A guest that says READY, works on the first word that it hears, and ends on the next; the samples run before that if so
+/// wanted. `arguments` are the load's.
+pub(crate) fn payload_of_load(
+    samples: &Samples,
+    package: &Path,
+    arguments: &[String],
+    with_samples: bool,
+) -> Result<Payload> {
+    let mut payload = Payload::new()?;
+    payload.file(PACKAGE, package, false)?;
+    samples::pack(samples, &mut payload)?;
+    let mut script = install();
+    script.push_str(&if with_samples { samples_script()? } else { "failed=0\n".to_owned() });
+    script.push_str(words::GUEST_FUNCTIONS);
+    write!(
+        script,
+        "say {READY}\nhear\n{as_user} ./{load} {arguments} 2>&1 &\nhear\nkill -TERM $!\n\
+         wait $! || {{ echo \"{load} ended with $?\"; failed=1; }}\nexit $failed\n",
+        as_user = as_user(),
+        load = samples::LOAD,
+        arguments = arguments.join(" "),
+    )?;
+    payload.script("job", &script)?;
     Ok(payload)
 }
 
@@ -52,18 +76,22 @@ pub(crate) fn install() -> String {
     )
 }
 
-fn script() -> Result<String> {
-    let mut script = install();
-    script.push_str("failed=0\n");
+/// How a program is run by the guest's ordinary user.
+fn as_user() -> String {
+    format!("setpriv --reuid {USER} --regid {USER} --init-groups")
+}
+
+/// Every sample, one after the other; `$failed` says how it went.
+fn samples_script() -> Result<String> {
+    let (mut script, as_user) = (String::from("failed=0\n"), as_user());
     for name in samples::NAMES {
         let arguments = samples::arguments(name, samples::PICTURE_IN, "/run/results").join(" ");
         writeln!(
             script,
-            "timeout {SAMPLE_LIMIT_S} setpriv --reuid {USER} --regid {USER} --init-groups ./{name} {arguments} 2>&1 || \
+            "timeout {SAMPLE_LIMIT_S} {as_user} ./{name} {arguments} 2>&1 || \
              {{ echo \"{name} ended with $?\"; failed=1; }}"
         )?;
     }
     writeln!(script, "sed -n 's/.*renderD[0-9]*: \\([A-Za-z]*\\)$/{SLEEPS_BY}\\1/p' $PARAVANE_LOG | sort -u")?;
-    script.push_str("exit $failed\n");
     Ok(script)
 }

@@ -22,12 +22,23 @@ pub(crate) enum Libcuda<'a> {
     CpuDevice,
 }
 
+/// One of the programs, which ends with xtask; arguments and streams are the caller's to give.
+pub(crate) fn command(samples: &Samples, name: &str, libcuda: Libcuda) -> Result<Command> {
+    let library = match libcuda {
+        Libcuda::Shim(_) => build::shim()?,
+        Libcuda::CpuDevice => build::cpu_driver()?,
+    };
+    let mut command = Command::new(samples.dir.join(name));
+    command.env("LD_LIBRARY_PATH", samples::library_dir(&library)?);
+    if let Libcuda::Shim(socket) = libcuda {
+        command.env("PARAVANE_SOCKET", socket);
+    }
+    process::tie(&mut command);
+    Ok(command)
+}
+
 /// Runs every sample; answers their joint output and where results lie.
 pub(crate) fn run(samples: &Samples, name: &str, libcuda: Libcuda) -> Result<(String, PathBuf)> {
-    let library_dir = match libcuda {
-        Libcuda::Shim(_) => samples::library_dir(&build::shim()?)?,
-        Libcuda::CpuDevice => samples::library_dir(&build::cpu_driver()?)?,
-    };
     let results = paths::made("results")?.join(name);
     fs::create_dir_all(&results)?;
     let mut output = String::new();
@@ -35,17 +46,12 @@ pub(crate) fn run(samples: &Samples, name: &str, libcuda: Libcuda) -> Result<(St
         let log = process::log_path(&format!("{name}-{sample}"))?;
         let file = File::create(&log)?;
         let picture = samples.dir.join(samples::PICTURE_IN);
-        let mut command = Command::new(samples.dir.join(sample));
-        if let Libcuda::Shim(socket) = libcuda {
-            command.env("PARAVANE_SOCKET", socket);
-        }
-        let mut child = process::tie(&mut command)
+        let mut child = command(samples, sample, libcuda)?
             .args(samples::arguments(
                 sample,
                 paths::text(&picture)?,
                 paths::text(&results)?,
             ))
-            .env("LD_LIBRARY_PATH", &library_dir)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

@@ -8,6 +8,7 @@ mod boot;
 mod build;
 mod cache;
 mod clients;
+mod daemon;
 mod demo;
 mod gl;
 mod guest_disk;
@@ -28,8 +29,10 @@ mod screen;
 mod setup;
 mod step;
 mod table;
+mod terminal;
 mod test;
 mod usage;
+mod words;
 
 use std::process::ExitCode;
 

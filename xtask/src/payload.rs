@@ -32,6 +32,11 @@ impl Payload {
         Ok(payload)
     }
 
+    /// Where this boot's sockets lie.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub(crate) fn file(&mut self, name: &str, from: &Path, executable: bool) -> Result<()> {
         let data = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
         self.data(name, &data, executable)

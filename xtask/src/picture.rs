@@ -37,8 +37,13 @@ pub(crate) fn ppm_to_png(from: &Path, to: &Path) -> Result<()> {
     let ppm = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
     let (width, height, pixels) = parse_ppm(&ppm)
         .with_context(|| format!("{} is not a picture of 8-bit RGB", from.display()))?;
+    write_png(to, usize::try_from(width)?, usize::try_from(height)?, pixels)
+}
+
+/// A PNG of 8-bit RGB.
+pub(crate) fn write_png(to: &Path, width: usize, height: usize, pixels: &[u8]) -> Result<()> {
     let file = File::create(to).with_context(|| format!("cannot create {}", to.display()))?;
-    let mut encoder = png::Encoder::new(BufWriter::new(file), width, height);
+    let mut encoder = png::Encoder::new(BufWriter::new(file), u32::try_from(width)?, u32::try_from(height)?);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.write_header()?.write_image_data(pixels)?;

@@ -13,6 +13,8 @@ use crate::{build, paths, picture, process};
 /// Every sample; the last takes a picture and gives one.
 pub(crate) const NAMES: &[&str] = &["vector_add", "matmul", "reduction", PICTURE_SAMPLE];
 const PICTURE_SAMPLE: &str = "image_filter";
+/// Works until it is told to end; for whoever wants a busy device.
+pub(crate) const LOAD: &str = "steady";
 
 pub(crate) const PICTURE_IN: &str = "original.ppm";
 pub(crate) const PICTURE_OUT: &str = "filtered.ppm";
@@ -44,7 +46,7 @@ pub(crate) fn build(shim: &Path) -> Result<Samples> {
     let dir = paths::made("samples")?;
     let library = library_dir(shim)?;
     let source = paths::root().join("tests/samples");
-    for name in NAMES {
+    for name in NAMES.iter().chain([&LOAD]) {
         let include = format!("-I{}", source.join("include").display());
         let mut clang = Command::new("clang");
         clang
@@ -101,7 +103,7 @@ pub(crate) fn arguments(name: &str, picture_in: &str, results: &str) -> Vec<Stri
 
 /// Packs programs, PTX and the picture.
 pub(crate) fn pack(samples: &Samples, payload: &mut Payload) -> Result<()> {
-    for name in NAMES {
+    for name in NAMES.iter().chain([&LOAD]) {
         payload.file(name, &samples.dir.join(name), true)?;
         let ptx = format!("{name}.ptx");
         payload.file(&ptx, &samples.dir.join(&ptx), false)?;
@@ -118,34 +120,23 @@ pub(crate) struct Verdict {
     pub(crate) note: String,
 }
 
-/// One verdict for every sample from their joint output; silence is a failure.
+/// One verdict for every sample from their joint output.
 pub(crate) fn verdicts(output: &str) -> Vec<Verdict> {
-    let verdict = |name: &'static str| {
-        let said = |word: &str| {
-            let start = format!("{word} {name}: ");
-            output
-                .lines()
-                .find_map(|line| line.strip_prefix(&start).map(str::to_owned))
-        };
-        match (said("FAIL"), said("PASS")) {
-            (Some(note), _) => Verdict {
-                name,
-                passed: false,
-                note,
-            },
-            (None, Some(note)) => Verdict {
-                name,
-                passed: true,
-                note,
-            },
-            (None, None) => Verdict {
-                name,
-                passed: false,
-                note: "ended without a verdict".to_owned(),
-            },
-        }
+    NAMES.iter().map(|name| verdict(name, output)).collect()
+}
+
+/// What a program's own line says; silence is a failure.
+pub(crate) fn verdict(name: &'static str, output: &str) -> Verdict {
+    let said = |word: &str| {
+        let start = format!("{word} {name}: ");
+        output.lines().find_map(|line| line.strip_prefix(&start).map(str::to_owned))
     };
-    NAMES.iter().copied().map(verdict).collect()
+    let (passed, note) = match (said("FAIL"), said("PASS")) {
+        (Some(note), _) => (false, note),
+        (None, Some(note)) => (true, note),
+        (None, None) => (false, "ended without a verdict".to_owned()),
+    };
+    Verdict { name, passed, note }
 }
 
 #[cfg(test)]

@@ -53,6 +53,13 @@ pub(crate) fn to_build() -> Result<()> {
     })
 }
 
+pub(crate) fn to_draw_text() -> Result<()> {
+    step("a font for pictures of the terminal", || {
+        let installed = apt::ensure(apt::TO_WRITE)?;
+        done((), installed_note(&installed))
+    })
+}
+
 /// Makes guests bootable; `accelerator` spares the probe.
 pub(crate) fn to_boot(accelerator: Option<Accelerator>) -> Result<VmSetup> {
     eprintln!("  cache {}", paths::cache()?.display());
