@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::page::Page;
 
-/// A counter's place in the page. All count up from 0.
+/// A counter's place in the page, which another release's paravaned reads as well. All count up from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Counter {
@@ -23,16 +23,28 @@ pub enum Counter {
     BytesFromDevice,
     /// Time that the GPU worked for this process, in nanoseconds.
     GpuTimeNs,
+    /// Graphs launched.
+    GraphLaunches,
+    /// Time that its threads waited for another VM's lease to end.
+    WaitedNs,
+    /// Time that its threads waited because the VM was at its cap.
+    ThrottledNs,
+    /// Time that its commands took beyond the lease.
+    OverrunNs,
 }
 
-/// Every counter with its name in the usage report.
-pub const COUNTERS: [(Counter, &str); 6] = [
+/// Every counter with its name in the usage report, in the report's order.
+pub const COUNTERS: [(Counter, &str); 10] = [
     (Counter::CallsAwaited, "calls_awaited"),
     (Counter::CallsPosted, "calls_posted"),
     (Counter::Kernels, "kernels"),
+    (Counter::GraphLaunches, "graph_launches"),
     (Counter::BytesToDevice, "bytes_to_device"),
     (Counter::BytesFromDevice, "bytes_from_device"),
     (Counter::GpuTimeNs, "gpu_time_ns"),
+    (Counter::WaitedNs, "waited_ns"),
+    (Counter::ThrottledNs, "throttled_ns"),
+    (Counter::OverrunNs, "overrun_ns"),
 ];
 
 /// A figure's place in the page: what is so now, where a counter says what has
@@ -102,6 +114,6 @@ mod tests {
         worker.gauge(Gauge::MemoryBytes).store(7, Ordering::Relaxed);
         drop(worker);
         assert_eq!(page.gauge(Gauge::MemoryBytes).load(Ordering::Relaxed), 7);
-        assert_eq!(page.read(), [0, 0, 3, 0, 0, 5]);
+        assert_eq!(page.read(), [0, 0, 3, 0, 0, 0, 5, 0, 0, 0]);
     }
 }

@@ -17,7 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::account::{AccountPage, COUNTERS, Counter, Gauge};
 use crate::budget::{Figures, UNLIMITED};
 use crate::control::{Share, sealed_file};
-use crate::register::message::Named;
+use crate::register::message::{Last, Named};
 use crate::unbooked::Unbooked;
 
 pub(crate) type Counters = [u64; COUNTERS.len()];
@@ -72,16 +72,7 @@ pub enum Told {
     /// It runs.
     Begins(Arc<ProcessAccount>),
     /// It does not any more.
-    Ended {
-        /// As [`ProcessAccount`] has them.
-        number: u64,
-        /// As above.
-        pid: u32,
-        /// As above.
-        name: String,
-        /// The last ones.
-        counters: Named,
-    },
+    Ended(Last),
 }
 
 #[derive(Default)]
@@ -215,11 +206,15 @@ impl Usage {
         let fresh = ledger.running.iter().filter(|account| !begun.contains(&account.number));
         let mut told: Vec<Told> = fresh.map(|account| Told::Begins(Arc::clone(account))).collect();
         unbooked.known(ledger.running.iter().map(|account| account.number));
-        told.extend(unbooked.iter().filter(|finished| !ended.contains(&finished.number)).map(|finished| Told::Ended {
-            number: finished.number,
-            pid: finished.pid,
-            name: finished.name.clone(),
-            counters: by_name(&finished.counters),
+        let silent = unbooked.iter().filter(|finished| !ended.contains(&finished.number));
+        told.extend(silent.map(|finished| {
+            Told::Ended(Last {
+                number: finished.number,
+                pid: finished.pid,
+                name: finished.name.clone(),
+                counters: by_name(&finished.counters),
+                memory_peak_bytes: finished.memory_peak_bytes,
+            })
         }));
         told
     }

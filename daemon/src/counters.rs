@@ -7,16 +7,14 @@ use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What the lease page counts for the VM as a whole; booked with its number 0.
-const OF_THE_VM: [&str; 3] = ["waited_ns", "throttled_ns", "overrun_ns"];
-const COUNT: usize = COUNTERS.len() + OF_THE_VM.len();
+const COUNT: usize = COUNTERS.len();
 
-/// Their names: the account's in its order, then the VM's.
+/// Their names, in the account's order.
 pub const COLUMNS: [&str; COUNT] = {
     let mut names = [""; COUNT];
     let mut at = 0;
     while at < COUNT {
-        names[at] = if at < COUNTERS.len() { COUNTERS[at].1 } else { OF_THE_VM[at - COUNTERS.len()] };
+        names[at] = COUNTERS[at].1;
         at += 1;
     }
     names
@@ -28,10 +26,8 @@ pub struct Counters(pub [u64; COUNT]);
 
 impl Counters {
     /// What an account page holds.
-    pub fn of_account(values: [u64; COUNTERS.len()]) -> Self {
-        let mut counters = Self::default();
-        counters.0.iter_mut().zip(values).for_each(|(slot, value)| *slot = value);
-        counters
+    pub fn of_account(values: [u64; COUNT]) -> Self {
+        Self(values)
     }
 
     /// Names and values.

@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use paravane_backend::account::AccountPage;
 use paravane_backend::devices::Device;
-use paravane_backend::lease::{VmId, VmPage};
-use paravane_backend::register::message::{Hello, Named, ToBackend};
+use paravane_backend::lease::{VmFigures, VmId, VmPage};
+use paravane_backend::register::message::{Hello, Last, Named, ToBackend};
 use paravane_backend::register::wanted::Wanted;
 use paravane_scheduler::Settings;
 
@@ -21,7 +21,7 @@ use crate::history::History;
 use crate::ledger::Ledger;
 use crate::peer;
 use crate::view::Layers;
-use crate::vm::{Arrival, Peer, Vm, printable};
+use crate::vm::{Account, Peer, Vm, printable};
 
 mod show;
 mod tick;
@@ -126,7 +126,7 @@ impl Host {
         state.issued += 1;
         let id = VmId(state.issued);
         self.admit(state, id, &name, &wanted, &placed.uuid, (page, kick))?;
-        let vm = Vm::new(Arrival {
+        let vm = Vm {
             id,
             name: name.clone(),
             uuid: uuid.unwrap_or_default(),
@@ -135,9 +135,12 @@ impl Host {
             gpu: placed.uuid.clone(),
             since_s: events::now().as_secs(),
             layers,
-            past,
-            socket,
-        });
+            entitled: 0,
+            memory_peak_bytes: 0,
+            figures: VmFigures::default(),
+            socket: Some(socket),
+            account: Account::after(past),
+        };
         let device = placed.alone.then(|| placed.uuid.clone());
         vm.tell(&ToBackend::Welcome { name: name.clone(), device, wanted });
         state.vms.insert(id, vm);
@@ -198,11 +201,11 @@ impl Host {
     }
 
     /// A back end's process has ended.
-    pub fn end(&self, id: VmId, number: u64, (pid, name): (u32, &str), counters: &Named) -> bool {
+    pub fn end(&self, id: VmId, last: &Last) -> bool {
         let mut state = self.state();
         let Some(vm) = state.vms.get_mut(&id) else { return false };
-        self.events.say(Kind::ProcessEnded, &vm.name, format!("process {pid} ({})", printable(name)));
-        vm.end(number, pid, name, counters)
+        self.events.say(Kind::ProcessEnded, &vm.name, format!("process {} ({})", last.pid, printable(&last.name)));
+        vm.end(last)
     }
 
     /// What a back end tells of without names.

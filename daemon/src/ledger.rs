@@ -41,6 +41,8 @@ pub struct Entry {
     pub counters: Counters,
     /// Device memory in use now.
     pub memory_bytes: u64,
+    /// The most that it ever held.
+    pub memory_peak_bytes: u64,
     /// Whether these are its last figures.
     pub ended: bool,
 }
@@ -71,6 +73,7 @@ type Outcome<T> = Result<T, LedgerError>;
 struct Booked {
     row: i64,
     counters: Counters,
+    memory_peak_bytes: u64,
     /// When memory in use was last counted; `None`: not in this run.
     at_s: Option<u64>,
     /// When the row was last written.
@@ -182,11 +185,12 @@ fn write_all(
 fn find(transaction: &Transaction, entry: &Entry, now_s: u64) -> Outcome<Booked> {
     let key = &entry.key;
     let columns = COLUMNS.join(", ");
-    let select = format!("SELECT id, {columns} FROM process WHERE boot = ?1 AND number = ?2");
+    let select = format!("SELECT id, memory_peak_bytes, {columns} FROM process WHERE boot = ?1 AND number = ?2");
     let there = transaction
         .prepare_cached(&select)?
         .query_row((&key.boot, to_sql(key.number)), |row| {
-            Ok(Booked { row: row.get(0)?, counters: Counters::of_row(row, 1)?, at_s: None, written_s: 0 })
+            let memory_peak_bytes = from_sql(row.get(1)?);
+            Ok(Booked { row: row.get(0)?, counters: Counters::of_row(row, 2)?, memory_peak_bytes, at_s: None, written_s: 0 })
         })
         .optional()?;
     if let Some(booked) = there {
@@ -203,7 +207,8 @@ fn find(transaction: &Transaction, entry: &Entry, now_s: u64) -> Outcome<Booked>
         &entry.name,
         to_sql(now_s),
     ))?;
-    Ok(Booked { row: transaction.last_insert_rowid(), counters: Counters::default(), at_s: None, written_s: 0 })
+    let row = transaction.last_insert_rowid();
+    Ok(Booked { row, counters: Counters::default(), memory_peak_bytes: 0, at_s: None, written_s: 0 })
 }
 
 /// Books one process's difference.
@@ -214,24 +219,28 @@ fn write(transaction: &Transaction, before: Booked, entry: &Entry, now_s: u64, s
     let held_s = before.at_s.map_or(0, |at| now_s.saturating_sub(at)).min(HELD_S_MAX);
     let memory_bytes = entry.memory_bytes.min(MEMORY_BYTES_MAX);
     let mib_s = (memory_bytes >> 20).saturating_mul(held_s);
+    let peak_bytes = entry.memory_peak_bytes.min(MEMORY_BYTES_MAX).max(before.memory_peak_bytes);
     let written = before.at_s.is_some() && now_s.abs_diff(before.written_s) < SIGN_OF_LIFE_S;
-    if used.is_zero() && mib_s == 0 && !entry.ended && written {
+    let is_news = !used.is_zero() || mib_s > 0 || peak_bytes > before.memory_peak_bytes;
+    if !is_news && !entry.ended && written {
         return Ok(Booked { at_s: Some(now_s), ..before });
     }
-    let memory = [to_sql(memory_bytes), to_sql(mib_s)];
+    // A new peak was in this interval, whenever it was; else what is held now is the most that is known of it.
+    let high_bytes = if peak_bytes > before.memory_peak_bytes { peak_bytes } else { memory_bytes };
+    let memory = [to_sql(high_bytes), to_sql(mib_s)];
     let mut values: Vec<Value> = vec![before.row.into()];
     values.push(to_sql(now_s).into());
     values.push(Value::from(entry.ended.then(|| to_sql(now_s))));
     values.extend(memory.map(Value::from));
     values.extend(counters.sql());
     transaction.prepare_cached(&schema::update_process())?.execute(params_from_iter(values))?;
-    if !used.is_zero() || mib_s > 0 || memory_bytes > 0 {
+    if is_news || memory_bytes > 0 {
         let mut values: Vec<Value> = vec![before.row.into(), to_sql(slice).into()];
         values.extend(memory.map(Value::from));
         values.extend(used.sql());
         transaction.prepare_cached(&schema::add_to_slice())?.execute(params_from_iter(values))?;
     }
-    Ok(Booked { row: before.row, counters, at_s: Some(now_s), written_s: now_s })
+    Ok(Booked { row: before.row, counters, memory_peak_bytes: peak_bytes, at_s: Some(now_s), written_s: now_s })
 }
 
 #[cfg(test)]

@@ -184,8 +184,8 @@ fn hear(host: &Host, id: VmId, socket: &OwnedFd) -> Result<(), Ended> {
             let begun = host.begin(id, number, (pid, &name, worker), page);
             begun.then_some(()).ok_or(Ended::Protocol("a process that is known, or one too many"))
         }
-        FromBackend::Ended { number, pid, name, counters } => {
-            let ended = host.end(id, number, (pid, &name), &counters);
+        FromBackend::Ended(last) => {
+            let ended = host.end(id, &last);
             ended.then_some(()).ok_or(Ended::Protocol("one process too many"))
         }
         FromBackend::Rest { counters } => {

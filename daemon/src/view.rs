@@ -144,6 +144,9 @@ pub struct ProcessView {
     pub worker: u32,
     /// Device memory in use.
     pub memory_bytes: u64,
+    /// The most that it ever held.
+    #[serde(default)]
+    pub memory_peak_bytes: u64,
     /// CUDA contexts.
     pub contexts: u64,
     /// How much of its last sample period the device worked for it.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use paravane_backend::account::{AccountPage, Gauge};
 use paravane_backend::lease::{VmFigures, VmId};
-use paravane_backend::register::message::{self, Named, ToBackend};
+use paravane_backend::register::message::{self, Last, Named, ToBackend};
 
 use crate::counters::Counters;
 use crate::ledger::{Entry, Key};
@@ -31,15 +31,28 @@ pub struct Process {
     worker: u32,
     /// None where it had ended before it was told of.
     page: Option<AccountPage>,
-    /// The last figures, once it has ended.
-    last: Option<Counters>,
+    /// The last figures, once it has ended: sums, and the most memory.
+    last: Option<(Counters, u64)>,
+}
+
+impl Account {
+    /// Of a VM that has no processes yet but those that have ended: the ledger has their sum and their numbers.
+    pub fn after(past: (Counters, BTreeSet<u64>)) -> Self {
+        Self { past: past.0, past_numbers: past.1, ..Self::default() }
+    }
 }
 
 impl Process {
     fn counters(&self) -> Counters {
         let page = self.page.as_ref().map(|page| Counters::of_account(page.read())).unwrap_or_default();
         // The back end read the same page at the process's end; the greater is the later.
-        self.last.map_or(page, |last| page.max(&last))
+        self.last.map_or(page, |(last, _)| page.max(&last))
+    }
+
+    /// The most memory that it ever held.
+    fn memory_peak_bytes(&self) -> u64 {
+        let page = self.page.as_ref().map_or(0, |page| page.gauge(Gauge::MemoryPeakBytes).load(Ordering::Relaxed));
+        self.last.map_or(page, |(_, last)| page.max(last)).max(self.gauge(Gauge::MemoryBytes))
     }
 
     fn gauge(&self, gauge: Gauge) -> u64 {
@@ -73,8 +86,15 @@ pub struct Vm {
     pub memory_peak_bytes: u64,
     /// What the arbiter said last.
     pub figures: VmFigures,
-    /// None once the back end has gone.
-    socket: Option<OwnedFd>,
+    /// None once the back end has gone. Does not block.
+    pub socket: Option<OwnedFd>,
+    /// What its processes use.
+    pub account: Account,
+}
+
+/// The processes of a VM, those that have gone too.
+#[derive(Debug, Default)]
+pub struct Account {
     processes: BTreeMap<u64, Process>,
     /// What is told of without names.
     rest: Counters,
@@ -86,55 +106,8 @@ pub struct Vm {
     finished: bool,
 }
 
-/// What a VM is made of.
-#[derive(Debug)]
-pub struct Arrival {
-    /// As [`Vm`] has them.
-    pub id: VmId,
-    /// As above.
-    pub name: String,
-    /// As above.
-    pub uuid: String,
-    /// As above.
-    pub boot: String,
-    /// As above.
-    pub peer: Peer,
-    /// As above.
-    pub gpu: String,
-    /// As above.
-    pub since_s: u64,
-    /// As above.
-    pub layers: Layers,
-    /// What the ledger has of its processes that have ended, and their numbers.
-    pub past: (Counters, BTreeSet<u64>),
-    /// The connection; does not block.
-    pub socket: OwnedFd,
-}
 
 impl Vm {
-    /// A VM that has no processes yet.
-    pub fn new(of: Arrival) -> Self {
-        Self {
-            id: of.id,
-            name: of.name,
-            uuid: of.uuid,
-            boot: of.boot,
-            peer: of.peer,
-            gpu: of.gpu,
-            since_s: of.since_s,
-            layers: of.layers,
-            entitled: 0,
-            memory_peak_bytes: 0,
-            figures: VmFigures::default(),
-            socket: Some(of.socket),
-            processes: BTreeMap::new(),
-            rest: Counters::default(),
-            past: of.past.0,
-            past_numbers: of.past.1,
-            finished: false,
-        }
-    }
-
     /// Tells the back end something. One that does not listen is hung up on: it registers again and hears all.
     pub fn tell(&self, message: &ToBackend) {
         let Some(socket) = &self.socket else { return };
@@ -147,31 +120,33 @@ impl Vm {
 
     /// A process begins. False: there are too many, or it is known.
     pub fn begin(&mut self, number: u64, pid: u32, name: &str, worker: u32, page: AccountPage) -> bool {
-        let room = self.processes.len() < PROCESSES_MAX && !self.processes.contains_key(&number) && number > 0;
+        let room = self.account.processes.len() < PROCESSES_MAX && !self.account.processes.contains_key(&number) && number > 0;
         if room {
             let process = Process { pid, name: printable(name), worker, page: Some(page), last: None };
-            self.processes.insert(number, process);
+            self.account.processes.insert(number, process);
         }
         room
     }
 
     /// A process has ended. False: there are too many.
-    pub fn end(&mut self, number: u64, pid: u32, name: &str, counters: &Named) -> bool {
-        if number == 0 || (self.processes.len() >= PROCESSES_MAX && !self.processes.contains_key(&number)) {
+    pub fn end(&mut self, last: &Last) -> bool {
+        let number = last.number;
+        if number == 0 || (self.account.processes.len() >= PROCESSES_MAX && !self.account.processes.contains_key(&number)) {
             return false;
         }
-        if self.past_numbers.contains(&number) {
+        if self.account.past_numbers.contains(&number) {
             self.tell(&ToBackend::Booked { numbers: vec![number] });
             return true;
         }
-        let fresh = || Process { pid, name: printable(name), worker: 0, page: None, last: None };
-        self.processes.entry(number).or_insert_with(fresh).last = Some(of_names(counters));
+        let fresh = || Process { pid: last.pid, name: printable(&last.name), worker: 0, page: None, last: None };
+        let process = self.account.processes.entry(number).or_insert_with(fresh);
+        process.last = Some((of_names(&last.counters), last.memory_peak_bytes));
         true
     }
 
     /// What is told of without names.
     pub fn set_rest(&mut self, counters: &Named) {
-        self.rest = of_names(counters);
+        self.account.rest = of_names(counters);
     }
 
     /// The back end has gone: whatever ran ends.
@@ -181,47 +156,42 @@ impl Vm {
 
     /// After [`leave`](Self::leave): the workers are gone too, these are the last figures.
     pub fn finish(&mut self) {
-        self.finished = true;
-        for process in self.processes.values_mut() {
+        self.account.finished = true;
+        for process in self.account.processes.values_mut() {
             process.last.get_or_insert_default();
         }
     }
 
     /// All that there is to book.
     pub fn entries(&self) -> Vec<Entry> {
-        let entry = |number, pid, name: &str, counters, memory_bytes, ended| Entry {
+        let entry = |number, counters, ended| Entry {
             key: Key { boot: self.boot.clone(), number },
             vm: self.name.clone(),
             uuid: self.uuid.clone(),
-            pid,
-            name: name.to_owned(),
+            pid: 0,
+            name: String::new(),
             counters,
-            memory_bytes,
+            memory_bytes: 0,
+            memory_peak_bytes: 0,
             ended,
         };
-        let mut entries = vec![entry(0, 0, "", self.of_the_vm(), 0, self.finished)];
-        entries.extend(self.processes.iter().map(|(number, process)| {
-            let memory = process.gauge(Gauge::MemoryBytes);
-            entry(*number, process.pid, &process.name, process.counters(), memory, process.last.is_some())
+        let mut entries = vec![entry(0, self.account.rest, self.account.finished)];
+        entries.extend(self.account.processes.iter().map(|(number, process)| Entry {
+            pid: process.pid,
+            name: process.name.clone(),
+            memory_bytes: process.gauge(Gauge::MemoryBytes),
+            memory_peak_bytes: process.memory_peak_bytes(),
+            ..entry(*number, process.counters(), process.last.is_some())
         }));
         entries
-    }
-
-    /// What belongs to no single process.
-    fn of_the_vm(&self) -> Counters {
-        let mut counters = self.rest;
-        counters.set("waited_ns", self.figures.waited_ns);
-        counters.set("throttled_ns", self.figures.throttled_ns);
-        counters.set("overrun_ns", self.figures.overrun_ns);
-        counters
     }
 
     /// These are on the disk: those that have ended are forgotten here and in the back end.
     pub fn booked(&mut self, entries: &[Entry]) {
         let mine = entries.iter().filter(|entry| entry.ended && entry.key.boot == self.boot);
         let numbers: Vec<u64> = mine.map(|entry| entry.key.number).filter(|number| *number > 0).collect();
-        for process in numbers.iter().filter_map(|number| self.processes.remove(number)) {
-            self.past = self.past.plus(&process.counters());
+        for process in numbers.iter().filter_map(|number| self.account.processes.remove(number)) {
+            self.account.past = self.account.past.plus(&process.counters());
         }
         for numbers in numbers.chunks(NUMBERS_MAX) {
             self.tell(&ToBackend::Booked { numbers: numbers.to_vec() });
@@ -230,30 +200,31 @@ impl Vm {
 
     /// Sums since the back end began.
     pub fn used(&self) -> Counters {
-        let running = self.processes.values().map(Process::counters);
-        running.fold(self.past.plus(&self.of_the_vm()), |sum, counters| sum.plus(&counters))
+        let running = self.account.processes.values().map(Process::counters);
+        running.fold(self.account.past.plus(&self.account.rest), |sum, counters| sum.plus(&counters))
     }
 
     /// Device memory in use.
     pub fn memory_bytes(&self) -> u64 {
-        let gauges = self.processes.values().map(|process| process.gauge(Gauge::MemoryBytes));
+        let gauges = self.account.processes.values().map(|process| process.gauge(Gauge::MemoryBytes));
         gauges.fold(0, u64::saturating_add)
     }
 
     /// Whether there is such a process, and it runs.
     pub fn runs(&self, number: u64) -> bool {
-        self.processes.get(&number).is_some_and(|process| process.last.is_none())
+        self.account.processes.get(&number).is_some_and(|process| process.last.is_none())
     }
 
     /// The processes that run.
     pub fn process_views(&self) -> Vec<ProcessView> {
-        let running = self.processes.iter().filter(|(_, process)| process.last.is_none());
+        let running = self.account.processes.iter().filter(|(_, process)| process.last.is_none());
         let view = |(number, process): (&u64, &Process)| ProcessView {
             number: *number,
             pid: process.pid,
             name: process.name.clone(),
             worker: process.worker,
             memory_bytes: process.gauge(Gauge::MemoryBytes),
+            memory_peak_bytes: process.memory_peak_bytes(),
             contexts: process.gauge(Gauge::Contexts),
             busy_percent: process.gauge(Gauge::BusyPercent).min(100),
             used: process.counters(),

@@ -15,7 +15,17 @@ fn entry(kernels: u64) -> Entry {
     let mut counters = Counters::default();
     counters.set("kernels", kernels);
     let key = Key { boot: "b".into(), number: 1 };
-    Entry { key, vm: "a".into(), uuid: String::new(), pid: 1, name: "p".into(), counters, memory_bytes: 0, ended: false }
+    Entry {
+        key,
+        vm: "a".into(),
+        uuid: String::new(),
+        pid: 1,
+        name: "p".into(),
+        counters,
+        memory_bytes: 0,
+        memory_peak_bytes: 0,
+        ended: false,
+    }
 }
 
 fn booked(path: &Path) -> u64 {

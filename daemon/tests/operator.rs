@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use paravane_backend::account::{AccountPage, Counter, Gauge};
 use paravane_backend::devices::Device;
 use paravane_backend::lease::VmPage;
-use paravane_backend::register::message::{FromBackend, Hello, ToBackend, VERSION, receive, send};
+use paravane_backend::register::message::{FromBackend, Hello, Last, ToBackend, VERSION, receive, send};
 use paravane_backend::register::wanted::Wanted;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -167,7 +167,8 @@ impl Backend {
 
     fn end(&self, number: u64, pid: u32, kernels: u64) {
         let counters = [("kernels".to_string(), kernels)].into();
-        self.say(&FromBackend::Ended { number, pid, name: format!("p{pid}"), counters }, Vec::new());
+        let last = Last { number, pid, name: format!("p{pid}"), counters, ..Last::default() };
+        self.say(&FromBackend::Ended(last), Vec::new());
     }
 
     fn booked(&self) -> Vec<u64> {

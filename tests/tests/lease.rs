@@ -66,13 +66,18 @@ impl Vm {
 
     /// GPU time of the programs that have ended.
     fn gpu_ns(&self) -> f64 {
+        self.figure("gpu_time_ns")
+    }
+
+    /// A figure of theirs.
+    fn figure(&self, name: &str) -> f64 {
         let read = || -> Option<serde_json::Value> {
             let text = std::fs::read(self.folder.path().join("usage.json")).ok()?;
             serde_json::from_slice(&text).ok()
         };
         let ended = |report: &serde_json::Value| report["totals"]["kernels"].as_u64() > Some(0);
         eventually("the report", || read().as_ref().is_some_and(ended));
-        read().unwrap()["totals"]["gpu_time_ns"].as_f64().unwrap()
+        read().unwrap()["totals"][name].as_f64().unwrap()
     }
 }
 
@@ -80,6 +85,7 @@ fn assert_a_quarter(vm: &Vm, scenario: &str) {
     let (passed, done) = vm.program(scenario);
     let share = vm.gpu_ns() / passed;
     assert!(done > 0 && (0.01..0.35).contains(&share), "{scenario}: {share} with {done} commands");
+    assert!(vm.figure("throttled_ns") > 0.2 * passed, "{scenario}: who is at a cap waits most of the time");
 }
 
 #[test]
@@ -115,6 +121,8 @@ fn without_a_clock_graphs_and_captures_work() {
     let vm = Vm::without_clock(&[]);
     let (passed, done) = vm.program("graphs");
     assert!(done > 0 && vm.gpu_ns() > 0.01 * passed);
+    // A round is a launch, and four of a graph of eight.
+    assert_eq!(vm.figure("graph_launches"), f64::from(done / (1 + 4 * 8) * 4));
 }
 
 #[test]
@@ -137,6 +145,13 @@ fn three_to_one() -> f64 {
     for program in programs {
         program.end();
     }
+    let waited = vms.each_ref().map(|vm| vm.figure("waited_ns"));
+    assert!(waited.iter().all(|waited| *waited > 0.0), "each waits for the other: {waited:?}");
+    let account = || daemon.json(&["usage", "--by", "process"])["usage"].as_array().cloned().unwrap();
+    eventually("each program's waits are booked for it", || {
+        let booked = account();
+        waited.iter().all(|waited| booked.iter().any(|row| row["ended"] == true && row["waited_ns"].as_f64() == Some(*waited)))
+    });
     let [first, second] = vms.each_ref().map(Vm::gpu_ns);
     first / (first + second)
 }

@@ -39,22 +39,29 @@ pub enum FromBackend {
     },
     /// A guest process has ended, with these sums. Also of one that has never
     /// been told of; again until it is [`ToBackend::Booked`].
-    Ended {
-        /// As in `Begins`.
-        number: u64,
-        /// As in `Begins`.
-        pid: u32,
-        /// As in `Begins`.
-        name: String,
-        /// Its last ones.
-        counters: Named,
-    },
+    Ended(Last),
     /// What all processes together have used that paravaned is not told of one
     /// by one: there were too many while it was away.
     Rest {
         /// Sums since the run began.
         counters: Named,
     },
+}
+
+/// A process that has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Last {
+    /// As in [`FromBackend::Begins`].
+    pub number: u64,
+    /// As there.
+    pub pid: u32,
+    /// As there.
+    pub name: String,
+    /// Its last sums.
+    pub counters: Named,
+    /// The most device memory that it ever held.
+    #[serde(default)]
+    pub memory_peak_bytes: u64,
 }
 
 /// Who registers.

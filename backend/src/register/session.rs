@@ -8,7 +8,7 @@ use std::sync::mpsc::SyncSender;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::Registration;
-use super::message::{self, FromBackend, ToBackend};
+use super::message::{self, FromBackend, Last, ToBackend};
 use super::wanted::Wanted;
 use crate::packet::PacketError;
 use crate::usage::Told;
@@ -126,9 +126,9 @@ impl<'a> Session<'a> {
                     };
                     (account.number, true, message, vec![account.page_file()?])
                 }
-                Told::Ended { number, pid, name, counters } => {
-                    let name = shortened(&name);
-                    (number, false, FromBackend::Ended { number, pid, name, counters }, Vec::new())
+                Told::Ended(last) => {
+                    let last = Last { name: shortened(&last.name), ..last };
+                    (last.number, false, FromBackend::Ended(last), Vec::new())
                 }
             };
             match message::send(self.socket.as_fd(), &message, fds) {

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
-use super::message::{FromBackend, ToBackend, receive, send};
+use super::message::{FromBackend, Last, ToBackend, receive, send};
 use super::*;
 use crate::account::{AccountPage, Counter};
 use crate::page::Page;
@@ -98,7 +98,7 @@ fn processes_are_told_until_they_are_booked() {
     assert_eq!((name.as_str(), AccountPage::map(&fds[0]).unwrap().read()[2]), ("p41", 41));
     usage.close(&first);
     let ended = |daemon: &Daemon| {
-        let (FromBackend::Ended { number, counters, .. }, _) = daemon.hear() else { panic!() };
+        let (FromBackend::Ended(Last { number, counters, .. }), _) = daemon.hear() else { panic!() };
         (number, counters["kernels"])
     };
     assert_eq!(ended(&daemon), (1, 41));

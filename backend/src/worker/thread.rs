@@ -56,6 +56,7 @@ struct Tally {
     awaited: u64,
     posted: u64,
     kernels: u64,
+    graphs: u64,
 }
 
 /// A ring's thread.
@@ -178,6 +179,7 @@ impl Thread {
         match class {
             Class::CaptureEnds => self.process.lease.capture_changed(false),
             Class::CaptureBegins if answer.is_err() => self.process.lease.capture_changed(false),
+            Class::Work(_) if header.opcode == opcode::cuGraphLaunch && answer.is_ok() => self.tally.graphs += 1,
             _ => {}
         }
         if let Some(call) = call {
@@ -266,9 +268,13 @@ impl Thread {
     /// Adds what was done since the last time to the account.
     fn settle_account(&mut self) {
         let account = &self.process.account;
-        let Tally { awaited, posted, kernels } = std::mem::take(&mut self.tally);
-        let counts =
-            [(Counter::CallsAwaited, awaited), (Counter::CallsPosted, posted), (Counter::Kernels, kernels)];
+        let Tally { awaited, posted, kernels, graphs } = std::mem::take(&mut self.tally);
+        let counts = [
+            (Counter::CallsAwaited, awaited),
+            (Counter::CallsPosted, posted),
+            (Counter::Kernels, kernels),
+            (Counter::GraphLaunches, graphs),
+        ];
         for (counter, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
             account.counter(counter).fetch_add(count, Ordering::Relaxed);
         }

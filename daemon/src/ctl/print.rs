@@ -101,7 +101,8 @@ pub(super) fn info(vm: &VmView) -> String {
         fact(&name.trim_end_matches("_ns").replace('_', " "), amount(name, value));
     }
     let mut processes = Table::new(&[
-        ">NUMBER", ">PID", "NAME", ">WORKER", ">MEMORY", ">CONTEXTS", ">BUSY", ">KERNELS", ">CALLS", ">GPU TIME",
+        ">NUMBER", ">PID", "NAME", ">WORKER", ">MEMORY", ">PEAK", ">CONTEXTS", ">BUSY", ">KERNELS", ">GRAPHS", ">CALLS",
+        ">TO DEVICE", ">FROM DEVICE", ">WAITED", ">THROTTLED", ">OVERRUN", ">GPU TIME",
     ]);
     for process in &vm.processes {
         let used = |name| process.used.get(name);
@@ -111,10 +112,17 @@ pub(super) fn info(vm: &VmView) -> String {
             process.name.clone(),
             process.worker.to_string(),
             bytes(process.memory_bytes),
+            bytes(process.memory_peak_bytes),
             process.contexts.to_string(),
             format!("{}%", process.busy_percent),
             count(used("kernels")),
+            count(used("graph_launches")),
             count(used("calls_awaited").saturating_add(used("calls_posted"))),
+            bytes(used("bytes_to_device")),
+            bytes(used("bytes_from_device")),
+            duration(used("waited_ns")),
+            duration(used("throttled_ns")),
+            duration(used("overrun_ns")),
             duration(used("gpu_time_ns")),
         ]);
     }
@@ -142,8 +150,8 @@ pub(super) fn usage(used: &Used, by: By) -> String {
         head.extend([">PID", "PROCESS", "BEGAN"]);
     }
     head.extend([
-        ">GPU TIME", ">KERNELS", ">CALLS", ">TO DEVICE", ">FROM DEVICE", ">WAITED", ">THROTTLED", ">MEMORY PEAK",
-        ">GIB HOURS",
+        ">GPU TIME", ">KERNELS", ">GRAPHS", ">CALLS", ">TO DEVICE", ">FROM DEVICE", ">WAITED", ">THROTTLED", ">OVERRUN",
+        ">MEMORY PEAK", ">GIB HOURS",
     ]);
     let mut table = Table::new(&head);
     for row in &used.usage {
@@ -161,11 +169,13 @@ pub(super) fn usage(used: &Used, by: By) -> String {
         cells.extend([
             duration(get("gpu_time_ns")),
             count(get("kernels")),
+            count(get("graph_launches")),
             count(get("calls_awaited").saturating_add(get("calls_posted"))),
             bytes(get("bytes_to_device")),
             bytes(get("bytes_from_device")),
             duration(get("waited_ns")),
             duration(get("throttled_ns")),
+            duration(get("overrun_ns")),
             bytes(row.memory_peak_bytes),
             format!("{}.{:02}", hundredths / 100, hundredths % 100),
         ]);

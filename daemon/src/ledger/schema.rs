@@ -67,7 +67,7 @@ pub(super) fn prepare(connection: &Connection) -> Outcome<()> {
     Ok(())
 }
 
-/// Sets what is known of a process: id, seen, ended or NULL, memory now, MiB seconds to add, counters.
+/// Sets what is known of a process: id, seen, ended or NULL, most memory, MiB seconds to add, counters.
 pub(super) fn update_process() -> String {
     let sets: Vec<String> = (6..).zip(COLUMNS).map(|(at, column)| format!("{column} = ?{at}")).collect();
     format!(
@@ -77,7 +77,7 @@ pub(super) fn update_process() -> String {
     )
 }
 
-/// Adds to a slice: process, start, memory now, MiB seconds, counters.
+/// Adds to a slice: process, start, most memory, MiB seconds, counters.
 pub(super) fn add_to_slice() -> String {
     let columns = COLUMNS.join(", ");
     let places: Vec<String> = (5..).zip(COLUMNS).map(|(at, _)| format!("?{at}")).collect();

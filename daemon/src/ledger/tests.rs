@@ -15,6 +15,7 @@ fn entry(vm: &str, number: u64, calls: u64) -> Entry {
         name: format!("p{number}"),
         counters,
         memory_bytes: 3 << 20,
+        memory_peak_bytes: 3 << 20,
         ended: false,
     }
 }
@@ -98,6 +99,44 @@ fn a_later_releases_file_is_left_alone() {
     Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 9").unwrap();
     let error = Ledger::open(&path, 1).unwrap_err().to_string();
     assert!(error.contains("format 9"), "{error}");
+}
+
+#[test]
+fn an_earlier_releases_file_gets_the_columns_that_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("l.db");
+    let mut ledger = Ledger::open(&path, 1).unwrap();
+    ledger.book(100, &[entry("a", 1, 5)]).unwrap();
+    drop(ledger);
+    let old = Connection::open(&path).unwrap();
+    for table in ["process", "slice"] {
+        old.execute_batch(&format!("ALTER TABLE {table} DROP COLUMN graph_launches")).unwrap();
+    }
+    drop(old);
+    let mut ledger = Ledger::open(&path, 1).unwrap();
+    let mut more = entry("a", 1, 8);
+    more.counters.set("graph_launches", 2);
+    ledger.book(101, &[more]).unwrap();
+    let sum = &ledger.usage(None, always(), By::Vm).unwrap()[0];
+    assert_eq!((sum.used.get("kernels"), sum.used.get("graph_launches")), (8, 2));
+}
+
+#[test]
+fn a_peak_counts_where_it_was_reached() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("l.db");
+    let mut ledger = Ledger::open(&path, 10).unwrap();
+    let at = |peak_mib: u64| Entry { memory_peak_bytes: peak_mib << 20, ..entry("a", 1, peak_mib) };
+    ledger.book(100, &[at(9)]).unwrap();
+    drop(ledger);
+    let mut ledger = Ledger::open(&path, 10).unwrap();
+    ledger.book(110, &[at(9)]).unwrap();
+    ledger.book(120, &[at(20)]).unwrap();
+    let peak = |from_s, to_s| {
+        let rows = ledger.usage(None, Interval { from_s, to_s }, By::Vm).unwrap();
+        rows.first().map_or(0, |row| row.memory_peak_bytes >> 20)
+    };
+    assert_eq!([peak(100, 110), peak(110, 120), peak(120, 130), peak(0, 200)], [9, 3, 20, 20]);
 }
 
 #[test]

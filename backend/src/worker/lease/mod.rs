@@ -19,7 +19,7 @@ use paravane_scheduler::{Estimates, MS, Nanos, Shape};
 
 use super::libcuda::{cuda, figure};
 use super::process::Process;
-use crate::account::Counter;
+use crate::account::{AccountPage, Counter};
 use crate::lease::VmPage;
 use crate::lease::page::{Count, Grant, Slot, now_ns};
 use slice::Slice;
@@ -136,7 +136,7 @@ impl ProcessLease {
     }
 
     /// Waits until [`Self::pass`].
-    fn wait(&self, cost: Nanos, mut holds: impl FnMut(bool)) {
+    fn wait(&self, account: &AccountPage, cost: Nanos, mut holds: impl FnMut(bool)) {
         holds(true);
         let slot = self.slot();
         let mut waits = false;
@@ -155,9 +155,14 @@ impl ProcessLease {
                 slot.waiting().fetch_add(1, Ordering::SeqCst);
             }
             self.kick();
-            let count = if self.page.is_capped() { Count::ThrottledNs } else { Count::WaitedNs };
+            let (count, counter) = match self.page.is_capped() {
+                true => (Count::ThrottledNs, Counter::ThrottledNs),
+                false => (Count::WaitedNs, Counter::WaitedNs),
+            };
             self.page.wait(seen, LOOK);
-            slot.count(count).fetch_add(now_ns().saturating_sub(since), Ordering::Relaxed);
+            let passed = now_ns().saturating_sub(since);
+            slot.count(count).fetch_add(passed, Ordering::Relaxed);
+            account.counter(counter).fetch_add(passed, Ordering::Relaxed);
         }
         if waits {
             slot.waiting().fetch_sub(1, Ordering::SeqCst);
@@ -229,6 +234,7 @@ impl ProcessLease {
         if slice.until != 0 {
             let overrun = now_ns().saturating_sub(slice.until).min(used);
             slot.count(Count::OverrunNs).fetch_add(overrun, Ordering::Relaxed);
+            process.account.counter(Counter::OverrunNs).fetch_add(overrun, Ordering::Relaxed);
         }
         if process.lib.busy_ns.is_none() {
             process.account.counter(Counter::GpuTimeNs).fetch_add(used, Ordering::Relaxed);

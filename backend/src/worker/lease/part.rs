@@ -94,7 +94,7 @@ impl Part {
         let cost = self.cost(process, shape);
         if !lease.pass(cost.0) {
             self.end(process, place.context);
-            lease.wait(cost.0, holds);
+            lease.wait(&process.account, cost.0, holds);
         }
         let slice = self.slice.get_or_insert_with(|| {
             lease.slice_begins();

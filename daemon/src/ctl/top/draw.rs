@@ -10,7 +10,7 @@ use ratatui::widgets::{Axis, Block, BorderType, Chart, Dataset, GraphType, Legen
 use super::Screen;
 use crate::ctl::table::{bytes, count, duration};
 use crate::ctl::time;
-use crate::view::{GpuView, Point, VmView};
+use crate::view::{GpuView, Point, ProcessView, VmView};
 
 /// What the curves show, in seconds.
 const SECONDS: usize = 120;
@@ -257,37 +257,61 @@ fn whole(value: f64) -> u64 {
     format!("{value:.0}").parse().unwrap_or(0)
 }
 
+/// Of the processes, beside the name.
+const OF_PROCESSES: [Column; 14] = [
+    ("PID", 7, true, 0),
+    ("BUSY", 5, true, 0),
+    ("MEMORY", 9, true, 0),
+    ("PEAK", 9, true, 86),
+    ("KERNELS", 8, true, 0),
+    ("GRAPHS", 7, true, 76),
+    ("CALLS", 8, true, 0),
+    ("TO DEVICE", 10, true, 118),
+    ("FROM DEV.", 10, true, 118),
+    ("WAITED", 8, true, 96),
+    ("THROTT.", 8, true, 128),
+    ("OVERRUN", 8, true, 137),
+    ("WORKER", 7, true, 145),
+    ("GPU TIME", 9, true, 0),
+];
+
+/// A process's cells, as [`OF_PROCESSES`] has them.
+fn figures_of(process: &ProcessView) -> [String; OF_PROCESSES.len()] {
+    let used = |name| process.used.get(name);
+    [
+        process.pid.to_string(),
+        format!("{}%", process.busy_percent),
+        bytes(process.memory_bytes),
+        bytes(process.memory_peak_bytes),
+        count(used("kernels")),
+        count(used("graph_launches")),
+        count(used("calls_awaited").saturating_add(used("calls_posted"))),
+        bytes(used("bytes_to_device")),
+        bytes(used("bytes_from_device")),
+        duration(used("waited_ns")),
+        duration(used("throttled_ns")),
+        duration(used("overrun_ns")),
+        process.worker.to_string(),
+        duration(used("gpu_time_ns")),
+    ]
+}
+
 fn draw_processes(frame: &mut Frame, area: Rect, screen: &Screen) {
     let Some(vm) = screen.now.vms.get(screen.selected) else { return };
+    let shown: Vec<(usize, &Column)> =
+        OF_PROCESSES.iter().enumerate().filter(|(_, column)| column.3 <= area.width).collect();
     let right = |text: String| Line::from(text).alignment(Alignment::Right);
-    let rows = vm.processes.iter().map(|process| {
-        let used = |name| process.used.get(name);
-        let cells: Vec<Line> = vec![
-            right(process.pid.to_string()),
-            Line::from(process.name.clone()),
-            right(process.worker.to_string()),
-            right(format!("{}%", process.busy_percent)),
-            right(bytes(process.memory_bytes)),
-            right(process.contexts.to_string()),
-            right(count(used("kernels"))),
-            right(count(used("calls_awaited").saturating_add(used("calls_posted")))),
-            right(bytes(used("bytes_to_device"))),
-            right(bytes(used("bytes_from_device"))),
-            right(duration(used("gpu_time_ns"))),
-        ];
-        Row::new(cells).style(Style::new().fg(TEXT))
-    });
-    let names =
-        ["PID", "PROCESS", "WORKER", "BUSY", "MEMORY", "CONTEXTS", "KERNELS", "CALLS", "TO DEVICE", "FROM DEV.", "GPU TIME"];
-    let head = names.map(|name| {
-        Line::from(name).alignment(if name == "PROCESS" { Alignment::Left } else { Alignment::Right })
-    });
-    let widths = [7, 0, 7, 5, 9, 8, 8, 8, 10, 10, 9].map(|width| match width {
-        0 => Constraint::Fill(1),
-        width => Constraint::Length(width),
-    });
+    let line = |cells: &[String], name: &str| {
+        let mut cells: Vec<Line> = shown.iter().filter_map(|(place, _)| cells.get(*place).cloned()).map(right).collect();
+        cells.insert(1, Line::from(name.to_owned()));
+        Row::new(cells)
+    };
+    let rows = vm.processes.iter().map(|process| line(&figures_of(process), &process.name).style(Style::new().fg(TEXT)));
+    let head = line(&OF_PROCESSES.map(|(name, ..)| name.to_owned()), "PROCESS").style(Style::new().fg(FAINT));
+    let mut widths: Vec<Constraint> = shown.iter().map(|(_, column)| Constraint::Length(column.1)).collect();
+    widths.insert(1, Constraint::Fill(1));
     let table = Table::new(rows, widths)
-        .header(Row::new(head).style(Style::new().fg(FAINT)))
+        .header(head)
         .column_spacing(1)
         .block(boxed(format!("processes of {}", vm.name)));
     frame.render_widget(table, area);
