@@ -1,16 +1,19 @@
 //! GPU time, leased where calls are issued. A worker (`worker/lease`) reads in
 //! the VM's page (`page`) whether it may make the device work, and writes there
 //! what it has used; the arbiter (`arbiter`) gives leases to the VMs of a GPU
-//! in turn, as the scheduler decides (`leases`, which knows no clock).
+//! in turn, as the scheduler decides (`leases`, which knows no clock). `gate` is
+//! what workers and renderers have of it in common.
 
 pub mod arbiter;
 mod claim;
+pub mod gate;
 pub mod leases;
 pub mod page;
 pub mod side;
 pub mod vm;
 
 pub use arbiter::{Arbiter, VmFigures};
+pub use gate::Gate;
 pub use page::VmPage;
 pub use paravane_scheduler::{Mode, Priority, Settings, SettingsError, VmId};
 pub use side::LeaseSide;

@@ -7,16 +7,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use paravane_protocol::limits::WORKERS_MAX;
+use paravane_protocol::limits::{CONNECTIONS_MAX, WORKERS_MAX};
 use rustix::thread::futex;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::page::Page;
 
-/// The head in its own page, then a slot for each worker.
+/// The head in its own page, then a slot for each worker and each renderer, of
+/// which a connection has one.
 const HEAD_BYTES: usize = 4096;
 const SLOT_BYTES: usize = 128;
-const BYTES: usize = HEAD_BYTES + WORKERS_MAX * SLOT_BYTES;
+const SLOTS_MAX: usize = WORKERS_MAX + CONNECTIONS_MAX;
+const BYTES: usize = HEAD_BYTES + SLOTS_MAX * SLOT_BYTES;
 
 /// A command is not predicted to take longer than an hour: so no number of
 /// commands that come through under one lease overflows its budget.
@@ -190,7 +192,7 @@ impl VmPage {
 
     /// Gives a worker a slot; `None` if all are taken.
     pub fn take_slot(&self, pid: u32) -> Option<Slot<'_>> {
-        let taken = (0..WORKERS_MAX)
+        let taken = (0..SLOTS_MAX)
             .map(|number| Slot { page: self, number })
             .find(|slot| slot.pid().compare_exchange(0, pid, Ordering::AcqRel, Ordering::Relaxed).is_ok())?;
         let slots = u32::try_from(taken.number + 1).unwrap_or(u32::MAX);
@@ -200,7 +202,7 @@ impl VmPage {
 
     /// A worker's slot, by the number that [`Slot::number`] told.
     pub fn slot(&self, number: usize) -> Slot<'_> {
-        Slot { page: self, number: number.min(WORKERS_MAX - 1) }
+        Slot { page: self, number: number.min(SLOTS_MAX - 1) }
     }
 
     /// A worker has ended: it wants nothing any more. Its counts stay.
@@ -215,7 +217,7 @@ impl VmPage {
 
     fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
         let used = self.0.words().atomic_u32(head::SLOTS).load(Ordering::Acquire);
-        let used = usize::try_from(used).unwrap_or(WORKERS_MAX).min(WORKERS_MAX);
+        let used = usize::try_from(used).unwrap_or(SLOTS_MAX).min(SLOTS_MAX);
         (0..used).map(|number| Slot { page: self, number })
     }
 
@@ -323,7 +325,7 @@ mod tests {
     #[test]
     fn no_figure_overflows() {
         let (page, _file) = VmPage::create().unwrap();
-        for pid in 1..=u32::try_from(WORKERS_MAX).unwrap() {
+        for pid in 1..=u32::try_from(SLOTS_MAX).unwrap() {
             let slot = page.take_slot(pid).unwrap();
             slot.waiting().store(u32::MAX, Ordering::SeqCst);
             slot.count(Count::AheadNs).store(u64::MAX, Ordering::SeqCst);

@@ -11,7 +11,7 @@ mod work;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use paravane_protocol::cuda_types::*;
@@ -21,7 +21,7 @@ use super::libcuda::{cuda, figure};
 use super::process::Process;
 use crate::account::{AccountPage, Counter};
 use crate::lease::VmPage;
-use crate::lease::page::{Count, Grant, Slot, now_ns};
+use crate::lease::gate::{Gate, Over};
 use slice::Slice;
 
 pub(super) use monitor::start;
@@ -34,8 +34,6 @@ const FLIGHT_MAX: Nanos = 4 * MS;
 /// If nothing of it ends for so long, it may wait for the very thread that is
 /// held: that goes on.
 const STUCK: Duration = Duration::from_millis(20);
-/// A thread at the gate looks by itself so often: the arbiter may be a new one.
-const LOOK: Duration = Duration::from_millis(50);
 /// Events kept for a context.
 const EVENTS_MAX: usize = 64;
 /// How long the end of a context waits for its slices.
@@ -58,9 +56,7 @@ struct State {
 
 /// A process's side of its VM's lease.
 pub(super) struct ProcessLease {
-    page: VmPage,
-    kick: OwnedFd,
-    slot: OnceLock<usize>,
+    gate: Gate,
     state: Mutex<State>,
     arrived: Condvar,
     departed: Condvar,
@@ -75,9 +71,7 @@ pub(super) struct ProcessLease {
 impl ProcessLease {
     pub(super) fn new(page: VmPage, kick: OwnedFd) -> Self {
         Self {
-            page,
-            kick,
-            slot: OnceLock::new(),
+            gate: Gate::new(page, kick),
             state: Mutex::default(),
             arrived: Condvar::new(),
             departed: Condvar::new(),
@@ -91,26 +85,10 @@ impl ProcessLease {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The process's slot: taken when it first needs one, so that spares have
-    /// none.
-    fn slot(&self) -> Slot<'_> {
-        let number = self.slot.get_or_init(|| {
-            let taken = self.page.take_slot(std::process::id());
-            // There are as many as workers.
-            taken.map_or(usize::MAX, Slot::number)
-        });
-        self.page.slot(*number)
-    }
-
     /// Whether commands go on without asking: the quick look.
     #[inline]
     fn is_open(&self) -> bool {
-        self.page.is_open() && self.captures.load(Ordering::Relaxed) == 0
-    }
-
-    fn kick(&self) {
-        // Only a full counter could refuse, and then the arbiter knows already.
-        let _ = rustix::io::write(&self.kick, &1_u64.to_ne_bytes());
+        self.gate.is_open() && self.captures.load(Ordering::Relaxed) == 0
     }
 
     fn predict(&self, shape: Shape) -> (Nanos, bool) {
@@ -120,53 +98,18 @@ impl ProcessLease {
 
     /// Whether a command may be issued now; then its cost is taken off.
     fn pass(&self, cost: Nanos) -> bool {
-        match self.page.granted() {
-            Grant::None => false,
-            Grant::Open => self.stuck.load(Ordering::Relaxed) || self.lock().weight < FLIGHT_MAX,
-            Grant::Until(end) => now_ns() < end && self.page.spend(cost),
-        }
+        self.gate.pass(cost, || self.stuck.load(Ordering::Relaxed) || self.lock().weight < FLIGHT_MAX)
     }
 
     /// When the lease ends that is granted now, if it ends.
     fn end(&self) -> Option<Nanos> {
-        match self.page.granted() {
-            Grant::Until(end) => Some(end),
-            Grant::None | Grant::Open => None,
-        }
+        self.gate.end()
     }
 
     /// Waits until [`Self::pass`].
     fn wait(&self, account: &AccountPage, cost: Nanos, mut holds: impl FnMut(bool)) {
         holds(true);
-        let slot = self.slot();
-        let mut waits = false;
-        loop {
-            let seen = self.page.epoch_now();
-            if self.pass(cost) {
-                break;
-            }
-            let since = now_ns();
-            if self.page.is_open() {
-                self.wait_for_room();
-                continue;
-            }
-            if !waits {
-                waits = true;
-                slot.waiting().fetch_add(1, Ordering::SeqCst);
-            }
-            self.kick();
-            let (count, counter) = match self.page.is_capped() {
-                true => (Count::ThrottledNs, Counter::ThrottledNs),
-                false => (Count::WaitedNs, Counter::WaitedNs),
-            };
-            self.page.wait(seen, LOOK);
-            let passed = now_ns().saturating_sub(since);
-            slot.count(count).fetch_add(passed, Ordering::Relaxed);
-            account.counter(counter).fetch_add(passed, Ordering::Relaxed);
-        }
-        if waits {
-            slot.waiting().fetch_sub(1, Ordering::SeqCst);
-        }
+        self.gate.wait(account, || self.pass(cost), || self.wait_for_room());
         holds(false);
     }
 
@@ -184,11 +127,11 @@ impl ProcessLease {
     }
 
     fn slice_begins(&self) {
-        self.slot().flying().fetch_add(1, Ordering::SeqCst);
+        self.gate.begins();
     }
 
     fn add_ahead(&self, cost: Nanos) {
-        self.slot().count(Count::AheadNs).fetch_add(cost, Ordering::Relaxed);
+        self.gate.add_ahead(cost);
     }
 
     /// A slice has ended on this side; if the device is done with it, it is
@@ -229,36 +172,26 @@ impl ProcessLease {
         drop(state);
         self.stuck.store(false, Ordering::Relaxed);
         self.departed.notify_all();
-        let slot = self.slot();
-        slot.count(Count::GpuNs).fetch_add(used, Ordering::SeqCst);
-        if slice.until != 0 {
-            let overrun = now_ns().saturating_sub(slice.until).min(used);
-            slot.count(Count::OverrunNs).fetch_add(overrun, Ordering::Relaxed);
-            process.account.counter(Counter::OverrunNs).fetch_add(overrun, Ordering::Relaxed);
-        }
         if process.lib.busy_ns.is_none() {
             process.account.counter(Counter::GpuTimeNs).fetch_add(used, Ordering::Relaxed);
         }
-        let less = |ahead: u64| Some(ahead.saturating_sub(slice.ahead));
-        let _ = slot.count(Count::AheadNs).fetch_update(Ordering::SeqCst, Ordering::Relaxed, less);
+        let over = Over { used, ahead: slice.ahead, until: slice.until };
         slice.give_back(process);
-        if slot.flying().fetch_sub(1, Ordering::SeqCst) == 1 && !self.page.is_open() {
-            self.kick();
-        }
+        self.gate.ends(&process.account, over);
     }
 
     /// What the library's clock says is told before a slice is over.
     pub(super) fn report(&self, process: &Process) {
-        let (Some(busy_ns), Some(_)) = (process.lib.busy_ns, self.slot.get()) else { return };
+        let Some(busy_ns) = process.lib.busy_ns.filter(|_| self.gate.has_slot()) else { return };
         let mut state = self.lock();
         let now = figure(busy_ns);
         let used = now.saturating_sub(std::mem::replace(&mut state.clock_ns, now));
-        self.slot().count(Count::GpuNs).fetch_add(used, Ordering::SeqCst);
+        self.gate.add_used(used);
     }
 
     /// Bytes are copied.
     pub(super) fn count_copied(&self, bytes: u64) {
-        self.slot().count(Count::CopiedBytes).fetch_add(bytes, Ordering::Relaxed);
+        self.gate.add_copied(bytes);
     }
 
     fn take_event(&self, context: u64) -> Option<CUevent> {

@@ -1,0 +1,197 @@
+//! The gate: how a process that makes the device work, a worker or a renderer,
+//! keeps to its VM's lease and tells what it uses. What is issued, and how it is
+//! measured, is the process's own affair.
+
+use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use paravane_scheduler::Nanos;
+
+use super::page::{Count, Grant, Slot, VmPage, now_ns};
+use crate::account::{AccountPage, Counter};
+
+/// A thread at the gate looks by itself so often: the arbiter may be a new one.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Work that the device is done with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Over {
+    /// What it took.
+    pub used: Nanos,
+    /// What [`Gate::add_ahead`] was told of it.
+    pub ahead: Nanos,
+    /// When the last lease ended under which some of it was issued; 0: none did.
+    pub until: Nanos,
+}
+
+/// A process's side of its VM's lease.
+#[derive(Debug)]
+pub struct Gate {
+    page: VmPage,
+    kick: OwnedFd,
+    slot: OnceLock<usize>,
+}
+
+impl Gate {
+    /// The gate of the VM whose page and eventfd these are.
+    pub fn new(page: VmPage, kick: OwnedFd) -> Self {
+        Self { page, kick, slot: OnceLock::new() }
+    }
+
+    /// The process's slot: taken when it first needs one, so that spares have
+    /// none.
+    pub fn slot(&self) -> Slot<'_> {
+        let number = self.slot.get_or_init(|| {
+            let taken = self.page.take_slot(std::process::id());
+            // There are as many as workers and renderers.
+            taken.map_or(usize::MAX, Slot::number)
+        });
+        self.page.slot(*number)
+    }
+
+    /// Whether it has needed one yet.
+    pub fn has_slot(&self) -> bool {
+        self.slot.get().is_some()
+    }
+
+    /// Whether work goes on without asking: the quick look.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.page.is_open()
+    }
+
+    /// Calls the arbiter.
+    pub fn kick(&self) {
+        // Only a full counter could refuse, and then the arbiter knows already.
+        let _ = rustix::io::write(&self.kick, &1_u64.to_ne_bytes());
+    }
+
+    /// Whether work of this predicted cost may be issued now; then that is taken
+    /// off the lease. Under an open one it must find room in flight.
+    pub fn pass(&self, cost: Nanos, has_room: impl FnOnce() -> bool) -> bool {
+        match self.page.granted() {
+            Grant::None => false,
+            Grant::Open => has_room(),
+            Grant::Until(end) => now_ns() < end && self.page.spend(cost),
+        }
+    }
+
+    /// When the lease ends that is granted now, if it ends.
+    pub fn end(&self) -> Option<Nanos> {
+        match self.page.granted() {
+            Grant::Until(end) => Some(end),
+            Grant::None | Grant::Open => None,
+        }
+    }
+
+    /// Waits until `pass` says so; where the lease is open, `wait_for_room`
+    /// waits. How long goes into the process's account too.
+    pub fn wait(&self, account: &AccountPage, mut pass: impl FnMut() -> bool, mut wait_for_room: impl FnMut()) {
+        let slot = self.slot();
+        let mut waits = false;
+        loop {
+            let seen = self.page.epoch_now();
+            if pass() {
+                break;
+            }
+            let since = now_ns();
+            if self.page.is_open() {
+                wait_for_room();
+                continue;
+            }
+            if !waits {
+                waits = true;
+                slot.waiting().fetch_add(1, Ordering::SeqCst);
+            }
+            self.kick();
+            let (count, counter) = match self.page.is_capped() {
+                true => (Count::ThrottledNs, Counter::ThrottledNs),
+                false => (Count::WaitedNs, Counter::WaitedNs),
+            };
+            self.page.wait(seen, LOOK);
+            let passed = now_ns().saturating_sub(since);
+            slot.count(count).fetch_add(passed, Ordering::Relaxed);
+            account.counter(counter).fetch_add(passed, Ordering::Relaxed);
+        }
+        if waits {
+            slot.waiting().fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Work begins that [`Self::ends`].
+    pub fn begins(&self) {
+        self.slot().flying().fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// So much predicted work is issued.
+    pub fn add_ahead(&self, cost: Nanos) {
+        self.slot().count(Count::AheadNs).fetch_add(cost, Ordering::Relaxed);
+    }
+
+    /// The device has worked so long.
+    pub fn add_used(&self, used: Nanos) {
+        self.slot().count(Count::GpuNs).fetch_add(used, Ordering::SeqCst);
+    }
+
+    /// Bytes are copied.
+    pub fn add_copied(&self, bytes: u64) {
+        self.slot().count(Count::CopiedBytes).fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The device is done with what [`Self::begins`].
+    pub fn ends(&self, account: &AccountPage, over: Over) {
+        self.add_used(over.used);
+        let slot = self.slot();
+        if over.until != 0 {
+            let overrun = now_ns().saturating_sub(over.until).min(over.used);
+            slot.count(Count::OverrunNs).fetch_add(overrun, Ordering::Relaxed);
+            account.counter(Counter::OverrunNs).fetch_add(overrun, Ordering::Relaxed);
+        }
+        let less = |ahead: u64| Some(ahead.saturating_sub(over.ahead));
+        let _ = slot.count(Count::AheadNs).fetch_update(Ordering::SeqCst, Ordering::Relaxed, less);
+        if slot.flying().fetch_sub(1, Ordering::SeqCst) == 1 && !self.page.is_open() {
+            self.kick();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+
+    #[test]
+    fn who_waits_is_let_in_and_what_was_used_is_told() {
+        let (arbiter, file) = VmPage::create().unwrap();
+        let kick = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        let gate = Gate::new(VmPage::map(&file).unwrap(), kick.try_clone().unwrap());
+        let account = AccountPage::create().unwrap().0;
+        assert!(!gate.has_slot() && !gate.pass(5, || true));
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| gate.wait(&account, || gate.pass(5, || false), || panic!("it is not open")));
+            // The kick comes behind the count.
+            while rustix::io::read(&kick, &mut [0; 8]).is_err() {
+                std::thread::yield_now();
+            }
+            assert_eq!(arbiter.wants().waiting, 1);
+            arbiter.grant(Grant::Until(u64::MAX - 1), 5);
+            waits.join().unwrap();
+        });
+        assert_eq!((arbiter.wants().waiting, arbiter.budget_ns()), (0, 0));
+        gate.begins();
+        gate.add_ahead(5);
+        assert!(arbiter.wants().in_flight && arbiter.wants().ahead_ns == 5);
+        gate.ends(&account, Over { used: 7, ahead: 5, until: 1 });
+        assert_eq!(account.counter(Counter::OverrunNs).load(Ordering::Relaxed), 7);
+        assert!(account.counter(Counter::WaitedNs).load(Ordering::Relaxed) > 0);
+        let wants = arbiter.wants();
+        assert_eq!((wants.in_flight, wants.ahead_ns, wants.gpu_ns, wants.overrun_ns), (false, 0, 7, 7));
+        arbiter.grant(Grant::Open, 0);
+        let looks = std::cell::Cell::new(0);
+        gate.wait(&account, || gate.pass(5, || looks.get() == 1), || looks.set(looks.get() + 1));
+        assert_eq!(looks.get(), 1);
+    }
+}
