@@ -139,16 +139,18 @@ impl Device {
         let mut told: Vec<(Ticket, Response)> = Vec::new();
         let memory = self.memory.memory();
         for source in self.events.take() {
-            if source == Source::Renderer {
-                told.extend(self.rendered());
-                continue;
-            }
-            let (channels, env) = self.channels_and_env(&memory);
             match source {
-                Source::Timer | Source::Nudge | Source::Renderer => {}
-                Source::Control(id) => tickets.extend(channels.on_control(id, &env)),
-                Source::GuestWake(id) => channels.on_guest_wake(id),
-                Source::Death(id) => tickets.extend(channels.on_death(id, &env)),
+                Source::Timer | Source::Nudge => {}
+                Source::Renderer => told.extend(self.rendered()),
+                Source::GuestWake(id) => self.channels.on_guest_wake(id),
+                Source::Control(id) => {
+                    let (channels, env) = self.channels_and_env(&memory);
+                    tickets.extend(channels.on_control(id, &env));
+                }
+                Source::Death(id) => {
+                    let (channels, env) = self.channels_and_env(&memory);
+                    tickets.extend(channels.on_death(id, &env));
+                }
             }
         }
         tickets.extend(self.channels.awake(Instant::now(), &memory));

@@ -35,7 +35,6 @@ pub mod process;
 pub mod queue;
 pub mod register;
 pub mod relay;
-#[cfg(feature = "gl")]
 pub mod renderer;
 pub mod resource;
 pub mod response;

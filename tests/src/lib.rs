@@ -11,6 +11,7 @@ pub mod backend;
 pub mod cuda;
 pub mod daemon;
 pub mod frontend;
+pub mod gl;
 pub mod guest;
 pub mod nvml;
 pub mod steady;

@@ -2,80 +2,23 @@
 //! `cargo xtask gl` draws in a guest.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::fs;
-use std::path::PathBuf;
-
 use paravane_protocol::channel::Status;
 use paravane_protocol::virtio_gpu::{self as spec, Rect, ctrl};
-use paravane_tests::backend::{Backend, eventually};
-use paravane_tests::frontend::{FrontEnd, command};
+use paravane_tests::backend::eventually;
+use paravane_tests::frontend::FrontEnd;
+use paravane_tests::gl::{Renderer, context, gl, put, stream, submit, texture};
 use paravane_tests::guest::{attach, ready_channel, unref};
 use paravane_tests::screen::Told;
-use tempfile::TempDir;
 use zerocopy::{FromBytes, IntoBytes};
 
-/// A stand-in renderer with a log of its own.
-struct Renderer {
-    _folder: TempDir,
-    path: PathBuf,
-}
-
-impl Renderer {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("renderer");
-        // It keeps its log beside the name that it was started by.
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_stand-in-renderer"), &path).unwrap();
-        Self { _folder: folder, path }
-    }
-
-    fn backend(&self) -> Backend {
-        Backend::start(&["--log-level", "off", "--renderer", self.path.to_str().unwrap()])
-    }
-
-    /// What it has been told, but for guest memory.
-    fn told(&self) -> Vec<String> {
-        let log = fs::read_to_string(self.path.with_extension("log")).unwrap_or_default();
-        log.lines().filter(|line| !line.starts_with("0x1 ")).map(str::to_owned).collect()
-    }
-}
-
-/// A 3D command of context `context`, and its answer's number.
-fn gl<T: IntoBytes + zerocopy::Immutable + ?Sized>(guest: &mut FrontEnd, kind: u32, context: u32, fence: u64, body: &T) -> u32 {
-    let mut bytes = command(kind, fence, body.as_bytes());
-    bytes[16..20].copy_from_slice(&context.to_le_bytes());
-    guest.put(0, &bytes);
-    guest.kick(0);
-    guest.wait(0).kind
-}
-
-fn texture(guest: &mut FrontEnd, id: u32) -> u32 {
-    let body = spec::ResourceCreate3d {
-        resource_id: id.into(),
-        target: 2.into(),
-        format: 2.into(),
-        width: 4.into(),
-        height: 2.into(),
-        depth: 1.into(),
-        array_size: 1.into(),
-        ..Default::default()
-    };
-    gl(guest, ctrl::RESOURCE_CREATE_3D, 0, 0, &body)
-}
-
-fn context(guest: &mut FrontEnd, id: u32) -> u32 {
-    gl(guest, ctrl::CTX_CREATE, id, 0, &spec::CtxCreate { context_init: 2.into(), ..Default::default() })
-}
-
-fn submit(guest: &mut FrontEnd, context: u32, fence: u64, body: &[u8]) -> u32 {
-    let head = spec::Submit3d { size: u32::try_from(body.len()).unwrap().into(), ..Default::default() };
-    gl(guest, ctrl::SUBMIT_3D, context, fence, &[head.as_bytes(), body].concat()[..])
+fn renderer() -> Renderer {
+    Renderer::new(env!("CARGO_BIN_EXE_stand-in-renderer"))
 }
 
 #[test]
 fn the_renderers_capset_comes_after_paravanes() {
-    let renderer = Renderer::new();
-    let backend = renderer.backend();
+    let renderer = renderer();
+    let backend = renderer.backend(&[]);
     let mut guest = FrontEnd::connect(&backend.socket());
     let config = spec::Config::read_from_bytes(&guest.config(16)).unwrap();
     assert_eq!(config.num_capsets.get(), 2);
@@ -90,8 +33,8 @@ fn the_renderers_capset_comes_after_paravanes() {
 
 #[test]
 fn the_renderer_hears_of_what_is_drawn_and_of_nothing_else() {
-    let renderer = Renderer::new();
-    let backend = renderer.backend();
+    let renderer = renderer();
+    let backend = renderer.backend(&[]);
     let mut guest = FrontEnd::connect(&backend.socket());
     ready_channel(&mut guest, 1);
     assert_eq!(context(&mut guest, 5), ctrl::OK_NODATA);
@@ -122,8 +65,8 @@ fn the_renderer_hears_of_what_is_drawn_and_of_nothing_else() {
 
 #[test]
 fn what_is_not_there_is_refused_and_the_renderer_is_not_bothered() {
-    let renderer = Renderer::new();
-    let backend = renderer.backend();
+    let renderer = renderer();
+    let backend = renderer.backend(&[]);
     let mut guest = FrontEnd::connect(&backend.socket());
     assert_eq!(submit(&mut guest, 5, 0, b"draw"), ctrl::ERR_INVALID_CONTEXT_ID);
     let of = spec::TransferHost3d { resource_id: 7.into(), ..Default::default() };
@@ -136,8 +79,8 @@ fn what_is_not_there_is_refused_and_the_renderer_is_not_bothered() {
 
 #[test]
 fn a_renderer_that_dies_takes_its_contexts_and_nothing_else() {
-    let renderer = Renderer::new();
-    let backend = renderer.backend();
+    let renderer = renderer();
+    let backend = renderer.backend(&[]);
     let mut guest = FrontEnd::connect(&backend.socket());
     let channel = ready_channel(&mut guest, 1);
     context(&mut guest, 5);
@@ -155,16 +98,13 @@ fn a_renderer_that_dies_takes_its_contexts_and_nothing_else() {
 
 #[test]
 fn answers_keep_the_order_of_fences() {
-    let renderer = Renderer::new();
-    let backend = renderer.backend();
+    let renderer = renderer();
+    let backend = renderer.backend(&[]);
     let mut guest = FrontEnd::connect(&backend.socket());
     context(&mut guest, 5);
-    let head = spec::Submit3d { size: 4.into(), ..Default::default() };
     let mut heads = Vec::new();
     for (fence, body) in [(1, b"late"), (2, b"draw")] {
-        let mut bytes = command(ctrl::SUBMIT_3D, fence, &[head.as_bytes(), body].concat());
-        bytes[16..20].copy_from_slice(&5_u32.to_le_bytes());
-        heads.push(guest.put(0, &bytes));
+        heads.push(put(&mut guest, ctrl::SUBMIT_3D, 5, fence, &stream(body)[..]));
     }
     guest.kick(0);
     assert_eq!([guest.wait(0).head, guest.wait(0).head], heads[..], "the second was done first");
@@ -172,8 +112,8 @@ fn answers_keep_the_order_of_fences() {
 
 #[test]
 fn a_texture_is_shown_as_the_renderer_reads_it_back() {
-    let renderer = Renderer::new();
-    let backend = renderer.backend();
+    let renderer = renderer();
+    let backend = renderer.backend(&[]);
     let (mut guest, screen) = FrontEnd::with_screen(&backend.socket());
     assert_eq!(texture(&mut guest, 2), ctrl::OK_NODATA);
     let r = Rect { x: 1.into(), width: 2.into(), height: 2.into(), ..Default::default() };
@@ -188,8 +128,8 @@ fn a_texture_is_shown_as_the_renderer_reads_it_back() {
 
 #[test]
 fn renderers_end_with_their_guests() {
-    let renderer = Renderer::new();
-    let backend = renderer.backend();
+    let renderer = renderer();
+    let backend = renderer.backend(&[]);
     let before = backend.children().len();
     let mut guest = FrontEnd::connect(&backend.socket());
     context(&mut guest, 5);

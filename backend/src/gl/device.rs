@@ -18,8 +18,13 @@ use crate::response::{Refusal, Response};
 /// The device without its `gl`, and that.
 fn apart(device: &mut Device) -> Result<(&mut Gl, Env<'_>), Refusal> {
     let renderer = device.host.renderer.as_ref().ok_or(Refusal::Unspecified)?;
-    let env =
-        Env { renderer, table: &device.table, epoll: device.events.epoll(), connection: device.connection };
+    let env = Env {
+        renderer,
+        host: &device.host,
+        table: &device.table,
+        epoll: device.events.epoll(),
+        connection: device.connection,
+    };
     Ok((&mut device.gl, env))
 }
 

@@ -8,7 +8,6 @@ use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use paravane_protocol::limits::REGIONS_MAX;
@@ -16,8 +15,11 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use zerocopy::IntoBytes;
 
+use super::Renderer;
+use super::dues::Dues;
 use super::wire::{Head, Reply, split_reply};
 use crate::events::Source;
+use crate::host::Host;
 
 /// Bytes that are read at one go.
 const READ_BYTES: usize = 1 << 16;
@@ -31,24 +33,31 @@ struct Outgoing {
 /// A renderer and what is under way.
 pub(super) struct Link {
     child: Child,
+    _dues: Dues,
     socket: UnixStream,
     outbox: VecDeque<Outgoing>,
     inbox: Vec<u8>,
 }
 
 impl Link {
-    /// Starts `renderer` and has its events reported.
-    pub(super) fn start(renderer: &Path, log_level: log::LevelFilter, epoll: &OwnedFd) -> io::Result<Self> {
+    /// Starts a renderer and has its events reported; and the descriptors that
+    /// it is to get first.
+    pub(super) fn start(renderer: &Renderer, host: &Host, epoll: &OwnedFd) -> io::Result<(Self, Vec<OwnedFd>)> {
         let (here, there) = UnixStream::pair()?;
         here.set_nonblocking(true)?;
-        let mut command = Command::new(renderer);
-        command.arg("serve").arg("--log-level").arg(log_level.as_str());
-        let child = command.stdin(OwnedFd::from(there)).stdout(Stdio::null()).spawn()?;
-        let link = Self { child, socket: here, outbox: VecDeque::new(), inbox: Vec::new() };
+        let mut command = Command::new(&renderer.path);
+        command.arg("serve").arg("--log-level").arg(renderer.log_level.as_str());
+        let mut child = command.stdin(OwnedFd::from(there)).stdout(Stdio::null()).spawn()?;
+        let dues = Dues::open(host, child.id()).inspect_err(|_| {
+            // It has not been told anything; it may have ended.
+            let _ = child.kill().and_then(|()| child.wait());
+        });
+        let (dues, descriptors) = dues?;
+        let link = Self { child, _dues: dues, socket: here, outbox: VecDeque::new(), inbox: Vec::new() };
         // Edge-triggered, so that a socket with room does not report for ever.
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
         epoll::add(epoll, &link.socket, EventData::new_u64(Source::Renderer.encode()), flags)?;
-        Ok(link)
+        Ok((link, descriptors))
     }
 
     /// Its id on the host.

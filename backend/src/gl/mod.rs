@@ -5,6 +5,7 @@
 
 mod capset;
 mod device;
+mod dues;
 mod link;
 pub mod wire;
 
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 use crate::control::{Region, ToWorker};
 use crate::fence::{Ticket, Timeline};
+use crate::host::Host;
 use crate::memory::MemoryTable;
 use crate::response::Refusal;
 use link::Link;
@@ -62,6 +64,8 @@ pub struct Gl {
 pub struct Env<'a> {
     /// The renderer.
     pub renderer: &'a Renderer,
+    /// Whose lease and account it uses.
+    pub host: &'a Host,
     /// Guest memory.
     pub table: &'a MemoryTable,
     /// The connection's event set.
@@ -74,14 +78,15 @@ impl Gl {
     /// The renderer, started if there is none.
     fn link(&mut self, env: &Env) -> Result<&mut Link, Refusal> {
         if self.link.is_none() {
-            let started = Link::start(&env.renderer.path, env.renderer.log_level, env.epoll);
-            let link = started.map_err(|error| {
+            let started = Link::start(env.renderer, env.host, env.epoll);
+            let (link, dues) = started.map_err(|error| {
                 log::error!("connection {}: {}: {error}", env.connection, env.renderer.path.display());
                 Refusal::Unspecified
             })?;
             log::info!("connection {}: OpenGL is served by renderer {}", env.connection, link.pid());
             self.life += 1;
             self.link = Some(link);
+            self.tell(wire::DUES, &[], dues).map_err(|_| Refusal::Unspecified)?;
             self.tell_memory(env.table).map_err(|_| Refusal::Unspecified)?;
         }
         self.link.as_mut().ok_or(Refusal::Unspecified)
@@ -99,9 +104,14 @@ impl Gl {
             body.extend_from_slice(record.as_bytes());
             fds.push(file);
         }
-        let head = self.head(wire::SET_MEMORY, 0, None, body.len())?;
+        self.tell(wire::SET_MEMORY, &body, fds)
+    }
+
+    /// Sends what nobody waits for.
+    fn tell(&mut self, kind: u32, body: &[u8], fds: Vec<OwnedFd>) -> io::Result<()> {
+        let head = self.head(kind, 0, None, body.len())?;
         let Some(link) = &mut self.link else { return Ok(()) };
-        link.send(&head, &body, fds)
+        link.send(&head, body, fds)
     }
 
     fn head(&mut self, kind: u32, context: u32, timeline: Option<Timeline>, body: usize) -> io::Result<Head> {

@@ -14,6 +14,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub const SET_MEMORY: u32 = 1;
 /// Pixels of a resource, for a screen: a [`ReadBack`]. They are the reply's body.
 pub const READ_BACK: u32 = 2;
+/// Comes first and is not answered: descriptors of the renderer's account page,
+/// of its VM's lease page, and of the eventfd that calls the arbiter.
+pub const DUES: u32 = 3;
 
 /// Pages of a resource, in the place of guest addresses: so many
 /// [`crate::control::Piece`]s follow a [`Backing`].

@@ -87,7 +87,7 @@ impl VmLease {
         self.own().as_ref().and_then(|arbiter| arbiter.figures(OWN))
     }
 
-    /// A worker is gone, with what it wanted.
+    /// A worker or renderer is gone, with what it wanted.
     pub fn worker_ended(&self, pid: u32) {
         self.page.end(pid);
         // Only a full counter could refuse, and then the arbiter knows already.

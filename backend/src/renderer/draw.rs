@@ -1,30 +1,33 @@
-//! Executes messages in their order on rutabaga_gfx.
+//! What a renderer draws with: messages are calls of rutabaga_gfx.
 
 use std::io;
-use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use paravane_protocol::virtio_gpu::{self as spec, ctrl};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rutabaga_gfx::{ResourceCreate3D, Rutabaga, RutabagaError, RutabagaResult, Transfer3D};
+use rutabaga_gfx::{
+    RUTABAGA_FLAG_FENCE, RUTABAGA_FLAG_INFO_RING_IDX, ResourceCreate3D, Rutabaga, RutabagaError, RutabagaFence,
+    RutabagaResult, Transfer3D,
+};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-use super::fences::{self, Fences};
-use super::hear::{Message, hear};
 use super::memory::Memory;
+use super::{Fence, Library, Message};
 use crate::control::Piece;
-use crate::gl::wire::{self, Backing, Head, ReadBack, RegionRecord};
+use crate::gl::wire::{self, Backing, ReadBack, RegionRecord};
 use crate::pixels::PIXEL_BYTES;
 
-/// How often fences are looked after that the library does not report by itself.
-const LOOK: Duration = Duration::from_millis(2);
-
-/// The library and what belongs to it.
+/// rutabaga_gfx and the guest memory that it reads and writes.
 pub(super) struct Drawing {
     rutabaga: Rutabaga,
     memory: Memory,
-    fences: Arc<Mutex<Fences>>,
+}
+
+/// A fence that the library has signalled.
+pub(super) fn fence_of(fence: &RutabagaFence) -> Fence {
+    let of_ring = fence.flags & RUTABAGA_FLAG_INFO_RING_IDX != 0;
+    Fence {
+        id: u32::try_from(fence.fence_id).unwrap_or(u32::MAX),
+        timeline: of_ring.then_some((fence.ctx_id, fence.ring_idx)),
+    }
 }
 
 /// The structure that a body begins with, and what follows.
@@ -35,57 +38,19 @@ where
     T::read_from_prefix(body).map_err(|_| RutabagaError::InvalidCommandSize(body.len()))
 }
 
-impl Drawing {
-    pub(super) fn new(rutabaga: Rutabaga, fences: Arc<Mutex<Fences>>) -> Self {
-        Self { rutabaga, memory: Memory::default(), fences }
+impl Library for Drawing {
+    type Error = RutabagaError;
+
+    fn create_fence(&mut self, context: u32, fence: Fence) -> RutabagaResult<()> {
+        let flags = RUTABAGA_FLAG_FENCE | fence.timeline.map_or(0, |_| RUTABAGA_FLAG_INFO_RING_IDX);
+        let ring_idx = fence.timeline.map_or(0, |(_, ring)| ring);
+        self.rutabaga.create_fence(RutabagaFence { flags, fence_id: fence.id.into(), ctx_id: context, ring_idx })
     }
 
-    /// Serves the device until it has gone.
-    pub(super) fn serve(mut self, socket: &UnixStream) -> io::Result<()> {
-        loop {
-            self.wait(socket)?;
-            let Some(message) = hear(socket)? else { return Ok(()) };
-            self.run(message);
-        }
+    fn poll(&self) {
+        self.rutabaga.event_poll();
     }
 
-    /// Waits for a message, and meanwhile for fences.
-    fn wait(&self, socket: &UnixStream) -> io::Result<()> {
-        loop {
-            let any = fences::lock(&self.fences).any();
-            let limit = any.then_some(LOOK).and_then(|limit| Timespec::try_from(limit).ok());
-            let mut fds = [PollFd::new(socket, PollFlags::IN)];
-            match poll(&mut fds, limit.as_ref()) {
-                Ok(0) => self.rutabaga.event_poll(),
-                Ok(_) => return Ok(()),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-    }
-
-    fn run(&mut self, message: Message) {
-        let Head { seq, context, fence, .. } = message.head;
-        let (seq, context) = (seq.get(), context.get());
-        match self.execute(message) {
-            Err(error) => {
-                log::debug!("message {seq} of context {context}: {error}");
-                fences::lock(&self.fences).reply(seq, false, &[]);
-            }
-            Ok(body) => {
-                let begun = fences::lock(&self.fences).begin(seq, context, fence.get());
-                let Some(fence) = begun else {
-                    return fences::lock(&self.fences).reply(seq, true, &body);
-                };
-                if let Err(error) = self.rutabaga.create_fence(fence) {
-                    log::debug!("the fence of message {seq}: {error}");
-                    fences::lock(&self.fences).give_up(&fence);
-                }
-            }
-        }
-    }
-
-    /// Executes a message; the reply's body.
     fn execute(&mut self, message: Message) -> RutabagaResult<Vec<u8>> {
         let Message { head, mut body, files } = message;
         let context = head.context.get();
@@ -122,6 +87,12 @@ impl Drawing {
             _ => return Err(RutabagaError::InvalidComponent),
         }
         Ok(Vec::new())
+    }
+}
+
+impl Drawing {
+    pub(super) fn new(rutabaga: Rutabaga) -> Self {
+        Self { rutabaga, memory: Memory::default() }
     }
 
     fn create(&mut self, wanted: &spec::ResourceCreate3d) -> RutabagaResult<()> {

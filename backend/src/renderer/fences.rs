@@ -1,84 +1,117 @@
-//! Replies, and which of them wait for a fence. virglrenderer calls from a
-//! thread of its own when a fence is there; it may leave out older ones of the
-//! same timeline, which are there too.
+//! Replies, and which of them wait for a fence; what was drawn is over with its
+//! fence too. The library signals from a thread of its own; it may leave out
+//! older fences of the same timeline, which are there too.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rutabaga_gfx::{RUTABAGA_FLAG_FENCE, RUTABAGA_FLAG_INFO_RING_IDX, RutabagaFence};
 use zerocopy::IntoBytes;
 
+use super::lease::{RendererLease, Work};
 use crate::gl::wire::{self, Reply};
 
-/// The timeline that all contexts share, or a context's own.
-type Timeline = Option<(u32, u8)>;
-
-/// The socket, and what waits.
-pub(super) struct Fences {
-    socket: UnixStream,
-    /// virglrenderer's fences have 32 bits.
-    last: u32,
-    waiting: BTreeMap<u32, (Timeline, u64)>,
+/// A fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// Its number; they count up. virglrenderer's have 32 bits.
+    pub id: u32,
+    /// The context and which of its timelines it is on; `None`: the timeline
+    /// that all share.
+    pub timeline: Option<(u32, u8)>,
 }
 
-pub(super) fn lock(fences: &Mutex<Fences>) -> MutexGuard<'_, Fences> {
-    fences.lock().unwrap_or_else(PoisonError::into_inner)
+/// What a fence is for.
+struct Waiting {
+    timeline: Option<(u32, u8)>,
+    /// The message that it answers.
+    seq: Option<u64>,
+    /// What is over with it.
+    work: Option<Work>,
+}
+
+struct State {
+    socket: UnixStream,
+    last: u32,
+    waiting: BTreeMap<u32, Waiting>,
+}
+
+/// The socket, and what waits.
+pub struct Fences {
+    state: Mutex<State>,
+    lease: RendererLease,
 }
 
 impl Fences {
-    pub(super) fn new(socket: UnixStream) -> Self {
-        Self { socket, last: 0, waiting: BTreeMap::new() }
+    pub(super) fn new(socket: UnixStream, lease: RendererLease) -> Self {
+        Self { state: Mutex::new(State { socket, last: 0, waiting: BTreeMap::new() }), lease }
     }
 
-    /// The fence for a message whose head asks for one. Its reply is sent when
-    /// the fence is signalled.
-    pub(super) fn begin(&mut self, seq: u64, context: u32, fence: u32) -> Option<RutabagaFence> {
-        let ring = match fence {
-            wire::NO_FENCE => return None,
-            wire::GLOBAL => None,
-            ring => Some(u8::try_from(ring - wire::OF_CONTEXT).unwrap_or(u8::MAX)),
-        };
-        self.last = self.last.wrapping_add(1);
-        self.waiting.insert(self.last, (ring.map(|ring| (context, ring)), seq));
-        let flags = RUTABAGA_FLAG_FENCE | ring.map_or(0, |_| RUTABAGA_FLAG_INFO_RING_IDX);
-        Some(RutabagaFence { flags, fence_id: self.last.into(), ctx_id: context, ring_idx: ring.unwrap_or(0) })
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// There was no such fence after all: the reply goes out now.
-    pub(super) fn give_up(&mut self, fence: &RutabagaFence) {
-        let id = u32::try_from(fence.fence_id).unwrap_or(0);
-        if let Some((_, seq)) = self.waiting.remove(&id) {
-            self.reply(seq, true, &[]);
-        }
+    pub(super) fn lease(&self) -> &RendererLease {
+        &self.lease
+    }
+
+    /// A fence of a context, on the timeline that a message's head asks for.
+    /// When it is signalled, the message of that number is answered and the work
+    /// is over.
+    pub(super) fn begin(&self, seq: Option<u64>, (context, wanted): (u32, u32), work: Option<Work>) -> Fence {
+        let ring = wanted.checked_sub(wire::OF_CONTEXT);
+        let timeline = ring.map(|ring| (context, u8::try_from(ring).unwrap_or(u8::MAX)));
+        let mut state = self.lock();
+        state.last = state.last.wrapping_add(1);
+        let id = state.last;
+        state.waiting.insert(id, Waiting { timeline, seq, work });
+        Fence { id, timeline }
+    }
+
+    /// There is no such fence after all: it is as if it were signalled.
+    pub(super) fn give_up(&self, fence: Fence) {
+        let waiting = self.lock().waiting.remove(&fence.id);
+        self.end(waiting);
     }
 
     /// A fence and all before it on its timeline are there.
-    pub(super) fn signalled(&mut self, fence: &RutabagaFence) {
-        let of_ring = fence.flags & RUTABAGA_FLAG_INFO_RING_IDX != 0;
-        let timeline = of_ring.then_some((fence.ctx_id, fence.ring_idx));
-        let until = u32::try_from(fence.fence_id).unwrap_or(u32::MAX);
-        let there: Vec<u32> =
-            self.waiting.range(..=until).filter(|(_, (of, _))| *of == timeline).map(|(id, _)| *id).collect();
-        for id in there {
-            if let Some((_, seq)) = self.waiting.remove(&id) {
-                self.reply(seq, true, &[]);
-            }
+    pub fn signalled(&self, fence: Fence) {
+        self.end_all(|id, waiting| id <= fence.id && waiting.timeline == fence.timeline);
+    }
+
+    /// A context's fences are never signalled after its end.
+    pub(super) fn context_ended(&self, context: u32) {
+        self.end_all(|_, waiting| waiting.timeline.is_some_and(|(of, _)| of == context));
+    }
+
+    fn end_all(&self, which: impl Fn(u32, &Waiting) -> bool) {
+        let mut state = self.lock();
+        let ids: Vec<u32> = state.waiting.iter().filter(|(id, of)| which(**id, of)).map(|(id, _)| *id).collect();
+        let there: Vec<Waiting> = ids.iter().filter_map(|id| state.waiting.remove(id)).collect();
+        drop(state);
+        self.end(there);
+    }
+
+    fn end(&self, waiting: impl IntoIterator<Item = Waiting>) {
+        for Waiting { seq, work, .. } in waiting {
+            // Before the answer: who has that may look at the account.
+            work.into_iter().for_each(|work| self.lease.over(work));
+            seq.into_iter().for_each(|seq| self.reply(seq, true, &[]));
         }
     }
 
     /// Replies. A device that does not listen any more is noticed where it speaks.
-    pub(super) fn reply(&mut self, seq: u64, done: bool, body: &[u8]) {
+    pub(super) fn reply(&self, seq: u64, done: bool, body: &[u8]) {
         let bytes = u32::try_from(body.len()).unwrap_or(0);
         let reply = Reply { bytes: bytes.into(), refused: u32::from(!done).into(), seq: seq.into() };
-        let _: io::Result<()> =
-            self.socket.write_all(reply.as_bytes()).and_then(|()| self.socket.write_all(body));
+        let socket = &mut self.lock().socket;
+        let _: io::Result<()> = socket.write_all(reply.as_bytes()).and_then(|()| socket.write_all(body));
     }
 
     /// Whether anything waits.
     pub(super) fn any(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.lock().waiting.is_empty()
     }
 }
 
@@ -91,7 +124,7 @@ mod tests {
     fn fences() -> (Fences, UnixStream) {
         let (here, there) = UnixStream::pair().unwrap();
         there.set_nonblocking(true).unwrap();
-        (Fences::new(here), there)
+        (Fences::new(here, RendererLease::open()), there)
     }
 
     fn replies(socket: &mut UnixStream) -> Vec<u64> {
@@ -105,18 +138,42 @@ mod tests {
 
     #[test]
     fn a_fence_answers_for_the_older_ones_of_its_timeline() {
-        let (mut fences, mut device) = fences();
-        let first = fences.begin(10, 1, wire::GLOBAL).unwrap();
-        let other = fences.begin(11, 1, wire::OF_CONTEXT + 3).unwrap();
-        let second = fences.begin(12, 2, wire::GLOBAL).unwrap();
-        assert!(fences.begin(13, 2, wire::NO_FENCE).is_none());
-        assert_eq!((other.ring_idx, other.ctx_id), (3, 1));
-        fences.signalled(&second);
+        let (fences, mut device) = fences();
+        let first = fences.begin(Some(10), (1, wire::GLOBAL), None);
+        let other = fences.begin(Some(11), (1, wire::OF_CONTEXT + 3), None);
+        let second = fences.begin(Some(12), (2, wire::GLOBAL), None);
+        assert_eq!((first.timeline, other.timeline), (None, Some((1, 3))));
+        fences.signalled(second);
         assert_eq!(replies(&mut device), [10, 12]);
-        fences.signalled(&first);
+        fences.signalled(first);
         assert!(replies(&mut device).is_empty() && fences.any());
-        fences.signalled(&other);
+        fences.signalled(other);
         assert_eq!(replies(&mut device), [11]);
         assert!(!fences.any());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_context_that_has_ended() {
+        let (fences, mut device) = fences();
+        fences.begin(Some(1), (5, wire::OF_CONTEXT), None);
+        fences.begin(Some(2), (6, wire::OF_CONTEXT), None);
+        fences.begin(Some(3), (5, wire::GLOBAL), None);
+        fences.context_ended(5);
+        assert_eq!(replies(&mut device), [1]);
+        assert!(fences.any());
+    }
+
+    #[test]
+    fn work_is_over_with_its_fence() {
+        let (fences, mut device) = fences();
+        let shape = paravane_scheduler::Shape { kind: 1, size: 1 };
+        let admit = || Some(fences.lease().admit(shape, || ()));
+        let drawn = fences.begin(None, (1, wire::GLOBAL), admit());
+        let refused = fences.begin(Some(4), (1, wire::GLOBAL), admit());
+        fences.give_up(refused);
+        assert_eq!(replies(&mut device), [4]);
+        assert_eq!(fences.lease().in_flight(), 1);
+        fences.signalled(drawn);
+        assert_eq!(fences.lease().in_flight(), 0);
     }
 }

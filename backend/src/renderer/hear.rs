@@ -12,10 +12,13 @@ use zerocopy::{FromZeros, IntoBytes};
 use crate::gl::wire::{BODY_BYTES_MAX, Head};
 
 /// One message.
-pub(super) struct Message {
-    pub(super) head: Head,
-    pub(super) body: Vec<u8>,
-    pub(super) files: Vec<OwnedFd>,
+pub struct Message {
+    /// What it is.
+    pub head: Head,
+    /// What follows.
+    pub body: Vec<u8>,
+    /// Descriptors that came with it.
+    pub files: Vec<OwnedFd>,
 }
 
 /// The next message; `None` when the device has gone.

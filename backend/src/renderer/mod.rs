@@ -1,116 +1,23 @@
-//! `paravane-renderer`: draws what one VM's programs ask of OpenGL, by
-//! rutabaga_gfx and virglrenderer, and knows nothing of virtqueues. Its only
-//! ties are the socket on its standard input and the guest memory that comes
-//! over it. In the cargo feature `gl`, for it needs virglrenderer.
+//! The renderer: a process that draws what one VM's programs ask of OpenGL and
+//! knows nothing of virtqueues. Its only ties are the socket on its standard
+//! input and what comes over it: guest memory, the VM's lease, an account.
+//! `serve` runs messages in their order on a [`Library`]; `program` is
+//! `paravane-renderer`, whose library is rutabaga_gfx over virglrenderer, in the
+//! cargo feature `gl`, for it needs virglrenderer.
 
+#[cfg(feature = "gl")]
 mod draw;
 mod fences;
 mod hear;
+mod lease;
+#[cfg(feature = "gl")]
 mod memory;
+#[cfg(feature = "gl")]
+mod program;
+mod serve;
 
-use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
-
-use clap::{Parser, Subcommand};
-use log::LevelFilter;
-use rutabaga_gfx::{
-    RUTABAGA_CAPSET_VIRGL, RUTABAGA_CAPSET_VIRGL2, RUTABAGA_PATH_TYPE_GPU, Rutabaga, RutabagaBuilder, RutabagaComponentType,
-    RutabagaFence, RutabagaHandler, RutabagaPath,
-};
-use serde_json::json;
-
-use crate::{logging, sandbox};
-use draw::Drawing;
-use fences::Fences;
-
-/// OpenGL for one VM of a paravane-backend, which starts it.
-#[derive(Debug, Parser)]
-#[command(name = "paravane-renderer", version, after_help = "Example:\n  paravane-renderer probe   what this host can draw")]
-struct Options {
-    #[command(subcommand)]
-    what: What,
-    /// The GPU to draw on [default: the host's EGL chooses]
-    #[arg(long, value_name = "PATH", global = true, env = "PARAVANE_RENDER_NODE")]
-    render_node: Option<PathBuf>,
-    /// What to log: off, error, warn, info, debug, trace
-    #[arg(long, value_name = "LEVEL", default_value = "warn", global = true)]
-    log_level: LevelFilter,
-}
-
-#[derive(Clone, Copy, Debug, Subcommand)]
-enum What {
-    /// Print the capsets as JSON, and end
-    Probe,
-    /// Serve the device whose socket is the standard input
-    Serve,
-}
-
-/// Why there is nothing to draw with.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("no OpenGL here: {0}")]
-    Rutabaga(#[from] rutabaga_gfx::RutabagaError),
-    #[error("the socket: {0}")]
-    Socket(#[from] io::Error),
-}
-
-/// Entry of the executable.
-pub fn main() -> ExitCode {
-    let options = Options::parse();
-    logging::start(options.log_level);
-    let node = options.render_node.as_deref();
-    let done = match options.what {
-        What::Probe => probe(node),
-        What::Serve => serve(node),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("paravane-renderer: {failure}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// OpenGL on a surfaceless EGL display, with virgl's capsets alone.
-fn rutabaga(node: Option<&Path>, on_fence: impl Fn(RutabagaFence) + Send + Sync + 'static) -> Result<Rutabaga, Failure> {
-    let capsets = 1 << RUTABAGA_CAPSET_VIRGL | 1 << RUTABAGA_CAPSET_VIRGL2;
-    let paths = node.map(|path| vec![RutabagaPath { path: path.to_owned(), path_type: RUTABAGA_PATH_TYPE_GPU }]);
-    let builder = RutabagaBuilder::new(capsets, RutabagaHandler::new(on_fence))
-        .set_default_component(RutabagaComponentType::VirglRenderer)
-        .set_use_egl(true)
-        .set_use_gles(false)
-        .set_use_surfaceless(true)
-        .set_use_external_blob(false)
-        .set_rutabaga_paths(paths);
-    Ok(builder.build()?)
-}
-
-fn probe(node: Option<&Path>) -> Result<(), Failure> {
-    let rutabaga = rutabaga(node, |_| ())?;
-    let mut capsets = Vec::new();
-    for index in 0..rutabaga.get_num_capsets() {
-        let (id, version, _) = rutabaga.get_capset_info(index)?;
-        let data = rutabaga.get_capset(id, version)?;
-        capsets.push(json!({ "id": id, "version": version, "data": data }));
-    }
-    writeln!(io::stdout(), "{}", json!({ "capsets": capsets }))?;
-    Ok(())
-}
-
-fn serve(node: Option<&Path>) -> Result<(), Failure> {
-    // The device is gone or it never was: so is this process's reason.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(io::Error::from)?;
-    let socket: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
-    let socket = UnixStream::from(socket);
-    let fences = Arc::new(Mutex::new(Fences::new(socket.try_clone()?)));
-    let of_library = Arc::clone(&fences);
-    let rutabaga = rutabaga(node, move |fence| fences::lock(&of_library).signalled(&fence))?;
-    sandbox::enter()?;
-    Drawing::new(rutabaga, fences).serve(&socket)?;
-    Ok(())
-}
+pub use fences::{Fence, Fences};
+pub use hear::Message;
+#[cfg(feature = "gl")]
+pub use program::main;
+pub use serve::{Library, serve};

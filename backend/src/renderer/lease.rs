@@ -1,0 +1,209 @@
+//! A renderer's side of its VM's lease. Each message that makes the GPU work is
+//! learned and measured by itself: virglrenderer lets nobody put timer queries
+//! into its contexts, so GPU time is that from the start of a message, where
+//! nothing was in flight, to its fence; of what overlaps, the union.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use paravane_protocol::virtio_gpu::{TransferHost3d, ctrl};
+use paravane_scheduler::{Estimates, MS, Nanos, Shape};
+use zerocopy::FromBytes;
+
+use super::hear::Message;
+use crate::account::{AccountPage, Counter};
+use crate::gl::wire::{self, ReadBack};
+use crate::lease::gate::{Gate, Over};
+use crate::lease::page::{VmPage, now_ns};
+
+/// Predicted work in flight under an open lease, so that another VM that comes
+/// finds a short queue.
+const FLIGHT_MAX: Nanos = 4 * MS;
+/// But two messages always: one is drawn, one is ready.
+const MESSAGES: usize = 2;
+/// What nobody knows counts for so much.
+const UNKNOWN: Nanos = 2 * MS;
+/// Who waits for fences looks after those that nobody reports.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Kinds of work: transfers, pixels for a screen, and for each context its submits.
+const TRANSFER: u64 = 1;
+const PIXELS: u64 = 2;
+const SUBMIT: u64 = 1 << 32;
+
+/// The work that a message is; `None`: it makes the GPU do nothing. A context's
+/// submits of one length are taken to be alike: a program's frames mostly are.
+pub(super) fn shape(message: &Message) -> Option<Shape> {
+    let body = message.body.as_slice();
+    let product = |sides: &[u32]| sides.iter().fold(1, |all: u64, side| all.saturating_mul((*side).into()));
+    let (kind, size) = match message.head.kind.get() {
+        ctrl::SUBMIT_3D => (SUBMIT | u64::from(message.head.context.get()), body.len() as u64),
+        ctrl::TRANSFER_TO_HOST_3D | ctrl::TRANSFER_FROM_HOST_3D => {
+            let (of, _) = TransferHost3d::read_from_prefix(body).ok()?;
+            (TRANSFER, product(&[of.w.get(), of.h.get(), of.d.get()]))
+        }
+        wire::READ_BACK => {
+            let (of, _) = ReadBack::read_from_prefix(body).ok()?;
+            (PIXELS, product(&[of.width.get(), of.height.get()]))
+        }
+        _ => return None,
+    };
+    Some(Shape { kind, size })
+}
+
+/// Work that may be issued, until it is over.
+#[derive(Debug)]
+pub(super) struct Work {
+    shape: Shape,
+    weight: Nanos,
+    until: Nanos,
+}
+
+#[derive(Default)]
+struct State {
+    estimates: Estimates,
+    flying: usize,
+    weight: Nanos,
+    /// While something flies: up to when it is charged.
+    charged: Nanos,
+}
+
+/// The lease, and the account of what is drawn.
+pub(super) struct RendererLease {
+    gate: Gate,
+    account: AccountPage,
+    state: Mutex<State>,
+    departed: Condvar,
+}
+
+impl RendererLease {
+    /// What the device's first message brings.
+    pub(super) fn new(first: Message) -> io::Result<Self> {
+        let wrong = || io::Error::new(io::ErrorKind::InvalidData, "the first message brings no lease");
+        if first.head.kind.get() != wire::DUES {
+            return Err(wrong());
+        }
+        let [account, page, kick] = first.files.try_into().map_err(|_| wrong())?;
+        let gate = Gate::new(VmPage::map(page)?, kick);
+        Ok(Self::at(gate, AccountPage::map(account)?))
+    }
+
+    fn at(gate: Gate, account: AccountPage) -> Self {
+        Self { gate, account, state: Mutex::default(), departed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until work of a shape may be issued. Meanwhile `poll` looks after
+    /// fences.
+    pub(super) fn admit(&self, shape: Shape, poll: impl Fn()) -> Work {
+        let (cost, known) = {
+            let state = self.lock();
+            (state.estimates.predict(shape), state.estimates.knows(shape))
+        };
+        let pass = || self.gate.pass(cost, || has_room(&self.lock()));
+        if !pass() {
+            let looks = || {
+                poll();
+                pass()
+            };
+            self.gate.wait(&self.account, looks, || self.wait_for_room());
+        }
+        self.gate.begins();
+        let until = self.gate.end().unwrap_or(0);
+        let weight = if known { cost } else { UNKNOWN };
+        self.gate.add_ahead(weight);
+        let mut state = self.lock();
+        if state.flying == 0 {
+            state.charged = now_ns();
+        }
+        state.flying += 1;
+        state.weight = state.weight.saturating_add(weight);
+        Work { shape, weight, until }
+    }
+
+    fn wait_for_room(&self) {
+        let full = |state: &mut State| !has_room(state);
+        // Whether there is room or not, the gate is asked again.
+        drop(self.departed.wait_timeout_while(self.lock(), LOOK, full));
+    }
+
+    /// All of it is drawn.
+    pub(super) fn over(&self, work: Work) {
+        let mut state = self.lock();
+        let now = now_ns();
+        let used = now.saturating_sub(std::mem::replace(&mut state.charged, now));
+        state.estimates.learn(work.shape, used);
+        state.flying -= 1;
+        state.weight = state.weight.saturating_sub(work.weight);
+        drop(state);
+        self.account.counter(Counter::GpuTimeNs).fetch_add(used, Ordering::Relaxed);
+        self.gate.ends(&self.account, Over { used, ahead: work.weight, until: work.until });
+        self.departed.notify_all();
+    }
+}
+
+fn has_room(state: &State) -> bool {
+    state.flying < MESSAGES || state.weight < FLIGHT_MAX
+}
+
+#[cfg(test)]
+impl RendererLease {
+    /// One whose lease is open.
+    pub(super) fn open() -> Self {
+        let (page, file) = VmPage::create().unwrap();
+        page.grant(crate::lease::page::Grant::Open, 0);
+        let kick = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+        Self::at(Gate::new(VmPage::map(file).unwrap(), kick), AccountPage::create().unwrap().0)
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.lock().flying
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gl::wire::Head;
+
+    const SHAPE: Shape = Shape { kind: SUBMIT, size: 64 };
+
+    #[test]
+    fn what_overlaps_is_charged_once() {
+        let lease = RendererLease::open();
+        let before = now_ns();
+        let works: Vec<Work> = (0..2).map(|_| lease.admit(SHAPE, || ())).collect();
+        works.into_iter().for_each(|work| lease.over(work));
+        let passed = now_ns() - before;
+        let charged = lease.account.counter(Counter::GpuTimeNs).load(Ordering::Relaxed);
+        assert!((1..=passed).contains(&charged), "{charged} of {passed}");
+        assert_eq!((lease.in_flight(), lease.lock().weight), (0, 0));
+    }
+
+    #[test]
+    fn a_queue_is_short_and_never_empty() {
+        let state = |flying, weight| State { flying, weight, ..State::default() };
+        assert!(has_room(&state(1, 50 * MS)), "one is drawn, one is ready");
+        assert!(has_room(&state(9, 3 * MS)) && !has_room(&state(2, 4 * MS)));
+    }
+
+    #[test]
+    fn messages_that_make_nothing_draw_pass() {
+        let message = |kind: u32, body: Vec<u8>| Message {
+            head: Head { kind: kind.into(), context: 7.into(), ..Head::default() },
+            body,
+            files: Vec::new(),
+        };
+        let submit = shape(&message(ctrl::SUBMIT_3D, vec![0; 12]));
+        assert_eq!(submit, Some(Shape { kind: SUBMIT | 7, size: 12 }));
+        assert_eq!(shape(&message(ctrl::TRANSFER_TO_HOST_3D, vec![0xff; 3])), None);
+        let huge = shape(&message(ctrl::TRANSFER_TO_HOST_3D, vec![0xff; 64])).unwrap();
+        assert_eq!(huge, Shape { kind: TRANSFER, size: u64::MAX });
+        assert_eq!(shape(&message(ctrl::RESOURCE_UNREF, vec![0; 8])), None);
+    }
+}
