@@ -6,7 +6,7 @@ use paravane_protocol::channel::Status;
 use paravane_protocol::virtio_gpu::{self as spec, Rect, ctrl};
 use paravane_tests::backend::eventually;
 use paravane_tests::frontend::FrontEnd;
-use paravane_tests::gl::{Renderer, context, gl, put, stream, submit, texture};
+use paravane_tests::gl::{Renderer, context, gl, put, small_texture, stream, submit, texture};
 use paravane_tests::guest::{attach, ready_channel, unref};
 use paravane_tests::screen::Told;
 use zerocopy::{FromBytes, IntoBytes};
@@ -94,6 +94,50 @@ fn a_renderer_that_dies_takes_its_contexts_and_nothing_else() {
     assert_eq!(submit(&mut guest, 6, 5, b"draw"), ctrl::OK_NODATA);
     assert_eq!(channel.status(&guest), Status::Ready);
     assert_eq!(gl(&mut guest, ctrl::CTX_DESTROY, 5, 0, &[0_u8; 0]), ctrl::OK_NODATA);
+}
+
+/// A texture of a million pixels: 4 MiB.
+fn large_texture(guest: &mut FrontEnd, id: u32) -> u32 {
+    let wanted = spec::ResourceCreate3d { width: 1024.into(), height: 1024.into(), ..small_texture(id) };
+    gl(guest, ctrl::RESOURCE_CREATE_3D, 0, 0, &wanted)
+}
+
+#[test]
+fn textures_are_of_the_memory_quota() {
+    let (renderer, folder) = (renderer(), tempfile::tempdir().unwrap());
+    let report = folder.path().join("usage.json");
+    let backend = renderer.backend(&["--memory-quota", "10M", "--usage-json", report.to_str().unwrap()]);
+    let mut guest = FrontEnd::connect(&backend.socket());
+    assert_eq!([large_texture(&mut guest, 1), large_texture(&mut guest, 2)], [ctrl::OK_NODATA; 2]);
+    assert_eq!(large_texture(&mut guest, 3), ctrl::ERR_OUT_OF_MEMORY);
+    // The VM goes on, and what is freed can be had again.
+    assert_eq!([texture(&mut guest, 3), unref(&mut guest, 1)], [ctrl::OK_NODATA; 2]);
+    assert_eq!(large_texture(&mut guest, 1), ctrl::OK_NODATA);
+    let absurd = spec::ResourceCreate3d { depth: u32::MAX.into(), nr_samples: u32::MAX.into(), ..small_texture(9) };
+    assert_eq!(gl(&mut guest, ctrl::RESOURCE_CREATE_3D, 0, 0, &absurd), ctrl::ERR_OUT_OF_MEMORY);
+    // A renderer that dies gives back all that it had.
+    context(&mut guest, 5);
+    assert_eq!(submit(&mut guest, 5, 3, b"die!"), ctrl::ERR_UNSPEC);
+    assert_eq!([large_texture(&mut guest, 6), large_texture(&mut guest, 7)], [ctrl::OK_NODATA; 2]);
+    drop(guest);
+    let read = || serde_json::from_slice::<serde_json::Value>(&std::fs::read(&report).ok()?).ok();
+    eventually("the report", || read().is_some_and(|report| report["processes"].as_array().is_some_and(|all| all.len() == 2)));
+    let report = read().unwrap();
+    let mebi = 1_u64 << 20;
+    assert_eq!(report["processes"][0]["memory_peak_bytes"], 8 * mebi + 4096);
+    assert_eq!(report["totals"]["memory_bytes"], 0);
+    assert_eq!(report["totals"]["memory_peak_bytes"], 8 * mebi + 4096);
+}
+
+#[test]
+fn a_stream_that_makes_memory_of_its_own_is_refused() {
+    let renderer = renderer();
+    let backend = renderer.backend(&[]);
+    let mut guest = FrontEnd::connect(&backend.socket());
+    context(&mut guest, 5);
+    let words: [u32; 4] = [0, 1 << 16 | 7, 0, 11 << 16 | 48];
+    assert_eq!(submit(&mut guest, 5, 0, words.as_bytes()), ctrl::ERR_UNSPEC);
+    assert!(renderer.told().is_empty());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use paravane_protocol::virtio_gpu::{self as spec, CtrlHdr, ctrl};
 use zerocopy::IntoBytes;
 
 use super::wire::{self, ReadBack, Reply};
-use super::{After, Env, Gl};
+use super::{About, After, Env, Gl, size, stream};
 use crate::command::{Entry, Rect};
 use crate::control::Piece;
 use crate::device::Device;
@@ -28,6 +28,10 @@ fn apart(device: &mut Device) -> Result<(&mut Gl, Env<'_>), Refusal> {
     Ok((&mut device.gl, env))
 }
 
+fn about(header: &CtrlHdr) -> About {
+    (header.kind.get(), header.ctx_id.get(), Timeline::of(header))
+}
+
 impl Device {
     /// Whether 3D commands are drawn.
     pub(crate) fn draws(&self) -> bool {
@@ -36,9 +40,12 @@ impl Device {
 
     /// Sends a command to the renderer.
     fn render(&mut self, header: &CtrlHdr, body: &[u8]) -> Result<Outcome, Refusal> {
-        let about = (header.kind.get(), header.ctx_id.get(), Timeline::of(header));
+        self.render_and(header, body, After::Nothing)
+    }
+
+    fn render_and(&mut self, header: &CtrlHdr, body: &[u8], after: After) -> Result<Outcome, Refusal> {
         let (gl, env) = apart(self)?;
-        gl.send(&env, about, body, After::Nothing)?;
+        gl.send(&env, about(header), body, after)?;
         Ok(Outcome::Renders)
     }
 
@@ -50,12 +57,12 @@ impl Device {
             return Err(Refusal::Unspecified);
         }
         self.resources.create(id, Kind::Texture { width, height, format })?;
-        let sent = self.render(header, wanted.as_bytes());
-        match &sent {
-            Ok(_) => self.gl.resources.insert(id, self.gl.life),
-            Err(_) => self.resources.remove(id).ok().and(None),
-        };
-        sent
+        let (gl, env) = apart(self)?;
+        let made = gl.make(&env, about(header), wanted.as_bytes(), (id, size::bytes(wanted)));
+        if made.is_err() {
+            self.resources.remove(id)?;
+        }
+        made.map(|()| Outcome::Renders)
     }
 
     /// Gives a texture its pages.
@@ -74,11 +81,9 @@ impl Device {
         if !self.gl.lives(id) {
             return Ok(Outcome::Done(Response::Done));
         }
-        if header.kind.get() == ctrl::RESOURCE_UNREF {
-            self.gl.resources.remove(&id);
-        }
         let body = spec::ResourceRef { resource_id: id.into(), ..Default::default() };
-        self.render(header, body.as_bytes())
+        let freed = (header.kind.get() == ctrl::RESOURCE_UNREF).then(|| self.gl.textures.remove(&id)).flatten();
+        self.render_and(header, body.as_bytes(), freed.map_or(After::Nothing, |texture| After::Freed(texture.bytes)))
     }
 
     pub(crate) fn transfer_texture(&mut self, header: &CtrlHdr, of: &spec::TransferHost3d) -> Result<Outcome, Refusal> {
@@ -141,6 +146,10 @@ impl Device {
         if !self.draws() {
             return Err(Refusal::Unspecified);
         }
+        if stream::makes_resources(body) {
+            self.host.faults.guest(self.connection, "a stream makes resources of the host's memory");
+            return Err(Refusal::Unspecified);
+        }
         self.begin_context(header.ctx_id.get())?;
         self.render(header, body)
     }
@@ -175,13 +184,14 @@ impl Device {
 
     fn replied(&mut self, reply: Reply, body: &[u8]) -> Option<(Ticket, Response)> {
         let (ticket, after) = self.gl.parked.remove(&reply.seq.get())?;
-        if reply.refused.get() != 0 {
-            return Some((ticket, Refusal::Unspecified.into()));
+        let refused = reply.refused.get() != 0;
+        match after {
+            After::Show(wanted) if !refused => self.show_texture(&wanted, body),
+            After::Made(id) if refused => self.gl.is_not_made(id, reply.seq.get()),
+            After::Freed(bytes) => self.gl.give_back(bytes),
+            _ => {}
         }
-        if let After::Show(wanted) = after {
-            self.show_texture(&wanted, body);
-        }
-        Some((ticket, Response::Done))
+        Some((ticket, if refused { Refusal::Unspecified.into() } else { Response::Done }))
     }
 
     fn show_texture(&self, wanted: &ReadBack, body: &[u8]) {
@@ -210,6 +220,7 @@ impl Device {
             let fault = format!("its renderer {pid} has ended ({end}; {error}): its OpenGL contexts are lost");
             self.host.faults.guest(self.connection, fault);
         }
+        self.gl.textures.clear();
         let parked = std::mem::take(&mut self.gl.parked);
         parked.into_values().map(|(ticket, _)| (ticket, Refusal::Unspecified.into())).collect()
     }

@@ -1,15 +1,18 @@
-//! What a renderer has of its VM: a side of the lease, and an account, which
-//! shows as a process named OpenGL. Dropped when the process has ended: what it
-//! held is given back then.
+//! What a renderer has of its VM: a side of the lease, memory of the budget, and
+//! an account, which shows as a process named OpenGL. Dropped when the process
+//! has ended: what it held is given back then. Its memory is counted here, where
+//! the guest asks for it, not in the process, which runs what a guest wants.
 #![deny(clippy::indexing_slicing)]
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::account::AccountPage;
+use crate::account::{AccountPage, Gauge};
+use crate::budget::{Share, Slot};
 use crate::host::Host;
 use crate::lease::VmLease;
 use crate::usage::{Held, ProcessAccount, Usage};
@@ -24,12 +27,18 @@ pub(super) struct Dues {
     lease: Arc<VmLease>,
     usage: Arc<Usage>,
     account: Arc<ProcessAccount>,
+    memory: Share,
+    memory_bytes: u64,
+    /// Given back behind everything else.
+    _slot: Slot,
 }
 
 impl Dues {
     /// Opens those of a process that has just been started and not waited for;
     /// and the descriptors of [`super::wire::DUES`].
     pub(super) fn open(host: &Host, pid: u32) -> io::Result<(Self, Vec<OwnedFd>)> {
+        let slot = host.budget.slot().ok_or_else(|| io::Error::other("the budget has no slot left"))?;
+        let memory = Share::map(host.budget.file(), slot.number())?;
         let (page, file) = AccountPage::create()?;
         let descriptors = [file.as_fd(), host.lease.file(), host.lease.kick()];
         let descriptors = descriptors.iter().map(|fd| fd.try_clone_to_owned()).collect::<io::Result<_>>()?;
@@ -39,7 +48,30 @@ impl Dues {
         // No process of the guest has the id 0.
         let account = host.usage.open(0, NAME.to_owned(), pid, page, Some(held));
         let (lease, usage) = (Arc::clone(&host.lease), Arc::clone(&host.usage));
-        Ok((Self { pid, lease, usage, account }, descriptors))
+        Ok((Self { pid, lease, usage, account, memory, memory_bytes: 0, _slot: slot }, descriptors))
+    }
+
+    /// Takes memory; `false` where it would go beyond the VM's quota.
+    pub(super) fn take(&mut self, bytes: u64) -> bool {
+        let taken = self.memory.reserve(bytes);
+        if taken {
+            self.set_memory(self.memory_bytes.saturating_add(bytes));
+        }
+        taken
+    }
+
+    /// Gives it back.
+    pub(super) fn give_back(&mut self, bytes: u64) {
+        self.memory.give_back(bytes);
+        self.set_memory(self.memory_bytes.saturating_sub(bytes));
+    }
+
+    fn set_memory(&mut self, bytes: u64) {
+        self.memory_bytes = bytes;
+        self.memory.show(bytes, 0);
+        let page = &self.account.page;
+        page.gauge(Gauge::MemoryBytes).store(bytes, Ordering::Relaxed);
+        page.gauge(Gauge::MemoryPeakBytes).fetch_max(bytes, Ordering::Relaxed);
     }
 }
 

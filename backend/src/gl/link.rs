@@ -33,7 +33,7 @@ struct Outgoing {
 /// A renderer and what is under way.
 pub(super) struct Link {
     child: Child,
-    _dues: Dues,
+    dues: Dues,
     socket: UnixStream,
     outbox: VecDeque<Outgoing>,
     inbox: Vec<u8>,
@@ -53,7 +53,7 @@ impl Link {
             let _ = child.kill().and_then(|()| child.wait());
         });
         let (dues, descriptors) = dues?;
-        let link = Self { child, _dues: dues, socket: here, outbox: VecDeque::new(), inbox: Vec::new() };
+        let link = Self { child, dues, socket: here, outbox: VecDeque::new(), inbox: Vec::new() };
         // Edge-triggered, so that a socket with room does not report for ever.
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
         epoll::add(epoll, &link.socket, EventData::new_u64(Source::Renderer.encode()), flags)?;
@@ -63,6 +63,11 @@ impl Link {
     /// Its id on the host.
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has of its VM.
+    pub(super) fn dues(&mut self) -> &mut Dues {
+        &mut self.dues
     }
 
     /// Sends a message, now or when there is room.

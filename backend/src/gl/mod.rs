@@ -7,6 +7,8 @@ mod capset;
 mod device;
 mod dues;
 mod link;
+mod size;
+mod stream;
 pub mod wire;
 
 use std::collections::{BTreeMap, HashMap};
@@ -42,10 +44,27 @@ enum After {
     Nothing,
     /// The pixels go to the screen.
     Show(wire::ReadBack),
+    /// If it is refused, the texture's memory is given back.
+    Made(u32),
+    /// So much memory is given back.
+    Freed(u64),
 }
+
+/// A command's number, context and timeline.
+type About = (u32, u32, Option<Timeline>);
 
 /// A number of a renderer process: what it has made ends with it.
 type Life = u64;
+
+/// A texture, a buffer or the like.
+#[derive(Clone, Copy)]
+struct Texture {
+    life: Life,
+    /// Of the VM's budget.
+    bytes: u64,
+    /// The message that makes it.
+    seq: u64,
+}
 
 /// What the guest has made in 3D, and the renderer that has it.
 #[derive(Default)]
@@ -57,7 +76,7 @@ pub struct Gl {
     sent: Option<(u64, After)>,
     /// Each context's capset, and the renderer that knows it, if one does.
     contexts: HashMap<u32, (u32, Option<Life>)>,
-    resources: HashMap<u32, Life>,
+    textures: HashMap<u32, Texture>,
 }
 
 /// What it takes to start a renderer.
@@ -135,7 +154,7 @@ impl Gl {
     fn send(
         &mut self,
         env: &Env,
-        (kind, context, timeline): (u32, u32, Option<Timeline>),
+        (kind, context, timeline): About,
         body: &[u8],
         after: After,
     ) -> Result<(), Refusal> {
@@ -153,9 +172,37 @@ impl Gl {
         }
     }
 
+    /// Has the renderer make a texture of so many bytes.
+    fn make(&mut self, env: &Env, about: About, body: &[u8], (id, bytes): (u32, u64)) -> Result<(), Refusal> {
+        if !self.link(env)?.dues().take(bytes) {
+            return Err(Refusal::OutOfMemory);
+        }
+        if let Err(refusal) = self.send(env, about, body, After::Made(id)) {
+            self.give_back(bytes);
+            return Err(refusal);
+        }
+        self.textures.insert(id, Texture { life: self.life, bytes, seq: self.seq });
+        Ok(())
+    }
+
+    /// Memory is free again.
+    fn give_back(&mut self, bytes: u64) {
+        if let Some(link) = &mut self.link {
+            link.dues().give_back(bytes);
+        }
+    }
+
+    /// The renderer could not make what a message asked for.
+    fn is_not_made(&mut self, id: u32, seq: u64) {
+        if let Some(texture) = self.textures.get(&id).copied().filter(|texture| texture.seq == seq) {
+            self.textures.remove(&id);
+            self.give_back(texture.bytes);
+        }
+    }
+
     /// The resource lives in the renderer that runs.
     fn lives(&self, resource: u32) -> bool {
-        self.link.is_some() && self.resources.get(&resource) == Some(&self.life)
+        self.link.is_some() && self.textures.get(&resource).is_some_and(|texture| texture.life == self.life)
     }
 
     /// Everything that the guest has made is gone, and the renderer with it.
