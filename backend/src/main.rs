@@ -13,7 +13,7 @@ use clap::Parser;
 use paravane_backend::budget::{Budget, UNLIMITED};
 use paravane_backend::devices::Device;
 use paravane_backend::fault_log::FaultLog;
-use paravane_backend::gl::{self, Renderer};
+use paravane_backend::gl::{self, Renderer, Starts};
 use paravane_backend::host::Host;
 use paravane_backend::lease::{LeaseSide, VmLease};
 use paravane_backend::options::{Options, capabilities};
@@ -138,7 +138,7 @@ fn renderer(options: &Options) -> Result<Option<Renderer>, Box<dyn Error>> {
     match gl::probe(&path) {
         Ok(capsets) => {
             log::info!("OpenGL is drawn by {}", path.display());
-            Ok(Some(Renderer { path, capsets, log_level: options.log_level }))
+            Ok(Some(Renderer { path, capsets, log_level: options.log_level, starts: Starts::default() }))
         }
         Err(error) if options.renderer.is_some() => Err(format!("--renderer {}: {error}", path.display()).into()),
         Err(error) => {

@@ -1,6 +1,7 @@
 //! `gl`: OpenGL in a guest, drawn on this host. Boots the guest with its own Mesa, has it say what it draws with, compares a
 //! scene drawn there with the same scene drawn here, and runs glmark2 beside the guest's own software renderer.
 
+mod hostile;
 mod judge;
 mod root;
 
@@ -58,6 +59,7 @@ impl Gl {
         })?;
         act("the product (cargo build --release)", build::product)?;
         let renderer = step("the renderer", || done(root.renderer()?, ""))?;
+        step("hostile guests", || done(hostile::run(&renderer)?, "every command is answered, CUDA lives"))?;
         let scene = paths::made("gl")?.join("scene");
         root.compile(&paths::root().join("tests/gl/scene.c"), &scene)?;
         let here = paths::made("gl")?.join("scene-here.ppm");

@@ -8,6 +8,7 @@ mod device;
 mod dues;
 mod link;
 mod size;
+mod starts;
 mod stream;
 pub mod wire;
 
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crate::control::{Region, ToWorker};
 use crate::fence::{Ticket, Timeline};
@@ -26,9 +28,10 @@ use wire::{Head, RegionRecord};
 use zerocopy::IntoBytes;
 
 pub use capset::{Capset, probe};
+pub use starts::Starts;
 
 /// A renderer that was found, and what it can do.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Renderer {
     /// The executable.
     pub path: PathBuf,
@@ -36,6 +39,8 @@ pub struct Renderer {
     pub capsets: Vec<Capset>,
     /// What it logs.
     pub log_level: log::LevelFilter,
+    /// How often it may be started.
+    pub starts: Starts,
 }
 
 /// What happens when a reply comes, beside the answer to the guest.
@@ -97,6 +102,12 @@ impl Gl {
     /// The renderer, started if there is none.
     fn link(&mut self, env: &Env) -> Result<&mut Link, Refusal> {
         if self.link.is_none() {
+            env.renderer.starts.take(Instant::now()).map_err(|first| {
+                if first {
+                    log::error!("connection {}: renderers end too soon: no OpenGL for some seconds", env.connection);
+                }
+                Refusal::Unspecified
+            })?;
             let started = Link::start(env.renderer, env.host, env.epoll);
             let (link, dues) = started.map_err(|error| {
                 log::error!("connection {}: {}: {error}", env.connection, env.renderer.path.display());
