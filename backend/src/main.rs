@@ -13,7 +13,7 @@ use clap::Parser;
 use paravane_backend::budget::{Budget, UNLIMITED};
 use paravane_backend::devices::Device;
 use paravane_backend::fault_log::FaultLog;
-use paravane_backend::gl::{self, Renderer, Starts};
+use paravane_backend::gl::{self, Program, Renderer, Starts};
 use paravane_backend::host::Host;
 use paravane_backend::lease::{LeaseSide, VmLease};
 use paravane_backend::options::{Options, capabilities};
@@ -134,15 +134,19 @@ fn renderer(options: &Options) -> Result<Option<Renderer>, Box<dyn Error>> {
         return Ok(None);
     }
     let beside = || Some(std::env::current_exe().ok()?.with_file_name("paravane-renderer")).filter(|path| path.exists());
-    let Some(path) = options.renderer.clone().or_else(beside) else { return Ok(None) };
-    match gl::probe(&path) {
+    let named = options.renderer.is_some() || options.render_node.is_some();
+    let Some(path) = options.renderer.clone().or_else(beside) else {
+        return if named { Err("--render-node: there is no renderer to use it".into()) } else { Ok(None) };
+    };
+    let program = Program { path, render_node: options.render_node.clone() };
+    match gl::probe(&program) {
         Ok(capsets) => {
-            log::info!("OpenGL is drawn by {}", path.display());
-            Ok(Some(Renderer { path, capsets, log_level: options.log_level, starts: Starts::default() }))
+            log::info!("OpenGL is drawn by {}", program.path.display());
+            Ok(Some(Renderer { program, capsets, log_level: options.log_level, starts: Starts::default() }))
         }
-        Err(error) if options.renderer.is_some() => Err(format!("--renderer {}: {error}", path.display()).into()),
+        Err(error) if named => Err(format!("--renderer {}: {error}", program.path.display()).into()),
         Err(error) => {
-            log::warn!("no OpenGL: {}: {error}", path.display());
+            log::warn!("no OpenGL: {}: {error}", program.path.display());
             Ok(None)
         }
     }

@@ -56,6 +56,10 @@ pub struct Options {
     #[arg(long, value_name = "PATH", conflicts_with_all = ["no_gl", "no_3d"])]
     pub renderer: Option<PathBuf>,
 
+    /// The GPU that draws OpenGL, as /dev/dri/renderD128 [default: virglrenderer chooses]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["no_gl", "no_3d"])]
+    pub render_node: Option<PathBuf>,
+
     /// No OpenGL for the guest
     #[arg(long)]
     pub no_gl: bool,
@@ -88,10 +92,10 @@ pub struct Options {
     pub log_level: LevelFilter,
 }
 
-/// QEMU's docs/interop/vhost-user.json for a back end of type gpu. Neither
-/// render-node nor virgl: no 3D drawing yet.
+/// QEMU's docs/interop/vhost-user.json for a back end of type gpu: `--render-node`
+/// is there, `--virgl` is not, because OpenGL is on wherever it can be.
 pub fn capabilities() -> Value {
-    json!({ "type": "gpu", "features": [] })
+    json!({ "type": "gpu", "features": ["render-node"] })
 }
 
 #[cfg(test)]
@@ -125,6 +129,13 @@ mod tests {
             assert!(parse(&format!("--fd 7 {wrong}")).is_err(), "{wrong:?}");
         }
         assert_eq!(parse("--fd 7").unwrap().wanted, Wanted::default());
+    }
+
+    #[test]
+    fn a_render_node_is_for_who_draws() {
+        let options = parse("--fd 7 --render-node /dev/dri/renderD129").unwrap();
+        assert_eq!(options.render_node.unwrap().to_str(), Some("/dev/dri/renderD129"));
+        assert!(parse("--fd 7 --render-node /dev/dri/renderD129 --no-gl").is_err());
     }
 
     #[test]

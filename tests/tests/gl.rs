@@ -191,3 +191,12 @@ fn a_renderer_that_is_named_must_work() {
         paravane_tests::backend::run(&["--socket-path", socket.to_str().unwrap(), "--renderer", "/nowhere/renderer"]);
     assert!(!status.success() && said.contains("--renderer /nowhere/renderer: "), "{said}");
 }
+
+#[test]
+fn a_render_node_needs_a_renderer() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("gpu.sock");
+    let (status, _, said) =
+        paravane_tests::backend::run(&["--socket-path", socket.to_str().unwrap(), "--render-node", "/dev/dri/renderD128"]);
+    assert!(!status.success() && said.contains("--render"), "{said}");
+}

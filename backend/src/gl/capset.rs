@@ -3,10 +3,11 @@
 #![deny(clippy::indexing_slicing)]
 
 use std::io;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
+
+use super::Program;
 
 /// A capset, as GET_CAPSET_INFO and GET_CAPSET tell it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,9 +37,8 @@ impl Capset {
 ///
 /// # Errors
 /// It cannot be started, or the host has no OpenGL for it.
-pub fn probe(renderer: &Path) -> io::Result<Vec<Capset>> {
-    let mut command = Command::new(renderer);
-    let output = command.arg("probe").stdin(Stdio::null()).stderr(Stdio::piped()).output()?;
+pub fn probe(renderer: &Program) -> io::Result<Vec<Capset>> {
+    let output = renderer.command("probe").stdin(Stdio::null()).stderr(Stdio::piped()).output()?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let last = said.trim().lines().last().unwrap_or("it says nothing");
@@ -67,13 +67,10 @@ mod tests {
 
     #[test]
     fn a_renderer_that_fails_is_told_with_its_words() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("renderer");
-        std::fs::write(&path, "#!/bin/sh\necho no display >&2\nexit 3\n").unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&path, mode).unwrap();
-        let error = probe(&path).unwrap_err().to_string();
-        assert!(error.contains("no display") && error.contains('3'), "{error}");
-        assert!(probe(&dir.path().join("nothing")).is_err());
+        // One that was just written may be busy: another thread's child may have it open still.
+        let program = |path: &str| Program { path: path.into(), render_node: None };
+        let error = probe(&program("/bin/ls")).unwrap_err().to_string();
+        assert!(error.contains("'probe'") && error.contains('2'), "{error}");
+        assert!(probe(&program("/nowhere/renderer")).is_err());
     }
 }

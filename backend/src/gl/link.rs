@@ -8,7 +8,7 @@ use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use paravane_protocol::limits::REGIONS_MAX;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -45,8 +45,8 @@ impl Link {
     pub(super) fn start(renderer: &Renderer, host: &Host, epoll: &OwnedFd) -> io::Result<(Self, Vec<OwnedFd>)> {
         let (here, there) = UnixStream::pair()?;
         here.set_nonblocking(true)?;
-        let mut command = Command::new(&renderer.path);
-        command.arg("serve").arg("--log-level").arg(renderer.log_level.as_str());
+        let mut command = renderer.program.command("serve");
+        command.arg("--log-level").arg(renderer.log_level.as_str());
         let mut child = command.stdin(OwnedFd::from(there)).stdout(Stdio::null()).spawn()?;
         let dues = Dues::open(host, child.id()).inspect_err(|_| {
             // It has not been told anything; it may have ended.

@@ -7,6 +7,7 @@ mod capset;
 mod device;
 mod dues;
 mod link;
+mod program;
 mod size;
 mod starts;
 mod stream;
@@ -15,7 +16,6 @@ pub mod wire;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::control::{Region, ToWorker};
@@ -28,13 +28,14 @@ use wire::{Head, RegionRecord};
 use zerocopy::IntoBytes;
 
 pub use capset::{Capset, probe};
+pub use program::Program;
 pub use starts::Starts;
 
 /// A renderer that was found, and what it can do.
 #[derive(Debug)]
 pub struct Renderer {
-    /// The executable.
-    pub path: PathBuf,
+    /// How it is run.
+    pub program: Program,
     /// virgl and virgl2, as the host's OpenGL allows.
     pub capsets: Vec<Capset>,
     /// What it logs.
@@ -110,7 +111,7 @@ impl Gl {
             })?;
             let started = Link::start(env.renderer, env.host, env.epoll);
             let (link, dues) = started.map_err(|error| {
-                log::error!("connection {}: {}: {error}", env.connection, env.renderer.path.display());
+                log::error!("connection {}: {}: {error}", env.connection, env.renderer.program.path.display());
                 Refusal::Unspecified
             })?;
             log::info!("connection {}: OpenGL is served by renderer {}", env.connection, link.pid());

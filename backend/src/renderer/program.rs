@@ -47,23 +47,33 @@ enum Failure {
     Rutabaga(#[from] rutabaga_gfx::RutabagaError),
     #[error("the socket: {0}")]
     Socket(#[from] io::Error),
+    #[error("{0} is no render node: /dev/dri/renderD128 and the like are")]
+    Node(PathBuf),
 }
 
 /// Entry of the executable.
 pub fn main() -> ExitCode {
     let options = Options::parse();
     logging::start(options.log_level);
-    let node = options.render_node.as_deref();
-    let done = match options.what {
-        What::Probe => probe(node),
-        What::Serve => serve(node),
-    };
-    match done {
+    match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("paravane-renderer: {failure}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(options: &Options) -> Result<(), Failure> {
+    let node = options.render_node.as_deref();
+    // Else rutabaga_gfx would choose another without a word.
+    let is_node = |node: &Path| node.canonicalize().is_ok_and(|node| node.to_string_lossy().starts_with("/dev/dri/renderD"));
+    if let Some(wrong) = node.filter(|node| !is_node(node)) {
+        return Err(Failure::Node(wrong.to_owned()));
+    }
+    match options.what {
+        What::Probe => probe(node),
+        What::Serve => serve(node),
     }
 }
 
