@@ -58,12 +58,16 @@ pub fn gl<T: IntoBytes + Immutable + ?Sized>(guest: &mut FrontEnd, kind: u32, co
     guest.wait(0).kind
 }
 
+/// VIRGL_BIND_RENDER_TARGET and VIRGL_BIND_SAMPLER_VIEW.
+const BIND: u32 = 10;
+
 /// The description of a texture of four by two pixels.
 pub fn small_texture(id: u32) -> spec::ResourceCreate3d {
     spec::ResourceCreate3d {
         resource_id: id.into(),
         target: 2.into(),
         format: 2.into(),
+        bind: BIND.into(),
         width: 4.into(),
         height: 2.into(),
         depth: 1.into(),

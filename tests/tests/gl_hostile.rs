@@ -10,7 +10,7 @@ use paravane_protocol::channel::Status;
 use paravane_protocol::virtio_gpu::{self as spec, ctrl};
 use paravane_tests::backend::{Backend, Held};
 use paravane_tests::frontend::FrontEnd;
-use paravane_tests::gl::{Renderer, context, gl, small_texture, submit};
+use paravane_tests::gl::{Renderer, context, gl, small_texture, submit, texture};
 use paravane_tests::guest::{Channel, attach, ready_channel, unref};
 use zerocopy::IntoBytes;
 
@@ -97,7 +97,7 @@ fn contexts_and_resources_that_are_not_there() {
         }
     }
     // A texture that the context has not been given, and CUDA's pages.
-    gl(guest, ctrl::RESOURCE_CREATE_3D, 0, 0, &small_texture(2));
+    assert_eq!(texture(guest, 2), ctrl::OK_NODATA);
     for id in [2, CHANNEL] {
         let transfer = spec::TransferHost3d { resource_id: id.into(), ..Default::default() };
         gl(guest, ctrl::TRANSFER_FROM_HOST_3D, CONTEXT, 4, &transfer);
@@ -109,12 +109,14 @@ fn contexts_and_resources_that_are_not_there() {
 fn absurd_sizes() {
     let mut vm = Vm::start();
     let mut random = Random(0x5eed_0001);
-    for _ in 0..400 {
+    for turn in 0..400 {
+        let plausible = small_texture(2);
         let mut field = || random.field().into();
+        let (format, bind) = if turn % 4 == 0 { (field(), field()) } else { (plausible.format, plausible.bind) };
         let wanted = spec::ResourceCreate3d {
             resource_id: 2.into(),
-            format: field(),
-            bind: field(),
+            format,
+            bind,
             width: field(),
             height: field(),
             depth: field(),
@@ -153,10 +155,12 @@ fn ten_thousand_resources() {
 fn transfers_beyond_everything() {
     let mut vm = Vm::start();
     let mut random = Random(0x5eed_0002);
-    gl(&mut vm.guest, ctrl::RESOURCE_CREATE_3D, 0, 0, &small_texture(2));
+    assert_eq!(texture(&mut vm.guest, 2), ctrl::OK_NODATA);
     let pages = vm.guest.pages(4096);
-    attach(&mut vm.guest, 2, &[(pages, 4096)]);
+    assert_eq!(attach(&mut vm.guest, 2, &[(pages, 4096)]), ctrl::OK_NODATA);
     gl(&mut vm.guest, ctrl::CTX_ATTACH_RESOURCE, CONTEXT, 0, &of(2));
+    let whole = spec::TransferHost3d { w: 4.into(), h: 2.into(), d: 1.into(), resource_id: 2.into(), ..Default::default() };
+    assert_eq!(gl(&mut vm.guest, ctrl::TRANSFER_TO_HOST_3D, CONTEXT, 1, &whole), ctrl::OK_NODATA);
     for turn in 0..400 {
         let mut field = || random.field().into();
         let transfer = spec::TransferHost3d {
