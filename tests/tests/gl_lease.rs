@@ -3,11 +3,12 @@
 //! the product's.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use paravane_protocol::channel::Status;
 use paravane_protocol::virtio_gpu::ctrl;
-use paravane_tests::backend::{Backend, eventually, kill};
+use paravane_tests::backend::{Backend, eventually, executable, kill};
 use paravane_tests::daemon::Daemon;
 use paravane_tests::frontend::FrontEnd;
 use paravane_tests::gl::{Renderer, context, put, stream, submit};
@@ -93,6 +94,36 @@ fn the_report_has_what_was_drawn() {
     assert_eq!(row().unwrap()["name"], "OpenGL");
     let share = row().unwrap()["gpu_time_ns"].as_f64().unwrap() / passed;
     assert!((0.01..0.35).contains(&share), "a cap of 25 %: {share}");
+}
+
+#[test]
+fn cuda_and_opengl_run_at_once_under_one_lease() {
+    let (renderer, folder) = (renderer(), tempfile::tempdir().unwrap());
+    let report = folder.path().join("usage.json");
+    let backend = renderer.backend(&["--cap", "50", "--usage-json", report.to_str().unwrap()]);
+    let mut guest = FrontEnd::connect(&backend.socket());
+    context(&mut guest, CONTEXT);
+    let mut program = Command::new(env!("CARGO_BIN_EXE_lease-program"));
+    program.arg("stream").arg(executable().with_file_name("libcuda.so")).arg("1000");
+    let before = Instant::now();
+    let program = program.env("PARAVANE_SOCKET", backend.socket()).stdout(Stdio::null()).spawn();
+    while before.elapsed() < Duration::from_secs(1) {
+        draw(&mut guest, 2);
+    }
+    drop(guest);
+    // It looks at its results itself.
+    assert!(program.unwrap().wait().unwrap().success());
+    let passed = before.elapsed().as_secs_f64() * 1e9;
+    let rows = || -> Option<Vec<Value>> {
+        let report: Value = serde_json::from_slice(&std::fs::read(&report).ok()?).ok()?;
+        let rows = report["processes"].as_array()?.clone();
+        (report["totals"]["kernels"].as_u64()? > 0 && rows.len() == 2).then_some(rows)
+    };
+    eventually("the report has both", || rows().is_some());
+    for row in rows().unwrap() {
+        let share = row["gpu_time_ns"].as_f64().unwrap() / passed;
+        assert!((0.005..0.65).contains(&share), "a cap of 50 %: {share} of {}", row["name"]);
+    }
 }
 
 #[test]
