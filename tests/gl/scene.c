@@ -1,16 +1,13 @@
-// A scene that needs depth, textures, blending and a loop in a shader, drawn without a window and written as a picture:
-// the same program in a guest and on the host, whose pictures are compared. Says which renderer drew it.
-#define EGL_EGLEXT_PROTOTYPES
-#include <EGL/egl.h>
-#include <EGL/eglext.h>
-#include <GLES2/gl2.h>
+// A scene that needs depth, textures, blending and a loop in a shader; the two programs beside this file draw it, one without
+// a window, one on the guest's screen.
+#include "scene.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { WIDTH = 512, HEIGHT = 384, SIDE = 64 };
+enum { SIDE = 64 };
 
-static void fail(const char *what, unsigned code) {
+void fail(const char *what, unsigned code) {
     fprintf(stderr, "scene: %s (0x%x)\n", what, code);
     exit(1);
 }
@@ -70,7 +67,7 @@ static void draw(GLuint program, GLfloat angle, GLfloat x, GLfloat y, const GLfl
     glDrawArrays(GL_TRIANGLES, 0, vertices);
 }
 
-static void scene(void) {
+void scene(void) {
     static GLubyte wood[SIDE][SIDE][4];
     static GLfloat mesh[6 * 6 * 5];
     static const GLfloat red[] = {1.0f, 0.55f, 0.4f, 1.0f}, blue[] = {0.4f, 0.7f, 1.0f, 1.0f}, glass[] = {0.6f, 1.0f, 0.6f, 0.5f};
@@ -101,6 +98,7 @@ static void scene(void) {
     glEnableVertexAttribArray(0);
     glEnableVertexAttribArray(1);
     glEnable(GL_DEPTH_TEST);
+    glDisable(GL_BLEND);
     glClearColor(0.08f, 0.09f, 0.14f, 1.0f);
     glClear(GL_COLOR_BUFFER_BIT | GL_DEPTH_BUFFER_BIT);
     draw(program, 0.6f, -0.3f, 0.1f, red, vertices);
@@ -110,47 +108,53 @@ static void scene(void) {
     draw(program, 2.6f, 0.05f, 0.25f, glass, vertices);
 }
 
-static void target(void) {
+void target(int width, int height) {
     GLuint colour, depth, frame;
     glGenTextures(1, &colour);
     glBindTexture(GL_TEXTURE_2D, colour);
-    glTexImage2D(GL_TEXTURE_2D, 0, GL_RGBA, WIDTH, HEIGHT, 0, GL_RGBA, GL_UNSIGNED_BYTE, NULL);
+    glTexImage2D(GL_TEXTURE_2D, 0, GL_RGBA, width, height, 0, GL_RGBA, GL_UNSIGNED_BYTE, NULL);
     glTexParameteri(GL_TEXTURE_2D, GL_TEXTURE_MIN_FILTER, GL_NEAREST);
     glGenRenderbuffers(1, &depth);
     glBindRenderbuffer(GL_RENDERBUFFER, depth);
-    glRenderbufferStorage(GL_RENDERBUFFER, GL_DEPTH_COMPONENT16, WIDTH, HEIGHT);
+    glRenderbufferStorage(GL_RENDERBUFFER, GL_DEPTH_COMPONENT16, width, height);
     glGenFramebuffers(1, &frame);
     glBindFramebuffer(GL_FRAMEBUFFER, frame);
     glFramebufferTexture2D(GL_FRAMEBUFFER, GL_COLOR_ATTACHMENT0, GL_TEXTURE_2D, colour, 0);
     glFramebufferRenderbuffer(GL_FRAMEBUFFER, GL_DEPTH_ATTACHMENT, GL_RENDERBUFFER, depth);
     GLenum complete = glCheckFramebufferStatus(GL_FRAMEBUFFER);
     if (complete != GL_FRAMEBUFFER_COMPLETE) fail("the framebuffer is not complete", complete);
-    glViewport(0, 0, WIDTH, HEIGHT);
+    glViewport(0, 0, width, height);
 }
 
-int main(int argc, char **argv) {
-    if (argc != 2) fail("usage: scene PICTURE.ppm", (unsigned)argc);
-    EGLDisplay display = eglGetPlatformDisplay(EGL_PLATFORM_SURFACELESS_MESA, EGL_DEFAULT_DISPLAY, NULL);
-    if (!eglInitialize(display, NULL, NULL)) fail("eglInitialize", (unsigned)eglGetError());
-    eglBindAPI(EGL_OPENGL_ES_API);
-    EGLint wanted[] = {EGL_SURFACE_TYPE, EGL_PBUFFER_BIT, EGL_RENDERABLE_TYPE, EGL_OPENGL_ES2_BIT, EGL_NONE}, count;
-    EGLint version[] = {EGL_CONTEXT_CLIENT_VERSION, 2, EGL_NONE};
-    EGLConfig config;
-    if (!eglChooseConfig(display, wanted, &config, 1, &count) || count < 1) fail("eglChooseConfig", (unsigned)eglGetError());
-    EGLContext context = eglCreateContext(display, config, EGL_NO_CONTEXT, version);
-    if (!eglMakeCurrent(display, EGL_NO_SURFACE, EGL_NO_SURFACE, context)) fail("eglMakeCurrent", (unsigned)eglGetError());
-    printf("scene: renderer %s, version %s\n", glGetString(GL_RENDERER), glGetString(GL_VERSION));
-    target();
-    scene();
-    static GLubyte pixels[HEIGHT][WIDTH][4];
-    glReadPixels(0, 0, WIDTH, HEIGHT, GL_RGBA, GL_UNSIGNED_BYTE, pixels);
+void picture(const char *path, int width, int height) {
+    GLubyte *pixels = malloc((size_t)width * (size_t)height * 4);
+    if (!pixels) fail("no memory for the picture", 0);
+    glReadPixels(0, 0, width, height, GL_RGBA, GL_UNSIGNED_BYTE, pixels);
     GLenum error = glGetError();
     if (error) fail("an error of OpenGL", error);
-    FILE *file = fopen(argv[1], "wb");
+    FILE *file = fopen(path, "wb");
     if (!file) fail("the picture cannot be written", 0);
-    fprintf(file, "P6\n%d %d\n255\n", WIDTH, HEIGHT);
-    for (int y = HEIGHT - 1; y >= 0; y--)
-        for (int x = 0; x < WIDTH; x++) fwrite(pixels[y][x], 3, 1, file);
+    fprintf(file, "P6\n%d %d\n255\n", width, height);
+    for (int y = height - 1; y >= 0; y--)
+        for (int x = 0; x < width; x++) fwrite(pixels + 4 * (y * width + x), 3, 1, file);
     if (fclose(file)) fail("the picture cannot be written", 0);
-    return 0;
+    free(pixels);
+}
+
+EGLContext begin(EGLDisplay display, EGLint surface, EGLint visual, EGLConfig *config) {
+    EGLConfig all[64];
+    EGLint wanted[] = {EGL_SURFACE_TYPE, surface, EGL_RENDERABLE_TYPE, EGL_OPENGL_ES2_BIT, EGL_DEPTH_SIZE, 16, EGL_NONE};
+    EGLint version[] = {EGL_CONTEXT_CLIENT_VERSION, 2, EGL_NONE}, count, own;
+    if (!eglInitialize(display, NULL, NULL)) fail("eglInitialize", (unsigned)eglGetError());
+    eglBindAPI(EGL_OPENGL_ES_API);
+    if (!eglChooseConfig(display, wanted, all, 64, &count)) fail("eglChooseConfig", (unsigned)eglGetError());
+    for (int i = 0; i < count; i++) {
+        if (visual && (!eglGetConfigAttrib(display, all[i], EGL_NATIVE_VISUAL_ID, &own) || own != visual)) continue;
+        *config = all[i];
+        EGLContext context = eglCreateContext(display, all[i], EGL_NO_CONTEXT, version);
+        if (context == EGL_NO_CONTEXT) fail("eglCreateContext", (unsigned)eglGetError());
+        return context;
+    }
+    fail("EGL has no such configuration", (unsigned)count);
+    return EGL_NO_CONTEXT;
 }

@@ -65,5 +65,9 @@ fi
 
 printf '\nThe benchmark; "alone" is the same figure natively.\n'
 "$bin/paravane-bench" $quick --libcuda "$libcuda" || failed=1
+if [ -e target/paravane/gl/carry ]; then
+    printf '\nOpenGL\n'
+    sh tests/gpu/gl.sh || [ $? = 77 ] || failed=1
+fi
 if [ "$failed" = 0 ]; then echo "gpu: PASS"; else echo "gpu: FAIL"; sed 's/^/backend: /' "$work/backend.log" | tail -n 40; fi
 exit "$failed"

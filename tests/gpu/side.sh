@@ -31,14 +31,14 @@ find_libcuda() {
     libcuda=$(readlink -f "$libcuda")
 }
 
-# Starts a backend on $libcuda at $work/socket; $work/native and $work/shim hold a libcuda.so.1 each.
+# Starts a backend on $libcuda, with $backend_options, at $work/socket; $work/native and $work/shim hold a libcuda.so.1 each.
 start_backend() {
     mkdir "$work/native" "$work/shim"
     ln -s "$libcuda" "$work/native/libcuda.so.1"
     ln -s "$bin/libcuda.so" "$work/shim/libcuda.so.1"
     echo "libcuda: $libcuda"
     command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
-    "$bin/paravane-backend" --socket-path "$work/socket" --libcuda "$libcuda" >"$work/backend.log" 2>&1 &
+    "$bin/paravane-backend" --socket-path "$work/socket" --libcuda "$libcuda" ${backend_options-} >"$work/backend.log" 2>&1 &
     backend=$!
     waited=0
     while [ ! -S "$work/socket" ]; do

@@ -14,5 +14,7 @@ pub mod frontend;
 pub mod gl;
 pub mod guest;
 pub mod nvml;
+pub mod recording;
+pub mod replay;
 pub mod steady;
 pub mod screen;
