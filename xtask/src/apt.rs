@@ -1,6 +1,7 @@
 //! Debian packages on this machine: what is missing is installed, through sudo when not root, after saying so.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -140,6 +141,31 @@ pub(crate) fn as_root(program: &str) -> Result<Command> {
 pub(crate) fn is_root() -> bool {
     // SAFETY: geteuid takes nothing and cannot fail.
     unsafe { libc::geteuid() == 0 }
+}
+
+/// Fetches a package of another release into `dir`, by lists of that release's own there; nothing of this machine's apt changes.
+pub(crate) fn download(suite: &str, name: &str, dir: &Path) -> Result<PathBuf> {
+    let own = dir.join("apt");
+    for folder in ["lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(own.join(folder))?;
+    }
+    let sources = own.join("sources.list");
+    fs::write(&sources, format!("deb {} {suite} main\n", archive()?))?;
+    let at = |option: &str, path: &Path| format!("-o{option}={}", path.display());
+    let apt = || {
+        let mut apt = Command::new("apt-get");
+        apt.arg(at("Dir::Etc::sourcelist", &sources)).arg(at("Dir::State::lists", &own.join("lists")));
+        apt.arg(at("Dir::Cache", &own.join("cache"))).args(["-oDir::Etc::sourceparts=-", "-oDir::State::status=/dev/null"]);
+        // The folder is this user's, whoever apt would rather be.
+        apt.arg(format!("-oAPT::Sandbox::User={}", if is_root() { "root" } else { "" })).current_dir(dir);
+        apt
+    };
+    process::run("apt-lists", apt().arg("update"))?;
+    process::run("apt-download", apt().args(["download", name]))?;
+    fs::remove_dir_all(&own)?;
+    let found = fs::read_dir(dir)?.filter_map(|file| Some(file.ok()?.path()));
+    let package = found.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "deb"));
+    package.with_context(|| format!("apt fetched no package {name}"))
 }
 
 /// The Debian archive that this machine installs from, so that a local mirror serves guests too. `PARAVANE_DEBIAN_MIRROR`

@@ -1,45 +1,82 @@
 //! `gl`: OpenGL in a guest, drawn on this host. Boots the guest with its own Mesa, has it say what it draws with, compares a
-//! scene drawn there with the same scene drawn here, and runs glmark2 beside the guest's own software renderer.
+//! scene drawn there with the same scene drawn here, looks at it on QEMU's screen, has it draw while CUDA runs, and runs glmark2
+//! beside the guest's own software renderer.
 
 mod hostile;
+mod job;
 mod judge;
+mod piglit;
+mod recording;
 mod root;
+mod vhost_device;
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 
 use crate::backend::Backend;
-use crate::boot::{self, Boot};
-use crate::guest_root;
+use crate::boot::{self, Boot, Outcome};
+use crate::guest_root::{self, GuestRoot};
 use crate::kvm::Accelerator;
 use crate::machine::FrontEnd;
 use crate::payload::Payload;
+use crate::qemu::{self, Qemu};
+use crate::samples::Samples;
 use crate::setup::VmSetup;
 use crate::step::{act, done, seconds, step};
-use crate::{apt, build, paths, picture, process, screen, setup};
+use crate::{apt, build, package, paths, picture, process, setup};
+use job::Programs;
+use root::Root;
 
-/// The guest's own Mesa, and what draws with it.
-const GUEST_PACKAGES: &[&str] =
-    &["libegl1", "libegl-mesa0", "libgles2", "libgl1-mesa-dri", "libgbm1", "mesa-utils", "glmark2-es2-drm"];
-/// Stages of glmark2; each runs for so many seconds.
+/// The guest's own Mesa, what draws with it, and what piglit links.
+const GUEST_PACKAGES: &[&str] = &[
+    "libegl1",
+    "libegl-mesa0",
+    "libgles2",
+    "libgl1-mesa-dri",
+    "libgbm1",
+    "mesa-utils",
+    "glmark2-es2-drm",
+    "libgl1",
+    "libwaffle-1-0",
+    "libwayland-client0",
+    "libxcb-dri2-0",
+    "libxkbcommon0",
+];
+/// Stages of glmark2.
 const STAGES: &[&str] = &["build", "texture", "shading"];
-const STAGE_S: u32 = 5;
 /// Everything in an emulated guest.
 const LIMIT_S: u64 = 480;
+
+/// With piglit: some ten minutes more.
+const PIGLIT_LIMIT_S: u64 = 2400;
 
 /// Draw OpenGL in a guest on this host
 ///
 /// Needs virglrenderer 1.0; where the host has an older one, the renderer is built with Debian 13's, which is fetched into the
 /// cache and run beside the host's libraries (the first time: two minutes, 400 MB; the guest with Mesa another 700 MB).
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  cargo xtask gl\n  cargo xtask gl --no-glmark    without the benchmark")]
+#[command(
+    after_help = "Examples:\n  cargo xtask gl\n  cargo xtask gl --no-glmark    without the benchmark\n  \
+                  cargo xtask gl --compare      rust-vmm's vhost-device-gpu beside it\n  cargo xtask gl --piglit"
+)]
 pub(crate) struct Gl {
     /// Leave out glmark2
-    #[arg(long)]
+    #[arg(long, conflicts_with = "compare")]
     no_glmark: bool,
+    /// Run glmark2 on rust-vmm's vhost-device-gpu too, built from crates.io the first time
+    #[arg(long)]
+    compare: bool,
+    /// Run some 850 of piglit's tests, in the guest and here (the first time: 35 MB; ten minutes where KVM does not work)
+    #[arg(long)]
+    piglit: bool,
+    /// Only draw the recorded scene of tests/gpu, without a VM
+    #[arg(long, conflicts_with_all = ["compare", "piglit", "record"])]
+    replay: bool,
+    /// Only record that scene anew from a guest
+    #[arg(long, conflicts_with_all = ["compare", "piglit"])]
+    record: bool,
     /// How the device comes to the guest
     #[arg(long, value_enum, default_value = "vhost-user-gpu")]
     front_end: FrontEnd,
@@ -48,72 +85,129 @@ pub(crate) struct Gl {
     accelerator: Option<Accelerator>,
 }
 
+/// What boots have in common.
+#[derive(Clone, Copy)]
+struct Machine<'a> {
+    qemu: &'a Qemu,
+    guest: &'a GuestRoot,
+    accelerator: Accelerator,
+    front_end: FrontEnd,
+}
+
+impl Machine<'_> {
+    fn boot(&self, name: &str, socket: &Path, payload: Payload, disks: &[(String, PathBuf)], limit_s: u64) -> Result<Outcome> {
+        let Machine { qemu, guest, accelerator, front_end } = *self;
+        boot::run(&Boot { qemu, guest, accelerator, front_end, socket: Some(socket), disks }, name, payload, limit_s)
+    }
+}
+
+/// What is built for both sides.
+struct Built {
+    root: Root,
+    samples: Samples,
+    renderer: PathBuf,
+    off_screen: PathBuf,
+}
+
+fn build_all() -> Result<Built> {
+    step("packages to build OpenGL with", || done((), apt::ensure(apt::TO_DRAW)?.join(", ")))?;
+    let root = note_step("virglrenderer (the first time: a minute, 400 MB)", root::ensure)?;
+    let samples = build::all()?;
+    let renderer = step("the renderer", || done(root.renderer()?, ""))?;
+    act("what records and replays", recording::build)?;
+    let off_screen = root.compile(job::OFF_SCREEN)?;
+    Ok(Built { root, samples, renderer, off_screen })
+}
+
 impl Gl {
     pub(crate) fn run(self) -> Result<ExitCode> {
         setup::to_build()?;
+        if self.replay {
+            let built = build_all()?;
+            println!("PASS {}", recording::steps(&built.root, &built.renderer, &built.off_screen)?);
+            return Ok(ExitCode::SUCCESS);
+        }
         let vm = setup::to_boot(self.accelerator)?;
-        step("packages to build OpenGL with", || done((), apt::ensure(apt::TO_DRAW)?.join(", ")))?;
-        let root = step("virglrenderer (the first time: a minute, 400 MB)", || {
-            let (root, note) = root::ensure()?;
-            done(root, note)
-        })?;
-        act("the product (cargo build --release)", build::product)?;
-        let renderer = step("the renderer", || done(root.renderer()?, ""))?;
-        step("hostile guests", || done(hostile::run(&renderer)?, "every command is answered, CUDA lives"))?;
-        let scene = paths::made("gl")?.join("scene");
-        root.compile(&paths::root().join("tests/gl/scene.c"), &scene)?;
-        let here = paths::made("gl")?.join("scene-here.ppm");
-        step("the scene, drawn here", || {
-            let said = process::output(root.command(&scene)?.arg(&here))?;
-            picture::ppm_to_png(&here, &here.with_extension("png"))?;
-            done((), said.trim().to_owned())
-        })?;
-        let (output, results) = self.boot(&vm, &renderer, &scene)?;
-        let verdict = judge::Verdict::of(&output, &results, &here)?;
-        verdict.print();
-        println!("pictures: {} and {}", results.join("scene.png").display(), here.with_extension("png").display());
-        Ok(verdict.exit_code())
-    }
-
-    fn boot(&self, vm: &VmSetup, renderer: &Path, scene: &Path) -> Result<(String, PathBuf)> {
+        let built = build_all()?;
         let guest = step("Debian 13 guest with Mesa (the first time: two minutes, 700 MB)", || {
             let (guest, cached) = guest_root::ensure(GUEST_PACKAGES)?;
             done(guest, if cached { "from the cache" } else { "made" })
         })?;
+        let VmSetup { qemu, accelerator, .. } = &vm;
+        let machine = Machine { qemu, guest: &guest, accelerator: *accelerator, front_end: self.front_end };
+        if self.record {
+            act("the guest draws and is recorded", || recording::record(&machine, &built.renderer, &built.off_screen))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        self.show(&machine, &built)
+    }
+
+    /// Everything in a guest, then what needs none.
+    fn show(&self, machine: &Machine, built: &Built) -> Result<ExitCode> {
+        let Built { root, samples, renderer, off_screen } = built;
+        step("hostile guests", || done(hostile::run(renderer)?, "every command is answered, CUDA lives"))?;
+        let (package, on_screen) = (package::make(&paths::made("package")?)?, root.compile(job::ON_SCREEN)?);
+        let here = paths::made("gl")?.join("scene-here.ppm");
+        step("the scene, drawn here", || {
+            let said = process::output(root.command(off_screen)?.arg(&here))?;
+            picture::ppm_to_png(&here, &here.with_extension("png"))?;
+            done((), said.trim().to_owned())
+        })?;
+        let slice = self.piglit.then(|| note_step("piglit (the first time: 35 MB)", piglit::ensure)).transpose()?;
         let backend = Backend::start("gl", &["--renderer", paths::text(renderer)?])?;
-        let socket = backend.socket();
-        let boot = Boot {
-            qemu: &vm.qemu,
-            guest: &guest,
-            accelerator: vm.accelerator,
-            front_end: self.front_end,
-            socket: Some(&socket),
-            disks: &[],
-        };
-        let mut payload = Payload::new()?;
-        payload.file("scene", scene, true)?;
-        payload.script("job", &self.job()?)?;
+        let payload = job::payload(&Programs { off_screen, on_screen: &on_screen, samples, package: &package }, !self.no_glmark, self.piglit)?;
         let outcome = step("the guest draws", || {
-            let outcome = boot::run(&boot, "gl", payload, LIMIT_S)?;
+            let disks: Vec<_> = slice.iter().map(piglit::Slice::disk).collect();
+            let limit_s = if self.piglit { PIGLIT_LIMIT_S } else { LIMIT_S };
+            let outcome = machine.boot("gl", &backend.socket(), payload, &disks, limit_s)?;
             let took = seconds(outcome.took);
             done(outcome, took)
         })?;
-        backend.stop()?;
-        Ok((outcome.output, outcome.results))
-    }
-
-    fn job(&self) -> Result<String> {
-        let mut job = String::from(screen::GUEST_FUNCTIONS);
-        job.push_str("eglinfo -B -p surfaceless 2>&1 | sed -n 's/^OpenGL.*renderer: /eglinfo: renderer /p' | sort -u\n");
-        job.push_str("timeout 60 ./scene /run/results/scene.ppm 2>&1 || echo \"scene: ended with $?\"\n");
-        if !self.no_glmark {
-            let stages: String = STAGES.iter().fold(String::new(), |all, stage| format!("{all} -b {stage}:duration={STAGE_S}"));
-            let glmark = format!("timeout 200 glmark2-es2-drm --off-screen{stages} 2>&1 | tr -d '\\r'");
-            writeln!(job, "echo 'glmark2: on the host'; {glmark}")?;
-            writeln!(job, "export GBM_ALWAYS_SOFTWARE=1 LIBGL_ALWAYS_SOFTWARE=1")?;
-            writeln!(job, "echo 'glmark2: in the guest'; {glmark}")?;
+        let usage = backend.stop()?;
+        let compared = self.compare.then(|| compared(root, renderer, machine)).transpose()?;
+        let mut verdict = judge::Verdict::of(&outcome, &usage, &here, self.front_end, compared.as_ref());
+        verdict.add("the recorded scene, without a VM", recording::steps(root, renderer, off_screen));
+        if let Some(slice) = &slice {
+            let here = step("piglit, here", || done(slice.here(root)?, ""))?;
+            verdict.add("piglit", piglit::in_guest(&outcome.output).and_then(|guest| piglit::compare(&guest, &here)));
         }
-        job.push_str("dmesg | grep -i 'virtio_gpu.*ERROR' | tail -5\n");
-        Ok(job)
+        verdict.print();
+        println!("{}\npictures: {} and {}", usage.table(), outcome.results.display(), here.with_extension("png").display());
+        Ok(verdict.exit_code())
     }
+}
+
+/// A step that says what it found.
+fn note_step<T>(what: &str, work: impl FnOnce() -> Result<(T, String)>) -> Result<T> {
+    step(what, || {
+        let (value, note) = work()?;
+        done(value, note)
+    })
+}
+
+/// What glmark2 says on the one device and on the other, each in boots of its own on one QEMU. It is Debian 13's own: QEMU
+/// 11.1 asks for more of a GPU's configuration than vhost-device-gpu 0.2.0 has, and then has no display to draw for.
+fn compared(root: &Root, renderer: &Path, machine: &Machine) -> Result<[String; 2]> {
+    let program = note_step("vhost-device-gpu (the first time: some minutes)", || vhost_device::ensure(root))?;
+    let qemu = note_step("a QEMU that it runs on (the first time: a minute, 150 MB)", qemu::of_release)?;
+    let machine = Machine { qemu: &qemu, ..*machine };
+    let draw = |what: &str, name: &str, socket: &Path| {
+        step(what, || {
+            let outcome = machine.boot(name, socket, job::only_glmark2()?, &[], LIMIT_S)?;
+            let took = seconds(outcome.took);
+            done(outcome.output, took)
+        })
+    };
+    let other = || {
+        let device = vhost_device::Device::start(root, &program)?;
+        draw("glmark2 on vhost-device-gpu", "gl-vhost-device-gpu", &device.socket())
+    };
+    let ours = || {
+        let backend = Backend::start("gl-compared", &["--renderer", paths::text(renderer)?])?;
+        let said = draw("glmark2 on Paravane", "gl-compared", &backend.socket())?;
+        backend.stop().map(|_| said)
+    };
+    // Each twice, in turn: what else the machine does falls on both.
+    let (first, [second, third], last) = (ours()?, [other()?, other()?], ours()?);
+    Ok([first + &last, second + &third])
 }

@@ -24,20 +24,24 @@ pub(crate) enum Qemu {
 
 /// A QEMU with the devices, and a word on where it comes from.
 pub(crate) fn ensure() -> Result<(Qemu, String)> {
-    if let Ok(version) = usable(&Qemu::Installed) {
+    if let Ok(version) = usable(&Qemu::Installed, DEVICES) {
         return Ok((Qemu::Installed, format!("{version}, installed here")));
     }
     let key = cache::key(&[SUITE, PROGRAM]);
-    let (tree, cached) = cache::entry("qemu", &key, unpack)?;
+    fetched(&key, DEVICES, |tree| unpack(tree, &format!("{SUITE}-backports")))
+}
+
+/// The QEMU of the guest's release itself, without backports: an older one, which has the first of the devices.
+pub(crate) fn of_release() -> Result<(Qemu, String)> {
+    let key = cache::key(&[SUITE, PROGRAM, "release"]);
+    fetched(&key, &DEVICES[..1], |tree| unpack(tree, SUITE))
+}
+
+fn fetched(key: &str, devices: &[&str], make: impl FnOnce(&Path) -> Result<()>) -> Result<(Qemu, String)> {
+    let (tree, cached) = cache::entry("qemu", key, make)?;
     let qemu = Qemu::Unpacked(tree);
-    let version = usable(&qemu)?;
-    Ok((
-        qemu,
-        format!(
-            "{version}, {}",
-            if cached { "from the cache" } else { "fetched" }
-        ),
-    ))
+    let version = usable(&qemu, devices)?;
+    Ok((qemu, format!("{version}, {}", if cached { "from the cache" } else { "fetched" })))
 }
 
 impl Qemu {
@@ -57,9 +61,9 @@ impl Qemu {
 }
 
 /// The version of `qemu` when it has the devices.
-fn usable(qemu: &Qemu) -> Result<String> {
+fn usable(qemu: &Qemu, wanted: &[&str]) -> Result<String> {
     let devices = process::output(qemu.command().args(["-device", "help"]))?;
-    for device in DEVICES {
+    for device in wanted {
         if !devices.contains(device) {
             bail!("QEMU has no device {device}");
         }
@@ -75,22 +79,22 @@ fn usable(qemu: &Qemu) -> Result<String> {
     ))
 }
 
-fn unpack(tree: &Path) -> Result<()> {
+/// From `suite`, with what it needs of the release.
+fn unpack(tree: &Path, suite: &str) -> Result<()> {
     let archive = apt::archive()?;
-    let backports = format!("{SUITE}-backports");
     let mut command = apt::as_root("mmdebstrap")?;
     command.args([
         "--mode=root",
         "--variant=extract",
         "--include=qemu-system-x86",
     ]);
-    command.arg(format!("--aptopt=APT::Default-Release \"{backports}\""));
+    command.arg(format!("--aptopt=APT::Default-Release \"{suite}\""));
     command.arg("--dpkgopt=path-exclude=/usr/share/doc/*");
     command.arg(SUITE).arg(tree);
-    command.args([
-        format!("deb {archive} {SUITE} main"),
-        format!("deb {archive} {backports} main"),
-    ]);
+    command.arg(format!("deb {archive} {SUITE} main"));
+    if suite != SUITE {
+        command.arg(format!("deb {archive} {suite} main"));
+    }
     process::run("mmdebstrap-qemu", &mut command)?;
     process::run(
         "chmod-qemu",

@@ -3,10 +3,10 @@
 
 mod boots;
 mod cargo;
-mod framebuffer;
+pub(crate) mod framebuffer;
 mod guest_clients;
 mod no_vm;
-mod report;
+pub(crate) mod report;
 
 use std::process::ExitCode;
 

@@ -1,12 +1,17 @@
 //! What the guest's drawing came to.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use super::STAGES;
-use crate::{picture, table};
+use super::{STAGES, job};
+use crate::boot::Outcome;
+use crate::machine::FrontEnd;
+use crate::test::framebuffer;
+use crate::test::report::Check;
+use crate::usage::Usage;
+use crate::{picture, samples, table};
 
 /// A channel of a pixel may differ by so much: drivers round differently.
 const CHANNEL_OFF_MAX: u8 = 3;
@@ -16,29 +21,41 @@ const PIXELS_OFF_MAX: usize = 5;
 pub(super) struct Verdict {
     /// What each check found, or what is wrong.
     checks: Vec<(&'static str, Result<String>)>,
-    /// Frames a second: stage, on the host, in the guest.
-    marks: Vec<(&'static str, Option<u32>, Option<u32>)>,
+    /// Frames a second of each stage, by the columns of the table.
+    marks: Vec<(&'static str, [Option<u32>; 4])>,
 }
 
 impl Verdict {
-    pub(super) fn of(output: &str, results: &Path, here: &Path) -> Result<Self> {
-        let renderer = |line: &'static str| {
-            let said = output.lines().find_map(|said| said.strip_prefix(line));
-            match said {
-                Some(said) if said.starts_with("virgl") => Ok(said.to_owned()),
-                Some(said) => bail!("the renderer is {said}"),
-                None => bail!("not in the guest's output: {line}\n{output}"),
-            }
-        };
-        let drawn = results.join("scene.ppm");
-        let checks = vec![
-            ("eglinfo", renderer("eglinfo: renderer ")),
-            ("a program", renderer("scene: renderer ")),
-            ("the scene", compare(&drawn, here, results)),
+    pub(super) fn of(outcome: &Outcome, usage: &Usage, here: &Path, front_end: FrontEnd, compared: Option<&[String; 2]>) -> Self {
+        let (output, results) = (&outcome.output[..], &outcome.results);
+        let picture = |name: &str| results.join(name).with_extension("ppm");
+        let mut checks = vec![
+            ("eglinfo", renderer(output, "eglinfo: renderer ")),
+            ("a program", renderer(output, "scene: renderer ")),
+            ("the scene, beside the host's", compare(&picture(job::SCENE), here)),
         ];
+        // Without QEMU's own vhost-user GPU there is no screen.
+        if front_end == FrontEnd::VhostUserGpu {
+            checks.push(("the console on QEMU's screen", console(outcome)));
+            let shown = results.join(job::SHOWN).with_extension("png");
+            let drawn = renderer(output, "on_screen: renderer ").and_then(|_| near(&shown, &to_png(&picture(job::UNSHOWN))?));
+            checks.push(("the scene on QEMU's screen, beside the same drawn without a window", drawn));
+        }
+        checks.push(("scenes while CUDA runs", scenes(output)));
+        checks.push(("CUDA while scenes are drawn", cuda(output, usage)));
         let (host, guest) = output.split_once("glmark2: in the guest").unwrap_or((output, ""));
-        let marks = STAGES.iter().map(|stage| (*stage, frames(host, stage), frames(guest, stage)));
-        Ok(Self { checks, marks: marks.collect() })
+        let [ours, other] = compared.map_or(["", ""], |said| said.each_ref().map(String::as_str));
+        let marks = STAGES.iter().map(|stage| (*stage, [host, guest, ours, other].map(|said| frames(said, stage))));
+        let marks: Vec<_> = marks.collect();
+        if compared.is_some() {
+            checks.push(("no stage slower than on vhost-device-gpu", not_slower(&marks)));
+        }
+        Self { checks, marks }
+    }
+
+    /// Another check.
+    pub(super) fn add(&mut self, name: &'static str, found: Result<String>) {
+        self.checks.push((name, found));
     }
 
     pub(super) fn print(&self) {
@@ -48,10 +65,16 @@ impl Verdict {
                 Err(error) => println!("FAIL {name}: {error:#}"),
             }
         }
+        if self.marks.iter().all(|(_, marks)| marks.iter().all(Option::is_none)) {
+            return;
+        }
         let shown = |frames: &Option<u32>| frames.map_or_else(|| "-".to_owned(), |frames| frames.to_string());
-        let row = |(stage, host, guest): &(&str, _, _)| vec![(*stage).to_owned(), shown(host), shown(guest)];
+        let row = |(stage, marks): &(&str, [Option<u32>; 4])| {
+            std::iter::once((*stage).to_owned()).chain(marks.iter().map(shown)).collect()
+        };
         let rows: Vec<_> = self.marks.iter().map(row).collect();
-        println!("\n{}", table::table(&["glmark2, frames a second", "virgl", "llvmpipe in the guest"], &rows));
+        let head = ["glmark2, frames a second", "virgl", "llvmpipe in the guest", "virgl, QEMU 10", "vhost-device-gpu, QEMU 10"];
+        println!("\n{}", table::table(&head, &rows));
     }
 
     pub(super) fn exit_code(&self) -> ExitCode {
@@ -59,31 +82,96 @@ impl Verdict {
     }
 }
 
-/// `[build] duration=5: FPS: 35 FrameTime: 28.571 ms`, as glmark2 says it.
+/// The best of what glmark2 says of a stage: `[build] duration=5: FPS: 35 FrameTime: 28.571 ms`.
 fn frames(output: &str, stage: &str) -> Option<u32> {
     let start = format!("[{stage}]");
-    let line = output.lines().find(|line| line.trim_start().starts_with(&start))?;
-    line.split("FPS:").nth(1)?.split_whitespace().next()?.parse().ok()
+    let lines = output.lines().filter(|line| line.trim_start().starts_with(&start));
+    lines.filter_map(|line| line.split("FPS:").nth(1)?.split_whitespace().next()?.parse().ok()).max()
 }
 
-fn compare(drawn: &Path, here: &Path, results: &Path) -> Result<String> {
-    let (shown, expected) = (results.join("scene.png"), here.with_extension("png"));
-    picture::ppm_to_png(drawn, &shown).context("the guest's picture")?;
-    let (width, height, pixels) = picture::read_png(&shown)?;
-    let (_, _, wanted) = picture::read_png(&expected)?;
+/// What a line of the guest's says that it draws with: virgl, or it draws by itself.
+fn renderer(output: &str, line: &'static str) -> Result<String> {
+    match output.lines().find_map(|said| said.strip_prefix(line)) {
+        Some(said) if said.starts_with("virgl") => Ok(said.to_owned()),
+        Some(said) => bail!("the renderer is {said}"),
+        None => bail!("not in the guest's output: {line}\n{output}"),
+    }
+}
+
+fn console(outcome: &Outcome) -> Result<String> {
+    let mut check = Check::default();
+    framebuffer::judge(&mut check, outcome);
+    if check.failed > 0 {
+        bail!(check.notes.join("; "));
+    }
+    Ok("every pixel as the guest's framebuffer has it".to_owned())
+}
+
+/// Every scene that was drawn while CUDA ran is the one that was drawn alone.
+fn scenes(output: &str) -> Result<String> {
+    let said = output.lines().find_map(|line| line.strip_prefix(job::BESIDE)).context("the guest does not say")?;
+    let (drawn, wrong) = said.split_once(", wrong ").context("the guest says it in other words")?;
+    if wrong.trim() != "0" {
+        bail!("{wrong} of {drawn} differ");
+    }
+    Ok(format!("{drawn}, each equal to the one drawn alone"))
+}
+
+fn cuda(output: &str, usage: &Usage) -> Result<String> {
+    let verdicts = samples::verdicts(output);
+    let failed: Vec<String> =
+        verdicts.iter().filter(|verdict| !verdict.passed).map(|verdict| format!("{}: {}", verdict.name, verdict.note)).collect();
+    if !failed.is_empty() {
+        bail!(failed.join("; "));
+    }
+    if !usage.zeros().is_empty() {
+        bail!("not accounted for: {}", usage.zeros().join(", "));
+    }
+    Ok(format!("{} samples right and accounted for", verdicts.len()))
+}
+
+/// A frame a second less is noise: glmark2 counts whole frames.
+fn not_slower(marks: &[(&str, [Option<u32>; 4])]) -> Result<String> {
+    let mut said = Vec::new();
+    for (stage, [_, _, ours, other]) in marks {
+        let ours = ours.with_context(|| format!("no figure of Paravane's for {stage}"))?;
+        let other = other.with_context(|| format!("no figure of vhost-device-gpu's for {stage}"))?;
+        if ours + 1 < other {
+            bail!("{stage}: {ours} frames a second, {other} there");
+        }
+        said.push(format!("{stage} {ours} to {other}"));
+    }
+    Ok(said.join(", "))
+}
+
+fn to_png(ppm: &Path) -> Result<PathBuf> {
+    let png = ppm.with_extension("png");
+    picture::ppm_to_png(ppm, &png)?;
+    Ok(png)
+}
+
+/// Whether a picture of the guest's is near the one that was drawn here; how near.
+pub(super) fn compare(drawn: &Path, here: &Path) -> Result<String> {
+    near(&to_png(drawn).context("the guest's picture")?, &here.with_extension("png"))
+}
+
+/// Whether two pictures, as PNG, differ within what is allowed; how they do.
+fn near(shown: &Path, expected: &Path) -> Result<String> {
+    let (width, height, pixels) = picture::read_png(shown)?;
+    let (_, _, wanted) = picture::read_png(expected)?;
     if pixels.len() != wanted.len() {
-        bail!("the guest's picture is {width} by {height}");
+        bail!("{} is {width} by {height}", shown.display());
     }
     let (pixels, _) = pixels.as_chunks::<3>();
     let (wanted, _) = wanted.as_chunks::<3>();
     if pixels.iter().all(|pixel| Some(pixel) == pixels.first()) {
-        bail!("the guest's picture has one colour");
+        bail!("{} has one colour", shown.display());
     }
     let off = |(one, other): (&[u8; 3], &[u8; 3])| one.iter().zip(other).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0);
     let differences: Vec<u8> = pixels.iter().zip(wanted).map(off).collect();
     let beyond = differences.iter().filter(|off| **off > CHANNEL_OFF_MAX).count();
     let said = format!(
-        "{beyond} of {} pixels differ from the host's by more than {CHANNEL_OFF_MAX}, at most by {}",
+        "{beyond} of {} pixels differ by more than {CHANNEL_OFF_MAX}, at most by {}",
         pixels.len(),
         differences.iter().max().unwrap_or(&0)
     );
@@ -99,7 +187,8 @@ mod tests {
 
     #[test]
     fn frames_are_read_from_glmarks_line() {
-        let output = "  [texture] duration=5: FPS: 7 FrameTime: 1 ms\n [build] duration=5:use-vbo=false: FPS: 35 FrameTime: 28.5 ms\n";
+        let output = "  [texture] duration=5: FPS: 7 FrameTime: 1 ms\n [build] duration=5:use-vbo=false: FPS: 35 FrameTime: 28.5 ms\n\
+                      [build] duration=5: FPS: 31 FrameTime: 32 ms\n";
         assert_eq!(frames(output, "build"), Some(35));
         assert_eq!(frames(output, "shading"), None);
     }

@@ -16,10 +16,18 @@ const PACKAGES: &[&str] = &[
     "libvirglrenderer-dev",
     "libegl-dev",
     "libgles-dev",
+    "libgbm-dev",
+    "libdrm-dev",
     "libegl1",
     "libegl-mesa0",
     "libgles2",
     "libgl1-mesa-dri",
+    // What piglit links.
+    "libgl1",
+    "libwaffle-1-0",
+    "libwayland-client0",
+    "libxcb-dri2-0",
+    "libxkbcommon0",
 ];
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -70,33 +78,72 @@ impl Root {
         let mut cargo = build::cargo("build");
         cargo.args(["--release", "--quiet", "--package", "paravane-backend"]);
         cargo.args(["--features", "gl", "--bin", "paravane-renderer"]);
-        let Root::Tree(tree) = self else {
-            process::run("cargo-build-gl", &mut cargo)?;
-            return Ok(paths::release().join("paravane-renderer"));
-        };
+        self.build_with(&mut cargo)?;
+        process::run("cargo-build-gl", &mut cargo)?;
+        self.script("paravane-renderer", &self.built())
+    }
+
+    /// Where the renderer lies when it is built.
+    pub(super) fn built(&self) -> PathBuf {
+        match self {
+            Root::Host => paths::release().join("paravane-renderer"),
+            Root::Tree(_) => paths::target().join(TARGET).join("release/paravane-renderer"),
+        }
+    }
+
+    /// The files that a program of this root loads: its libraries, those that its libraries look for by themselves to find
+    /// OpenGL, and the dynamic linker.
+    pub(super) fn libraries(&self, program: &Path) -> Result<Vec<PathBuf>> {
+        const LOOKED_FOR: &[&str] = &["libEGL.so.1", "libGLESv2.so.2", "libOpenGL.so.0", "libGL.so.1"];
+        let Root::Tree(tree) = self else { return Ok(Vec::new()) };
+        let folder = tree.join(LIBRARIES);
+        let linker = folder.join("ld-linux-x86-64.so.2");
+        let looked_for = LOOKED_FOR.iter().map(|name| folder.join(name)).filter(|path| path.exists());
+        let mut files: Vec<PathBuf> = looked_for.collect();
+        for needs in [&files.clone()[..], &[program.to_owned()]].concat() {
+            let said = process::output(Command::new(&linker).arg("--library-path").arg(&folder).arg("--list").arg(needs))?;
+            let paths = said.lines().filter_map(|line| line.split_once("=> ")?.1.split_once(" (").map(|(path, _)| PathBuf::from(path)));
+            files.extend(paths);
+        }
+        files.push(linker);
+        files.sort();
+        files.dedup();
+        Ok(files)
+    }
+
+    /// Has cargo build with the root's libraries.
+    pub(super) fn build_with(&self, cargo: &mut Command) -> Result<()> {
+        let Root::Tree(tree) = self else { return Ok(()) };
         let libraries = tree.join(LIBRARIES);
         // With a target named, build scripts stay this machine's.
         cargo.args(["--target", TARGET]);
         cargo.env("PKG_CONFIG_SYSROOT_DIR", tree).env("PKG_CONFIG_LIBDIR", libraries.join("pkgconfig"));
-        let sysroot = format!("-Clink-arg=--sysroot={}", paths::text(tree)?);
+        let sysroot = format!("--sysroot={}", paths::text(tree)?);
         let rpath = format!("-Clink-arg=-Wl,-rpath-link,{}", paths::text(&libraries)?);
-        cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", format!("{sysroot} {rpath}"));
-        process::run("cargo-build-gl", &mut cargo)?;
-        let built = paths::root().join("target").join(TARGET).join("release/paravane-renderer");
-        self.script("paravane-renderer", &built)
+        cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", format!("-Clink-arg={sysroot} {rpath}"));
+        // For those that read C headers.
+        cargo.env("BINDGEN_EXTRA_CLANG_ARGS", sysroot);
+        Ok(())
     }
 
-    /// Compiles a program of OpenGL ES and EGL.
-    pub(super) fn compile(&self, source: &Path, program: &Path) -> Result<()> {
+    /// Compiles one of the programs in tests/gl that draw the scene.
+    pub(super) fn compile(&self, name: &str) -> Result<PathBuf> {
+        let (sources, program) = (paths::root().join("tests/gl"), paths::made("gl")?.join(name));
         let mut cc = Command::new("cc");
         cc.args(["-O2", "-Wall", "-Wextra"]);
         if let Root::Tree(tree) = self {
             cc.arg(format!("--sysroot={}", tree.display()));
-            cc.arg(format!("-I{}", tree.join("usr/include").display()));
+            for include in ["usr/include", "usr/include/libdrm"] {
+                cc.arg(format!("-I{}", tree.join(include).display()));
+            }
             cc.arg(format!("-L{}", tree.join(LIBRARIES).display()));
         }
-        cc.arg(source).arg("-o").arg(program).args(["-lEGL", "-lGLESv2", "-lm"]);
-        process::run("cc-gl", &mut cc)
+        for source in ["scene", name] {
+            cc.arg(sources.join(source).with_extension("c"));
+        }
+        cc.arg("-o").arg(&program).args(["-lEGL", "-lGLESv2", "-lgbm", "-ldrm", "-lm"]);
+        process::run("cc-gl", &mut cc)?;
+        Ok(program)
     }
 
     /// A command that runs a program with the root's libraries.
@@ -104,7 +151,23 @@ impl Root {
         Ok(Command::new(self.script(&format!("run-{}", paths::text(Path::new(program.file_name().context("a program")?))?), program)?))
     }
 
-    /// An executable file that runs `program` with the root's libraries and its EGL.
+    /// An executable file that runs what its arguments say with the root's libraries; where the host's are used, `env`.
+    pub(super) fn wrapper(&self) -> Result<PathBuf> {
+        match self {
+            Root::Host => Ok(PathBuf::from("/usr/bin/env")),
+            Root::Tree(_) => self.script("run", Path::new("")),
+        }
+    }
+
+    /// What it is made of, for the cache.
+    pub(super) fn key(&self) -> String {
+        match self {
+            Root::Host => "host".to_owned(),
+            Root::Tree(tree) => tree.to_string_lossy().into_owned(),
+        }
+    }
+
+    /// An executable file that runs `program` with the root's libraries and its EGL; without one, its first argument.
     fn script(&self, name: &str, program: &Path) -> Result<PathBuf> {
         let Root::Tree(tree) = self else { return Ok(program.to_owned()) };
         let tree = paths::text(tree)?;
@@ -112,8 +175,8 @@ impl Root {
             "#!/bin/sh\nroot='{tree}'\nlibraries=$root/{LIBRARIES}\n\
              export LIBGL_DRIVERS_PATH=$libraries/dri GBM_BACKENDS_PATH=$libraries/gbm\n\
              export __EGL_VENDOR_LIBRARY_DIRS=$root/usr/share/glvnd/egl_vendor.d\n\
-             exec $libraries/ld-linux-x86-64.so.2 --library-path $libraries '{}' \"$@\"\n",
-            paths::text(program)?
+             exec $libraries/ld-linux-x86-64.so.2 --library-path \"$libraries${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\"{} \"$@\"\n",
+            if program == Path::new("") { String::new() } else { format!(" '{}'", paths::text(program)?) }
         );
         let script = paths::made("gl")?.join(name);
         fs::write(&script, text).with_context(|| format!("cannot write {}", script.display()))?;

@@ -17,7 +17,7 @@ const HEIGHT: usize = 800;
 const MODE: &str = "guest: screen 1280,800";
 
 /// Files for the job, and what it does before the samples.
-pub(super) fn pack(payload: &mut Payload) -> Result<String> {
+pub(crate) fn pack(payload: &mut Payload) -> Result<String> {
     payload.bytes("pattern.fb", &pattern())?;
     Ok(format!(
         "{}echo \"guest: screen $(cat /sys/class/graphics/fb0/virtual_size)\"\n\
@@ -41,7 +41,7 @@ fn pattern() -> Vec<u8> {
 }
 
 /// Compares what QEMU showed with what the guest drew.
-pub(super) fn judge(check: &mut Check, outcome: &Outcome) {
+pub(crate) fn judge(check: &mut Check, outcome: &Outcome) {
     let mode = outcome.output.lines().any(|line| line.trim() == MODE);
     check.require(mode, || format!("not in the guest's output: {MODE}"));
     let shown = |name: &str| outcome.results.join(format!("{name}.png"));
