@@ -22,9 +22,9 @@ use rustix::net::{
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
 use zerocopy::IntoBytes;
 
-/// The device's own messages: guest memory, and pixels for a screen, which are no business of the guest's.
+/// The device's own messages have numbers below the commands': guest memory, and what is no business of the guest's.
 const SET_MEMORY: u32 = 1;
-const READ_BACK: u32 = 2;
+const COMMANDS: u32 = 0x100;
 /// Pages are compared in pieces of this many bytes.
 const GRAIN: usize = 64;
 
@@ -85,7 +85,7 @@ impl Recorder {
         let (kind, seq, of) = (word(head, 4), long(head, 8), (word(head, 16), word(head, 20) != 0));
         match kind {
             SET_MEMORY => self.map(body, fds),
-            READ_BACK => {}
+            ..COMMANDS => {}
             ctrl::RESOURCE_ATTACH_BACKING => self.attach(body, of),
             ctrl::SUBMIT_3D | ctrl::TRANSFER_TO_HOST_3D | ctrl::TRANSFER_FROM_HOST_3D => {
                 let all: Vec<u32> = self.resources.keys().copied().collect();
