@@ -172,7 +172,7 @@ impl Gl {
             verdict.add("piglit", piglit::in_guest(&outcome.output).and_then(|guest| piglit::compare(&guest, &here)));
         }
         verdict.print();
-        println!("{}\npictures: {} and {}", usage.table(), outcome.results.display(), here.with_extension("png").display());
+        println!("pictures: {} and {}", outcome.results.display(), here.with_extension("png").display());
         Ok(verdict.exit_code())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -10,6 +11,14 @@ use serde::Deserialize;
 #[derive(Deserialize, Debug)]
 pub(crate) struct Usage {
     totals: Counters,
+    processes: Vec<Process>,
+}
+
+/// One process in the guest.
+#[derive(Deserialize, Debug)]
+struct Process {
+    name: String,
+    gpu_time_ns: u64,
 }
 
 #[derive(Deserialize, Debug)]
@@ -50,6 +59,12 @@ impl Usage {
             .map(|(name, _)| name)
             .collect()
     }
+
+    /// GPU time of the processes of this name.
+    pub(crate) fn gpu_time(&self, name: &str) -> Duration {
+        let of_name = self.processes.iter().filter(|process| process.name == name);
+        Duration::from_nanos(of_name.map(|process| process.gpu_time_ns).sum())
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +85,14 @@ mod tests {
         let totals = format!(r#"{{{COUNTERS},"gpu_time_ns":0}}"#);
         let usage = read(&format!(r#"{{"vm":"a","processes":[],"totals":{totals}}}"#)).unwrap();
         assert_eq!(usage.zeros(), ["GPU time"]);
+    }
+
+    #[test]
+    fn processes_of_one_name_are_charged_together() {
+        let process = |name: &str, ns: u32| format!(r#"{{{COUNTERS},"gpu_time_ns":{ns},"name":"{name}","pid":9}}"#);
+        let (processes, totals) = ([process("a", 2), process("b", 3), process("a", 5)].join(","), format!(r#"{{{COUNTERS},"gpu_time_ns":10}}"#));
+        let usage = read(&format!(r#"{{"vm":"v","processes":[{processes}],"totals":{totals}}}"#)).unwrap();
+        assert_eq!(["a", "b", "c"].map(|name| usage.gpu_time(name).as_nanos()), [7, 3, 0]);
     }
 
     #[test]

@@ -124,10 +124,12 @@ fn cuda(output: &str, usage: &Usage) -> Result<String> {
     if !failed.is_empty() {
         bail!(failed.join("; "));
     }
-    if !usage.zeros().is_empty() {
-        bail!("not accounted for: {}", usage.zeros().join(", "));
+    let charged: Vec<_> = samples::NAMES.iter().map(|name| (*name, usage.gpu_time(name))).collect();
+    if let Some((name, _)) = charged.iter().find(|(_, time)| time.is_zero()) {
+        bail!("{name} is charged no GPU time");
     }
-    Ok(format!("{} samples right and accounted for", verdicts.len()))
+    let charged: Vec<String> = charged.iter().map(|(name, time)| format!("{name} {time:.1?}")).collect();
+    Ok(format!("right, and charged: {}", charged.join(", ")))
 }
 
 /// A frame a second less is noise: glmark2 counts whole frames.
