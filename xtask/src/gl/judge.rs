@@ -17,6 +17,8 @@ use crate::{picture, samples, table};
 const CHANNEL_OFF_MAX: u8 = 3;
 /// And of so many thousandths of the pixels by any amount: edges fall one way or the other.
 const PIXELS_OFF_MAX: usize = 5;
+/// A VM's account has what its renderers drew under this name.
+const RENDERERS: &str = "OpenGL";
 
 pub(super) struct Verdict {
     /// What each check found, or what is wrong.
@@ -41,7 +43,7 @@ impl Verdict {
             let drawn = renderer(output, "on_screen: renderer ").and_then(|_| near(&shown, &to_png(&picture(job::UNSHOWN))?));
             checks.push(("the scene on QEMU's screen, beside the same drawn without a window", drawn));
         }
-        checks.push(("scenes while CUDA runs", scenes(output)));
+        checks.push(("scenes while CUDA runs", scenes(output, usage)));
         checks.push(("CUDA while scenes are drawn", cuda(output, usage)));
         let (host, guest) = output.split_once("glmark2: in the guest").unwrap_or((output, ""));
         let [ours, other] = compared.map_or(["", ""], |said| said.each_ref().map(String::as_str));
@@ -108,13 +110,17 @@ fn console(outcome: &Outcome) -> Result<String> {
 }
 
 /// Every scene that was drawn while CUDA ran is the one that was drawn alone.
-fn scenes(output: &str) -> Result<String> {
+fn scenes(output: &str, usage: &Usage) -> Result<String> {
     let said = output.lines().find_map(|line| line.strip_prefix(job::BESIDE)).context("the guest does not say")?;
     let (drawn, wrong) = said.split_once(", wrong ").context("the guest says it in other words")?;
     if wrong.trim() != "0" {
         bail!("{wrong} of {drawn} differ");
     }
-    Ok(format!("{drawn}, each equal to the one drawn alone"))
+    let charged = usage.gpu_time(RENDERERS);
+    if charged.is_zero() {
+        bail!("OpenGL is charged no GPU time");
+    }
+    Ok(format!("{drawn}, each equal to the one drawn alone; charged with all else that was drawn: {charged:.1?}"))
 }
 
 fn cuda(output: &str, usage: &Usage) -> Result<String> {
