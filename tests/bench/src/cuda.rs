@@ -71,6 +71,7 @@ macro_rules! functions {
 
 functions! {
     init cuInit(u32);
+    context_create cuCtxCreate_v2(*mut Handle, u32, i32);
     primary_retain cuDevicePrimaryCtxRetain(*mut Handle, i32);
     set_current cuCtxSetCurrent(Handle);
     get_current cuCtxGetCurrent(*mut Handle);
@@ -84,6 +85,10 @@ functions! {
     stream_create cuStreamCreate(*mut Handle, u32);
     stream_synchronize cuStreamSynchronize(Handle);
     launch cuLaunchKernel(Handle, u32, u32, u32, u32, u32, u32, u32, Handle, *mut *mut c_void, *mut *mut c_void);
+    event_create cuEventCreate(*mut Handle, u32);
+    event_record cuEventRecord(Handle, Handle);
+    event_query cuEventQuery(Handle);
+    event_synchronize cuEventSynchronize(Handle);
     launch_host_function cuLaunchHostFunc(Handle, HostFunction, *mut c_void);
     alloc cuMemAlloc_v2(*mut u64, usize);
     free cuMemFree_v2(u64);
@@ -139,6 +144,17 @@ impl Cuda {
     pub(crate) fn session(&self) -> Result<Session<'_>> {
         let mut context = std::ptr::null_mut();
         cuda!(self.primary_retain(&raw mut context, 0))?;
+        self.session_in(context)
+    }
+
+    /// The same in a context of its own.
+    pub(crate) fn separate_session(&self) -> Result<Session<'_>> {
+        let mut context = std::ptr::null_mut();
+        cuda!(self.context_create(&raw mut context, 0, 0))?;
+        self.session_in(context)
+    }
+
+    fn session_in(&self, context: Handle) -> Result<Session<'_>> {
         cuda!(self.set_current(context))?;
         let mut module = std::ptr::null_mut();
         cuda!(self.module_load(&raw mut module, PTX.as_ptr()))?;
@@ -147,6 +163,28 @@ impl Cuda {
         let mut stream = std::ptr::null_mut();
         cuda!(self.stream_create(&raw mut stream, 1))?;
         Ok(Session { functions: &self.functions, context, kernel, stream })
+    }
+
+    /// An event without a time, whose waiters sleep.
+    pub(crate) fn event(&self) -> Result<Handle> {
+        let mut event = std::ptr::null_mut();
+        cuda!(self.event_create(&raw mut event, 3))?;
+        Ok(event)
+    }
+
+    /// Whether what was recorded has been reached.
+    pub(crate) fn is_reached(&self, event: Handle) -> Result<bool> {
+        const NOT_READY: u32 = 600;
+        // SAFETY: an event of ours.
+        let result = unsafe { (self.functions.event_query)(event) };
+        if result == NOT_READY {
+            return Ok(false);
+        }
+        check(name::event_query, result).map(|()| true)
+    }
+
+    pub(crate) fn wait_for(&self, event: Handle) -> Result<()> {
+        cuda!(self.event_synchronize(event))
     }
 }
 
@@ -158,7 +196,7 @@ pub(crate) struct Session<'a> {
     stream: Handle,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
     /// A call that no library answers without its context, so it is awaited.
     #[inline]
     pub(crate) fn awaited(&self) -> Result<u32> {
@@ -185,6 +223,22 @@ impl Session<'_> {
         cuda!(self.stream_synchronize(self.stream))
     }
 
+    /// This context is the thread's from now on.
+    pub(crate) fn enter(&self) -> Result<()> {
+        cuda!(self.set_current(self.context))
+    }
+
+    /// Another stream in this context.
+    pub(crate) fn on_new_stream(&self) -> Result<Self> {
+        let mut stream = std::ptr::null_mut();
+        cuda!(self.stream_create(&raw mut stream, 1))?;
+        Ok(Self { stream, ..*self })
+    }
+
+    pub(crate) fn record(&self, event: Handle) -> Result<()> {
+        cuda!(self.event_record(event, self.stream))
+    }
+
     /// Has the library call `function` when the stream gets there. `data` is
     /// handed on and never read here.
     pub(crate) fn call_back(&self, function: HostFunction, data: *mut c_void) -> Result<()> {
@@ -192,7 +246,7 @@ impl Session<'_> {
     }
 
     /// The kernel that takes as long as it is told.
-    pub(crate) fn spin(&self) -> Result<Spin<'_>> {
+    pub(crate) fn spin(&self) -> Result<Spin<'a>> {
         let module = self.load(SPIN)?;
         let mut kernel = std::ptr::null_mut();
         cuda!(self.function_get(&raw mut kernel, module, c"spin".as_ptr()))?;

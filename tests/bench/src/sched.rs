@@ -1,120 +1,22 @@
-//! How VMs share a device: a paravaned and a back end for each VM, started for
-//! one scenario, and probes that work in them by their patterns.
+//! How VMs share a device: scenarios over the vhost-user transport, with a
+//! paravaned of their own, and what came of them beside what was asked.
 
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+mod together;
 
 use anyhow::{Context, Result, bail};
-use tempfile::TempDir;
 
 use crate::figure::{Figure, unit};
-use crate::host::{Backend, Paths, Running, Side};
+use crate::host::{Paths, Running, Side};
 use crate::probe::What;
+use crate::stats::median;
 use crate::table::Row;
+use together::{Told, Vm, alone, run};
 
-/// Who does not listen by then has failed.
-const START_LIMIT: Duration = Duration::from_secs(10);
-/// Probes begin to work, and their back ends have told each other of it.
-const SETTLE: Duration = Duration::from_millis(200);
-
-/// One paravaned; ends when dropped.
-struct Daemon {
-    child: Child,
-    dir: TempDir,
-}
-
-impl Daemon {
-    fn start(paths: &Paths) -> Result<Self> {
-        let dir = TempDir::with_prefix("paravane-sched-")?;
-        let at = |name: &str| dir.path().join(name);
-        let config = format!(
-            "[registration]\nsocket = {:?}\n[control]\nsocket = {:?}\n[ledger]\npath = {:?}\n",
-            at("paravaned.sock"),
-            at("control.sock"),
-            at("ledger.db")
-        );
-        std::fs::write(at("paravaned.toml"), config)?;
-        let log = std::fs::File::create(at("paravaned.log"))?;
-        let program = paths.backend.with_file_name("paravaned");
-        let child = Command::new(&program)
-            .arg("--config")
-            .arg(at("paravaned.toml"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
-        let daemon = Self { child, dir };
-        let start = Instant::now();
-        while !daemon.dir.path().join("paravaned.sock").exists() {
-            if start.elapsed() > START_LIMIT {
-                let log = std::fs::read_to_string(daemon.dir.path().join("paravaned.log"));
-                bail!("paravaned does not listen:\n{}", log.unwrap_or_default());
-            }
-            sleep(Duration::from_millis(5));
-        }
-        Ok(daemon)
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A VM of a scenario.
-struct Vm<'a> {
-    /// Options of its back end.
-    settings: &'a [&'a str],
-    pattern: String,
-}
-
-/// What a VM's probe told.
-#[derive(Default)]
-struct Told {
-    /// Milliseconds of work a second.
-    work: f64,
-    median: f64,
-    high: f64,
-    longest: f64,
-}
-
-/// Runs a scenario for so many seconds.
-fn run(paths: &Paths, vms: &[Vm], seconds: f64) -> Result<Vec<Told>> {
-    let daemon = Daemon::start(paths)?;
-    let socket = daemon.dir.path().join("paravaned.sock");
-    let socket = socket.to_str().context("a path that is no text")?;
-    let mut backends = Vec::new();
-    for vm in vms {
-        backends.push(Backend::start_with(paths, &[vm.settings, &["--paravaned", socket]].concat())?);
-    }
-    let mut probes = Vec::new();
-    for (vm, backend) in vms.iter().zip(&backends) {
-        let mut probe = Running::start_pattern(paths, Side::Forwarded(backend), &vm.pattern)?;
-        probe.wait_ready()?;
-        probes.push(probe);
-    }
-    sleep(SETTLE);
-    probes.iter_mut().try_for_each(|probe| probe.go_for(seconds))?;
-    probes.into_iter().map(told).collect()
-}
-
-fn told(probe: Running) -> Result<Told> {
-    let mut told = Told::default();
-    for figure in probe.figures()? {
-        match figure.name.as_str() {
-            "work" => told.work = figure.value,
-            "median" => told.median = figure.value,
-            "99th percentile" => told.high = figure.value,
-            "longest" => told.longest = figure.value,
-            _ => {}
-        }
-    }
-    Ok(told)
-}
+/// Kernels that share, in microseconds.
+const KERNELS: [(&str, u64); 3] = [("10 us", 10), ("500 us", 500), ("50 ms", 50_000)];
+/// Runs of a second, of which the median counts.
+const SHORT_RUNS: usize = 3;
+const INTERACTIVE: &[&str] = &["--priority", "interactive"];
 
 /// The scenarios' common things.
 struct Scenarios<'a> {
@@ -122,6 +24,17 @@ struct Scenarios<'a> {
     turns: u64,
     quick: bool,
     rows: Vec<Row>,
+}
+
+/// Half the difference between what the first of two got of their sum, in
+/// hundredths, and what it should have got.
+fn off(told: &[Told], due: f64) -> f64 {
+    let [a, b] = [0, 1].map(|at| told.get(at).map_or(0.0, |told: &Told| told.work));
+    if a + b > 0.0 { (100.0 * a / (a + b) - due).abs() } else { 100.0 }
+}
+
+fn sum(told: &[Told], of: impl Fn(&Told) -> f64) -> f64 {
+    told.iter().map(of).sum()
 }
 
 impl Scenarios<'_> {
@@ -134,36 +47,70 @@ impl Scenarios<'_> {
     }
 
     fn row(&mut self, name: String, value: f64, unit: &'static str, alone: Option<f64>) {
-        self.rows.push(Row { figure: Figure::new(name, value, unit), floor: None, alone });
+        self.rows.push(Row { figure: Figure::new(format!("sched: {name}"), value, unit), floor: None, alone });
     }
 
+    /// The long and the short runs' seconds.
     fn spans(&self) -> &'static [f64] {
         if self.quick { &[1.0] } else { &[1.0, 10.0] }
+    }
+
+    fn long(&self) -> f64 {
+        if self.quick { 2.0 } else { 10.0 }
+    }
+
+    /// Runs of a scenario, several if they are short.
+    fn runs(&self, vms: &[Vm], span: f64) -> Result<Vec<Vec<Told>>> {
+        let count = if self.quick || span > 1.0 { 1 } else { SHORT_RUNS };
+        (0..count).map(|_| run(self.paths, vms, span)).collect()
+    }
+
+    /// What one VM gets done, median of short runs.
+    fn one(&self, habit: &str, us: u64) -> Result<f64> {
+        let runs = self.runs(&[self.vm(&[], habit, us)], 1.0)?;
+        let mut work: Vec<f64> = runs.iter().flatten().map(|told| told.work).collect();
+        Ok(median(&mut work))
+    }
+
+    /// What leases, and the whole way to the device, cost a VM that has it for
+    /// itself; and what it is charged, beside the time that the device worked.
+    fn single(&mut self) -> Result<()> {
+        for (kernel, us) in KERNELS {
+            let pattern = self.pattern("stream", us);
+            let (mut bare, mut through) = (Vec::new(), Vec::new());
+            for _ in 0..if self.quick { 1 } else { SHORT_RUNS } {
+                bare.push(alone(self.paths, &pattern, 1.0)?.work);
+                through.push(sum(&run(self.paths, &[self.vm(&[], "stream", us)], 1.0)?, |told| told.work));
+            }
+            let lost = 100.0 * (1.0 - median(&mut through) / median(&mut bare));
+            self.row(format!("one VM, {kernel}: overhead"), lost, unit::PERCENT, None);
+        }
+        // A kernel of 10 ms after the other keeps the device busy all the time.
+        let told = run(self.paths, &[self.vm(&[], "stream", 10_000)], self.long())?;
+        let error = (sum(&told, |told| told.charged) / 10.0 - 100.0).abs();
+        self.row("one VM that keeps the device busy: error of the account".into(), error, unit::PERCENT, None);
+        Ok(())
     }
 
     /// Two VMs of weights 3:1: by how much the first's part is off, and what
     /// is lost against one alone.
     fn weights(&mut self) -> Result<()> {
-        for (kernel, us) in [("10 us", 10), ("500 us", 500), ("50 ms", 50_000)] {
-            let one = run(self.paths, &[self.vm(&[], "stream", us)], 1.0)?;
-            let one = one.first().map_or(0.0, |told| told.work);
-            self.row(format!("sched: one VM, {kernel}: work"), one, unit::MS_PER_S, None);
+        let heavy: &[&str] = &["--weight", "300"];
+        let all = KERNELS.map(|(name, us)| (name.to_owned(), "stream", us));
+        let more = [("graphs of 100 us".to_owned(), "graph", 100), ("4 streams of 100 us".to_owned(), "streams", 100)];
+        for (kernel, habit, us) in all.into_iter().chain(more) {
+            let one = self.one(habit, us)?;
             for span in self.spans() {
-                let vms = [
-                    self.vm(&["--weight", "300"], "stream", us),
-                    self.vm(&["--weight", "100"], "stream", us),
-                ];
-                let told = run(self.paths, &vms, *span)?;
-                let [a, b] = [0, 1].map(|at| told.get(at).map_or(0.0, |told: &Told| told.work));
-                let off = (100.0 * a / (a + b) - 75.0).abs();
-                self.row(format!("sched: 3:1, {kernel}, {span} s: share error"), off, unit::POINTS, None);
-                let lost = 100.0 * (1.0 - (a + b) / one);
-                self.row(
-                    format!("sched: 3:1, {kernel}, {span} s: lost against one VM"),
-                    lost,
-                    unit::PERCENT,
-                    None,
-                );
+                let runs = self.runs(&[self.vm(heavy, habit, us), self.vm(&[], habit, us)], *span)?;
+                let mut errors: Vec<f64> = runs.iter().map(|told| off(told, 75.0)).collect();
+                let mut works: Vec<f64> = runs.iter().map(|told| sum(told, |told| told.work)).collect();
+                let mut charges: Vec<f64> = runs.iter().map(|told| sum(told, |told| told.charged)).collect();
+                let name = |figure: &str| format!("3:1, {kernel}, {span} s: {figure}");
+                self.row(name("share error"), median(&mut errors), unit::POINTS, None);
+                let lost = 100.0 * (1.0 - median(&mut works) / one);
+                self.row(name("lost against one VM"), lost, unit::PERCENT, None);
+                let charged = median(&mut charges) / 10.0;
+                self.row(name("charged, of the time"), charged, unit::PERCENT, None);
             }
         }
         Ok(())
@@ -172,48 +119,71 @@ impl Scenarios<'_> {
     fn caps(&mut self) -> Result<()> {
         for habit in ["stream", "graph", "await", "burst"] {
             for span in self.spans() {
-                let told = run(self.paths, &[self.vm(&["--cap", "25"], habit, 100)], *span)?;
-                let over = told.first().map_or(0.0, |told| told.work / 10.0 - 25.0);
-                let name = format!("sched: cap of 25 %, {habit} of 100 us, {span} s: above it");
-                self.row(name, over, unit::POINTS, None);
+                let runs = self.runs(&[self.vm(&["--cap", "25"], habit, 100)], *span)?;
+                let mut over: Vec<f64> = runs.iter().flatten().map(|told| told.work.max(told.charged) / 10.0 - 25.0).collect();
+                let name = format!("cap of 25 %, {habit} of 100 us, {span} s: above it");
+                self.row(name, median(&mut over), unit::POINTS, None);
             }
         }
         Ok(())
     }
 
     fn many(&mut self) -> Result<()> {
-        let one = run(self.paths, &[self.vm(&[], "stream", 500)], 1.0)?;
-        let one = one.first().map_or(0.0, |told| told.work);
-        let span = if self.quick { 1.0 } else { 10.0 };
+        let one = self.one("stream", 500)?;
+        let span = self.long();
         let vms: Vec<Vm> = (0..8).map(|_| self.vm(&[], "stream", 500)).collect();
         let told = run(self.paths, &vms, span)?;
-        let sum: f64 = told.iter().map(|told| told.work).sum();
-        let off = told.iter().map(|told| (100.0 * told.work / sum - 12.5).abs()).fold(0.0, f64::max);
-        self.row(format!("sched: eight VMs, 500 us, {span} s: largest share error"), off, unit::POINTS, None);
-        self.row(
-            format!("sched: eight VMs, 500 us, {span} s: lost against one VM"),
-            100.0 * (1.0 - sum / one),
-            unit::PERCENT,
-            None,
-        );
+        let all = sum(&told, |told| told.work);
+        let error = told.iter().map(|told| (100.0 * told.work / all - 12.5).abs()).fold(0.0, f64::max);
+        self.row(format!("eight VMs, 500 us, {span} s: largest share error"), error, unit::POINTS, None);
+        let lost = 100.0 * (1.0 - all / one);
+        self.row(format!("eight VMs, 500 us, {span} s: lost against one VM"), lost, unit::PERCENT, None);
         Ok(())
     }
 
     /// An interactive VM that wakes beside others.
     fn interactive(&mut self) -> Result<()> {
-        let settings: &[&str] = &["--priority", "interactive"];
-        let span = if self.quick { 2.0 } else { 10.0 };
-        let alone = run(self.paths, &[self.vm(settings, "wake", 2000)], span)?;
-        let alone = alone.into_iter().next().unwrap_or_default();
-        for (name, habit, us) in
-            [("500 us", "stream", 500), ("graphs of 100 us", "graph", 100), ("1 s", "stream", 1_000_000)]
-        {
-            let told = run(self.paths, &[self.vm(settings, "wake", 2000), self.vm(&[], habit, us)], span)?;
-            let Some(mine) = told.first() else { continue };
-            let row = |figure: &str| format!("sched: interactive kernel of 2 ms beside {name}: {figure}");
-            self.row(row("median"), mine.median, unit::MS, Some(alone.median));
-            self.row(row("P99"), mine.high, unit::MS, Some(alone.high));
-            self.row(row("longest"), mine.longest, unit::MS, Some(alone.longest));
+        let span = self.long();
+        let mine = || self.vm(INTERACTIVE, "wake", 2000);
+        let alone = run(self.paths, &[mine()], span)?.pop().unwrap_or_default();
+        let others = [
+            ("10 us", "stream", 10),
+            ("500 us", "stream", 500),
+            ("graphs of 100 us", "graph", 100),
+            ("50 ms", "stream", 50_000),
+            ("1 s", "stream", 1_000_000),
+        ];
+        let mut all = Vec::new();
+        for (name, habit, us) in others {
+            let told = run(self.paths, &[mine(), self.vm(&[], habit, us)], span)?;
+            all.extend(told.into_iter().next().map(|told| (name, told)));
+        }
+        for (name, told) in all {
+            let row = |figure: &str| format!("interactive kernel of 2 ms beside {name}: {figure}");
+            self.row(row("median"), told.median, unit::MS, Some(alone.median));
+            self.row(row("P99"), told.high, unit::MS, Some(alone.high));
+            self.row(row("longest"), told.longest, unit::MS, Some(alone.longest));
+        }
+        Ok(())
+    }
+
+    /// A VM with kernels of 500 us beside one of the same weight that takes
+    /// what it can get: how much is missing of its half.
+    fn adversaries(&mut self) -> Result<()> {
+        let one = self.one("stream", 500)?;
+        let span = self.long();
+        let others = [
+            ("64 contexts of 500 us", "contexts", 500),
+            ("4 streams of 10 us", "streams", 10),
+            ("endless kernels", "stream", 3_000_000),
+            ("bursts of 50 times 100 us", "burst", 100),
+            ("copies of 1 MiB", "copy", 100),
+        ];
+        for (name, habit, us) in others {
+            let told = run(self.paths, &[self.vm(&[], "stream", 500), self.vm(&[], habit, us)], span)?;
+            let mine = told.first().map_or(0.0, |told| told.work);
+            let missing = (50.0 - 100.0 * mine / one).max(0.0);
+            self.row(format!("500 us beside {name}: missing of its half"), missing, unit::POINTS, None);
         }
         Ok(())
     }
@@ -228,9 +198,11 @@ pub(crate) fn group(paths: &Paths, quick: bool) -> Result<Vec<Row>> {
     }
     let turns = format!("{turns:.0}").parse()?;
     let mut scenarios = Scenarios { paths, turns, quick, rows: Vec::new() };
+    scenarios.single()?;
     scenarios.weights()?;
     scenarios.caps()?;
     scenarios.many()?;
     scenarios.interactive()?;
+    scenarios.adversaries()?;
     Ok(scenarios.rows)
 }

@@ -16,7 +16,7 @@ pub(crate) struct Row {
 
 impl Row {
     fn goal(&self) -> Option<f64> {
-        Goal::of(&self.figure.name)?.value(self.floor)
+        Goal::of(&self.figure.name)?.value(self.floor, self.alone)
     }
 
     /// One line of `--json`.
