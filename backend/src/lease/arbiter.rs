@@ -40,6 +40,12 @@ impl Pages for Places {
         }
     }
 
+    fn set_flight(&mut self, vm: VmId, flight_ns: Nanos) {
+        if let Some(place) = self.0.get(&vm) {
+            place.page.set_flight(flight_ns);
+        }
+    }
+
     fn set_capped(&mut self, vm: VmId, capped: bool) {
         if let Some(place) = self.0.get(&vm) {
             place.page.set_capped(capped);
@@ -132,8 +138,9 @@ impl Arbiter {
     /// A VM has gone, or is somebody else's from now on. Its page stays as it is.
     pub fn remove(&self, vm: VmId) {
         self.change(|state, _| {
-            state.leases.remove(vm);
             state.places.0.remove(&vm);
+            let State { leases, places, .. } = state;
+            leases.remove(vm, places);
             state.changes += 1;
         });
     }

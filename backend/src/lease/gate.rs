@@ -69,13 +69,24 @@ impl Gate {
     }
 
     /// Whether work of this predicted cost may be issued now; then that is taken
-    /// off the lease. Under an open one it must find room in flight.
+    /// off the lease. It must find room in flight.
     pub fn pass(&self, cost: Nanos, has_room: impl FnOnce() -> bool) -> bool {
         match self.page.granted() {
             Grant::None => false,
             Grant::Open => has_room(),
-            Grant::Until(end) => now_ns() < end && self.page.spend(cost),
+            Grant::Until(end) => now_ns() < end && has_room() && self.page.spend(cost),
         }
+    }
+
+    /// How much predicted work may be in flight.
+    #[inline]
+    pub fn flight_ns(&self) -> Nanos {
+        self.page.flight_ns()
+    }
+
+    /// How long a kernel may run.
+    pub fn limit(&self) -> Option<Duration> {
+        self.page.limit()
     }
 
     /// When the lease ends that is granted now, if it ends.
@@ -86,9 +97,16 @@ impl Gate {
         }
     }
 
-    /// Waits until `pass` says so; where the lease is open, `wait_for_room`
-    /// waits. How long goes into the process's account too.
-    pub fn wait(&self, account: &AccountPage, mut pass: impl FnMut() -> bool, mut wait_for_room: impl FnMut()) {
+    /// Waits until `pass` says so; where only room in flight is missing,
+    /// `wait_for_room` waits. How long it waits for a lease goes into the
+    /// process's account too.
+    pub fn wait(
+        &self,
+        account: &AccountPage,
+        mut pass: impl FnMut() -> bool,
+        has_room: impl Fn() -> bool,
+        mut wait_for_room: impl FnMut(),
+    ) {
         let slot = self.slot();
         let mut waits = false;
         loop {
@@ -97,13 +115,14 @@ impl Gate {
                 break;
             }
             let since = now_ns();
-            if self.page.is_open() {
-                wait_for_room();
-                continue;
-            }
-            if !waits {
+            let open = self.page.is_open();
+            if !open && !waits {
                 waits = true;
                 slot.waiting().fetch_add(1, Ordering::SeqCst);
+            }
+            if open || (!has_room() && self.end().is_some_and(|end| since < end)) {
+                wait_for_room();
+                continue;
             }
             self.kick();
             let (count, counter) = match self.page.is_capped() {
@@ -171,7 +190,7 @@ mod tests {
         let account = AccountPage::create().unwrap().0;
         assert!(!gate.has_slot() && !gate.pass(5, || true));
         std::thread::scope(|scope| {
-            let waits = scope.spawn(|| gate.wait(&account, || gate.pass(5, || false), || panic!("it is not open")));
+            let waits = scope.spawn(|| gate.wait(&account, || gate.pass(5, || true), || true, || panic!("there is room")));
             // The kick comes behind the count.
             while rustix::io::read(&kick, &mut [0; 8]).is_err() {
                 std::thread::yield_now();
@@ -191,7 +210,7 @@ mod tests {
         assert_eq!((wants.in_flight, wants.ahead_ns, wants.gpu_ns, wants.overrun_ns), (false, 0, 7, 7));
         arbiter.grant(Grant::Open, 0);
         let looks = std::cell::Cell::new(0);
-        gate.wait(&account, || gate.pass(5, || looks.get() == 1), || looks.set(looks.get() + 1));
+        gate.wait(&account, || gate.pass(5, || looks.get() == 1), || looks.get() == 1, || looks.set(looks.get() + 1));
         assert_eq!(looks.get(), 1);
     }
 }

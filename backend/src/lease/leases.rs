@@ -20,11 +20,18 @@ const ANTICIPATION: Nanos = MS / 20;
 /// The lease is given on, or renewed, so long before its time is used: the work
 /// that is ahead then keeps the device busy meanwhile.
 const EARLY: Nanos = MS / 10;
-/// How long the next VM waits for the last one's work. After that both run.
-const DRAIN_MAX: Nanos = 5 * MS;
-/// A VM whose work does not end gets leases again after this: its stream may
-/// wait for what its own thread is to bring next.
-const STUCK: Nanos = 100 * MS;
+/// So long before its predicted end a VM's work is not waited for any more: the
+/// next one's is issued meanwhile.
+const HAND_OVER: Nanos = MS / 10;
+/// How long the next VM waits for work of which nobody knows how long it is.
+const DRAIN_UNKNOWN: Nanos = 5 * MS;
+/// How long it waits at most; after that both run. A VM of a more urgent class
+/// waits for nobody.
+const DRAIN_MAX: Nanos = 60 * MS;
+/// Work of a VM that may be in flight; and where a VM of a more urgent class may
+/// come at any time.
+const FLIGHT: Nanos = 4 * MS;
+const FLIGHT_SHORT: Nanos = MS;
 /// Time that the change of leases itself takes, which nobody is charged for.
 const CHANGE: Nanos = MS / 5;
 /// What a lease of a VM alone may last for each nanosecond of its budget.
@@ -42,6 +49,8 @@ pub trait Pages {
     fn grant(&mut self, vm: VmId, grant: Grant, budget_ns: Nanos);
     /// It is held up by its own cap, or not any more.
     fn set_capped(&mut self, vm: VmId, capped: bool);
+    /// So much of its predicted work may be in flight.
+    fn set_flight(&mut self, vm: VmId, flight_ns: Nanos);
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +64,8 @@ struct Lease {
     measured: Nanos,
     ahead: Nanos,
     contended: Nanos,
+    /// How long the device had work of which nothing was told.
+    silent: Nanos,
     quiet_since: Option<Nanos>,
 }
 
@@ -75,10 +86,10 @@ enum Phase {
     /// Threads wait at the gate.
     Waiting,
     Holding(Lease),
-    /// The lease is over; its work is not. Unless the scheduler has been told
-    /// that it waits, it wants to be told when the work is done.
+    /// The lease is over; its work is not, and keeps others out until then at
+    /// most. Unless it is queued, the scheduler takes it to have nothing to issue.
     Draining {
-        since: Nanos,
+        clear_at: Nanos,
         queued: bool,
     },
 }
@@ -88,10 +99,16 @@ struct Vm {
     settings: Settings,
     phase: Phase,
     wants: Wants,
-    /// Whether the device had work of its at the last look.
+    /// Whether the device had work of its at the last look, and since when
+    /// nothing was told of it.
     flew: bool,
+    told: Nanos,
+    /// Some of what is in flight may not be in `wants.ahead_ns` yet: it was
+    /// issued under an open lease.
+    blind: bool,
     claim: Claim,
     capped: bool,
+    flight: Nanos,
 }
 
 /// The leases of one GPU.
@@ -149,20 +166,43 @@ impl Leases {
             {
                 lease.grant = Grant::Until(now);
             }
+            self.set_flights(pages);
             return Ok(());
         }
         pages.grant(vm, Grant::None, 0);
-        let wants = pages.wants(vm);
-        let new =
-            Vm { settings, phase: Phase::Idle, wants, flew: false, claim: Claim::new(now), capped: false };
+        let new = Vm {
+            settings,
+            phase: Phase::Idle,
+            wants: pages.wants(vm),
+            flew: false,
+            told: now,
+            blind: false,
+            claim: Claim::new(now),
+            capped: false,
+            flight: 0,
+        };
         self.vms.insert(vm, new);
+        self.set_flights(pages);
         Ok(())
     }
 
     /// A VM has gone. Its page is left as it is.
-    pub fn remove(&mut self, vm: VmId) {
+    pub fn remove(&mut self, vm: VmId, pages: &mut impl Pages) {
         self.vms.remove(&vm);
         self.scheduler.remove(vm);
+        self.set_flights(pages);
+    }
+
+    /// A VM that may come before others finds a short queue.
+    fn set_flights(&mut self, pages: &mut impl Pages) {
+        let first = self.vms.values().map(|vm| vm.settings.priority()).min();
+        for (id, vm) in &mut self.vms {
+            let flight = if Some(vm.settings.priority()) == first { FLIGHT } else { FLIGHT_SHORT };
+            if flight != vm.flight {
+                vm.flight = flight;
+                pages.set_flight(*id, flight);
+            }
+        }
     }
 
     /// What a VM has used up to the last look.
@@ -215,6 +255,16 @@ impl Leases {
             // A figure that runs backwards is worth nothing.
             let delta = if delta > u64::MAX / 2 { 0 } else { delta };
             let flew = vm.flew || wants.in_flight || delta > 0;
+            if let Phase::Holding(lease) = &mut vm.phase
+                && vm.flew
+                && wants.in_flight
+                && delta == 0
+            {
+                lease.silent += passed.min(now.saturating_sub(lease.from));
+            }
+            if delta > 0 || !vm.flew {
+                vm.told = now;
+            }
             vm.flew = wants.in_flight;
             vm.wants = wants;
             if flew {
@@ -247,17 +297,18 @@ impl Leases {
                     vm.phase = Phase::Idle;
                     self.scheduler.idle(*id);
                 }
-                Phase::Draining { since, queued } => {
-                    let stuck = now.saturating_sub(since) >= STUCK && vm.wants.waiting > 0;
-                    if vm.wants.in_flight && !stuck {
-                        continue;
+                Phase::Draining { clear_at, queued } => {
+                    let waits = vm.wants.waiting > 0;
+                    if waits && !queued {
+                        urgent |= self.scheduler.ready(*id, now);
                     }
-                    if vm.wants.waiting == 0 {
+                    vm.phase = match (vm.wants.in_flight, waits) {
+                        (true, _) => Phase::Draining { clear_at, queued: queued || waits },
+                        (false, true) => Phase::Waiting,
+                        (false, false) => Phase::Idle,
+                    };
+                    if matches!(vm.phase, Phase::Idle) {
                         self.scheduler.idle(*id);
-                        vm.phase = Phase::Idle;
-                    } else {
-                        urgent |= !queued && self.scheduler.ready(*id, now);
-                        vm.phase = Phase::Waiting;
                     }
                 }
                 _ => {}
@@ -281,6 +332,7 @@ impl Leases {
         if wanting == 0 && vm.settings.cap() >= WHOLE {
             if lease.grant != Grant::Open {
                 lease.grant = Grant::Open;
+                vm.blind = true;
                 pages.grant(id, Grant::Open, 0);
             }
             vm.phase = Phase::Holding(Lease { quiet_since: None, ..lease });
@@ -310,7 +362,7 @@ impl Leases {
         let ahead = Claim::bounded(vm.wants.ahead_ns);
         let unpaid = vm.claim.pay_ahead(ahead);
         let worked = lease.measured.saturating_add(ahead).saturating_sub(lease.ahead);
-        let idle = lease.contended.saturating_sub(CHANGE).saturating_sub(worked);
+        let idle = lease.contended.saturating_sub(CHANGE).saturating_sub(worked).saturating_sub(lease.silent);
         self.scheduler.charge(id, unpaid + idle, now);
         vm.phase = if !vm.wants.in_flight && vm.wants.waiting == 0 {
             self.scheduler.idle(id);
@@ -318,7 +370,12 @@ impl Leases {
             Phase::Idle
         } else {
             self.scheduler.over(id, now);
-            Phase::Draining { since: now, queued: true }
+            let left = vm.wants.ahead_ns.saturating_sub(now.saturating_sub(vm.told.max(lease.from)));
+            let unknown = if vm.blind { DRAIN_UNKNOWN } else { 0 };
+            let clear_at = now.saturating_add(left.saturating_sub(HAND_OVER).clamp(unknown, DRAIN_MAX));
+            // Who tells nothing is not waited for at the end of each lease.
+            let clear_at = clear_at.min(vm.told.saturating_add(DRAIN_MAX));
+            Phase::Draining { clear_at, queued: true }
         };
         match self.scheduler.next(now) {
             Decision::Run(turn) if turn.vm == id => self.let_in(id, turn.length, now, pages),
@@ -336,6 +393,7 @@ impl Leases {
         let open = wanting == 0 && vm.settings.cap() >= WHOLE;
         let lasts = if wanting == 0 { length.saturating_mul(ALONE) } else { length };
         let grant = if open { Grant::Open } else { Grant::Until(now.saturating_add(lasts)) };
+        vm.blind = open || (vm.blind && vm.wants.in_flight);
         vm.claim.lease_begins();
         vm.phase = Phase::Holding(Lease {
             from: now,
@@ -344,28 +402,44 @@ impl Leases {
             measured: 0,
             ahead: Claim::bounded(vm.wants.ahead_ns),
             contended: 0,
+            silent: 0,
             quiet_since: None,
         });
         pages.grant(id, grant, length);
     }
 
-    /// Gives the lease to whose turn it is.
+    /// Gives the lease to whose turn it is, unless another's work is in the way.
     fn admit(&mut self, now: Nanos, pages: &mut impl Pages) {
-        let in_the_way = |vm: &Vm| match vm.phase {
-            Phase::Holding(_) => true,
-            Phase::Draining { since, .. } => now < since + DRAIN_MAX,
-            _ => false,
-        };
-        if self.vms.values().any(in_the_way) {
+        if self.vms.values().any(|vm| matches!(vm.phase, Phase::Holding(_))) {
             return;
         }
         while let Decision::Run(turn) = self.scheduler.next(now) {
-            match self.vms.get_mut(&turn.vm).map(|vm| &mut vm.phase) {
-                Some(Phase::Waiting) => return self.let_in(turn.vm, turn.length, now, pages),
-                Some(Phase::Draining { queued, .. }) => *queued = false,
-                _ => {}
+            let Some(vm) = self.vms.get_mut(&turn.vm) else { return self.scheduler.remove(turn.vm) };
+            match &mut vm.phase {
+                Phase::Waiting => {}
+                // Its own work is in nobody's way but others'.
+                Phase::Draining { .. } if vm.wants.waiting > 0 => {}
+                Phase::Draining { queued, .. } => {
+                    *queued = false;
+                    self.scheduler.idle(turn.vm);
+                    continue;
+                }
+                Phase::Idle | Phase::Holding(_) => {
+                    self.scheduler.idle(turn.vm);
+                    continue;
+                }
             }
-            self.scheduler.idle(turn.vm);
+            let class = vm.settings.priority();
+            let in_the_way = |(id, other): (&VmId, &Vm)| match other.phase {
+                Phase::Draining { clear_at, .. } => {
+                    *id != turn.vm && now < clear_at && class >= other.settings.priority()
+                }
+                _ => false,
+            };
+            if self.vms.iter().any(in_the_way) {
+                return self.scheduler.over(turn.vm, now);
+            }
+            return self.let_in(turn.vm, turn.length, now, pages);
         }
     }
 
@@ -389,9 +463,7 @@ impl Leases {
                 let quiet = lease.quiet_since.map_or(end, |since| since + ANTICIPATION);
                 Some(if wanting > 0 { end.min(quiet) } else { end })
             }
-            Phase::Draining { since, .. } if now < since + DRAIN_MAX => Some(since + DRAIN_MAX),
-            Phase::Draining { since, .. } if vm.wants.waiting > 0 => Some(since + STUCK),
-            Phase::Draining { .. } => None,
+            Phase::Draining { clear_at, .. } => Some(clear_at).filter(|clear_at| now < *clear_at),
         };
         let moment = self.vms.values().filter_map(of).chain(throttled).min();
         let moves = self.vms.values().any(|vm| vm.wants.in_flight || vm.claim.moves());

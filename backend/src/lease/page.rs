@@ -24,12 +24,17 @@ const BYTES: usize = HEAD_BYTES + SLOTS_MAX * SLOT_BYTES;
 /// commands that come through under one lease overflows its budget.
 const COST_MAX_NS: u64 = 3_600_000_000_000;
 
+/// What may be in flight is within these.
+const FLIGHT_LEAST_NS: u64 = 200_000;
+const FLIGHT_MOST_NS: u64 = 20_000_000;
+
 /// Offsets in the head. What the arbiter writes seldom and workers read at each
 /// command has a cache line of its own.
 mod head {
     pub(super) const GRANT: usize = 0;
     pub(super) const LIMIT_NS: usize = 8;
     pub(super) const CAPPED: usize = 16;
+    pub(super) const FLIGHT_NS: usize = 24;
     pub(super) const EPOCH: usize = 64;
     pub(super) const BUDGET: usize = 128;
     pub(super) const SLOTS: usize = 192;
@@ -163,6 +168,17 @@ impl VmPage {
     pub fn limit(&self) -> Option<Duration> {
         let limit = self.word(head::LIMIT_NS).load(Ordering::Relaxed);
         (limit != 0).then(|| Duration::from_nanos(limit))
+    }
+
+    /// How much predicted work may be in flight. For the arbiter.
+    pub fn set_flight(&self, flight_ns: u64) {
+        self.word(head::FLIGHT_NS).store(flight_ns, Ordering::Relaxed);
+    }
+
+    /// How much predicted work may be in flight, at least a little.
+    #[inline]
+    pub fn flight_ns(&self) -> u64 {
+        self.word(head::FLIGHT_NS).load(Ordering::Relaxed).clamp(FLIGHT_LEAST_NS, FLIGHT_MOST_NS)
     }
 
     /// Takes predicted time off the lease; whether there was any left.

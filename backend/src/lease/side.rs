@@ -10,7 +10,7 @@ use paravane_scheduler::Settings;
 use super::vm::VmLease;
 use crate::budget::{Budget, UNLIMITED};
 use crate::register::Side;
-use crate::register::wanted::{Wanted, WantedError};
+use crate::register::wanted::{KernelLimit, Wanted, WantedError};
 use crate::visible::Visible;
 
 /// The lease of a back end that may be registered.
@@ -61,6 +61,7 @@ impl Side for LeaseSide {
     fn in_force(&self, wanted: &Wanted, device: Option<&str>) {
         self.visible.set(device);
         self.budget.set_limit(wanted.memory_quota.map_or(UNLIMITED, |quota| quota.0));
+        self.lease.set_limit(wanted.kernel_limit.map(KernelLimit::duration));
         *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = wanted.clone();
     }
 }

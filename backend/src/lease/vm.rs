@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use paravane_scheduler::{Settings, SettingsError, VmId};
 use rustix::event::{EventfdFlags, eventfd};
@@ -80,6 +81,11 @@ impl VmLease {
     /// Another arbiter gives them from now on. The page stays as it is.
     pub fn hand_over(&self) {
         *self.own() = None;
+    }
+
+    /// How long a kernel of the VM may run.
+    pub fn set_limit(&self, limit: Option<Duration>) {
+        self.page.set_limit(limit);
     }
 
     /// What the VM has used, where this process arbitrates.

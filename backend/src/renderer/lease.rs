@@ -18,10 +18,8 @@ use crate::gl::wire::{self, ReadBack};
 use crate::lease::gate::{Gate, Over};
 use crate::lease::page::{VmPage, now_ns};
 
-/// Predicted work in flight under an open lease, so that another VM that comes
-/// finds a short queue.
-const FLIGHT_MAX: Nanos = 4 * MS;
-/// But two messages always: one is drawn, one is ready.
+/// Messages that may always be in flight, whatever they cost: one is drawn, one
+/// is ready.
 const MESSAGES: usize = 2;
 /// What nobody knows counts for so much.
 const UNKNOWN: Nanos = 2 * MS;
@@ -105,13 +103,14 @@ impl RendererLease {
             let state = self.lock();
             (state.estimates.predict(shape), state.estimates.knows(shape))
         };
-        let pass = || self.gate.pass(cost, || has_room(&self.lock()));
+        let pass = || self.gate.pass(cost, || has_room(&self.lock(), self.gate.flight_ns()));
         if !pass() {
             let looks = || {
                 poll();
                 pass()
             };
-            self.gate.wait(&self.account, looks, || self.wait_for_room());
+            let room = || has_room(&self.lock(), self.gate.flight_ns());
+            self.gate.wait(&self.account, looks, room, || self.wait_for_room());
         }
         self.gate.begins();
         let until = self.gate.end().unwrap_or(0);
@@ -127,7 +126,7 @@ impl RendererLease {
     }
 
     fn wait_for_room(&self) {
-        let full = |state: &mut State| !has_room(state);
+        let full = |state: &mut State| !has_room(state, self.gate.flight_ns());
         // Whether there is room or not, the gate is asked again.
         drop(self.departed.wait_timeout_while(self.lock(), LOOK, full));
     }
@@ -147,8 +146,8 @@ impl RendererLease {
     }
 }
 
-fn has_room(state: &State) -> bool {
-    state.flying < MESSAGES || state.weight < FLIGHT_MAX
+fn has_room(state: &State, flight: Nanos) -> bool {
+    state.flying < MESSAGES || state.weight < flight
 }
 
 #[cfg(test)]
@@ -188,8 +187,8 @@ mod tests {
     #[test]
     fn a_queue_is_short_and_never_empty() {
         let state = |flying, weight| State { flying, weight, ..State::default() };
-        assert!(has_room(&state(1, 50 * MS)), "one is drawn, one is ready");
-        assert!(has_room(&state(9, 3 * MS)) && !has_room(&state(2, 4 * MS)));
+        assert!(has_room(&state(1, 50 * MS), 4 * MS), "one is drawn, one is ready");
+        assert!(has_room(&state(9, 3 * MS), 4 * MS) && !has_room(&state(2, 4 * MS), 4 * MS));
     }
 
     #[test]

@@ -10,12 +10,12 @@ mod work;
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use paravane_protocol::cuda_types::*;
-use paravane_scheduler::{Estimates, MS, Nanos, Shape};
+use paravane_scheduler::{Estimates, Nanos, Shape};
 
 use super::libcuda::{cuda, figure};
 use super::process::Process;
@@ -28,12 +28,15 @@ pub(super) use monitor::start;
 pub(super) use part::Part;
 pub(super) use work::Class;
 
-/// Predicted work in flight under an open lease, so that another VM that comes
-/// finds a short queue.
-const FLIGHT_MAX: Nanos = 4 * MS;
-/// If nothing of it ends for so long, it may wait for the very thread that is
-/// held: that goes on.
+/// When nothing in flight has ended for so long, it may wait for the very thread
+/// that is held: nobody is held until something ends, and what was in flight
+/// does not count any more.
 const STUCK: Duration = Duration::from_millis(20);
+/// A held thread looks by itself so often what has ended: the monitor may be at
+/// a slice that does not.
+const REAP: Duration = Duration::from_millis(1);
+/// The VM's limit is looked at not more often.
+const LIMIT_LOOK: Duration = Duration::from_millis(20);
 /// Events kept for a context.
 const EVENTS_MAX: usize = 64;
 /// How long the end of a context waits for its slices.
@@ -45,13 +48,30 @@ struct State {
     events: HashMap<u64, Vec<CUevent>>,
     /// Slices that have ended on this side, for the monitor.
     ended: VecDeque<Slice>,
-    /// Those and the one that it waits for: how many, and their weight.
+    /// Those and the one that it waits for: how many, and the weight of those
+    /// that count.
     flying: usize,
     weight: Nanos,
-    /// Counts slices that are over.
+    /// Counts slices that have ended on this side, and those that are over.
+    sent: u64,
     over: u64,
+    /// Slices before this one do not count; and nothing has ended since that was
+    /// so.
+    excused: u64,
+    stuck: bool,
+    /// The slice that the monitor waits for.
+    front: Option<Front>,
     /// The library's clock, as last read.
     clock_ns: u64,
+}
+
+/// A slice that is waited for, as far as its VM's limit is about it.
+struct Front {
+    since: Instant,
+    /// The library's clock then.
+    clock_ns: u64,
+    /// Reached when the device begins with it.
+    starts: Vec<CUevent>,
 }
 
 /// A process's side of its VM's lease.
@@ -62,8 +82,6 @@ pub(super) struct ProcessLease {
     departed: Condvar,
     /// Captures that have begun and may not have ended.
     captures: AtomicU32,
-    /// Nothing in flight ends: nobody is held for it.
-    stuck: AtomicBool,
     /// Held while ends are recorded, and while a stream or context ends.
     edge: Mutex<()>,
 }
@@ -76,7 +94,6 @@ impl ProcessLease {
             arrived: Condvar::new(),
             departed: Condvar::new(),
             captures: AtomicU32::new(0),
-            stuck: AtomicBool::new(false),
             edge: Mutex::new(()),
         }
     }
@@ -96,9 +113,23 @@ impl ProcessLease {
         (state.estimates.predict(shape), state.estimates.knows(shape))
     }
 
+    /// Predicted work after which a slice ends, so that two of them may be in
+    /// flight.
+    #[inline]
+    fn slice_ns(&self) -> Nanos {
+        self.gate.flight_ns() / 2
+    }
+
+    /// Whether less is in flight than may be, so that another VM that comes
+    /// finds a short queue.
+    fn has_room(&self) -> bool {
+        let state = self.lock();
+        state.stuck || state.weight < self.gate.flight_ns()
+    }
+
     /// Whether a command may be issued now; then its cost is taken off.
     fn pass(&self, cost: Nanos) -> bool {
-        self.gate.pass(cost, || self.stuck.load(Ordering::Relaxed) || self.lock().weight < FLIGHT_MAX)
+        self.gate.pass(cost, || self.has_room())
     }
 
     /// When the lease ends that is granted now, if it ends.
@@ -107,22 +138,33 @@ impl ProcessLease {
     }
 
     /// Waits until [`Self::pass`].
-    fn wait(&self, account: &AccountPage, cost: Nanos, mut holds: impl FnMut(bool)) {
+    fn wait(&self, process: &Process, cost: Nanos, mut holds: impl FnMut(bool)) {
         holds(true);
-        self.gate.wait(account, || self.pass(cost), || self.wait_for_room());
+        let pass = || self.pass(cost);
+        self.gate.wait(&process.account, pass, || self.has_room(), || self.wait_for_room(process));
         holds(false);
     }
 
-    /// Waits until there is room in flight, or nothing in flight ends.
-    fn wait_for_room(&self) {
-        let state = self.lock();
-        let over = state.over;
-        let full = |state: &mut State| state.over == over && state.weight >= FLIGHT_MAX;
-        let waited = self.departed.wait_timeout_while(state, STUCK, full);
-        let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        drop(state);
-        if timeout.timed_out() {
-            self.stuck.store(true, Ordering::Relaxed);
+    /// Waits until something in flight has ended, or makes room without that.
+    fn wait_for_room(&self, process: &Process) {
+        let since = Instant::now();
+        let mut state = self.lock();
+        let (over, flight) = (state.over, self.gate.flight_ns());
+        while state.over == over && state.weight >= flight {
+            if since.elapsed() >= STUCK {
+                (state.weight, state.excused, state.stuck) = (0, state.sent, true);
+                return;
+            }
+            let waited = self.departed.wait_timeout(state, REAP);
+            let timeout;
+            (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            if timeout.timed_out() {
+                let ended = state.ended.iter().position(|slice| slice.is_over(process));
+                if let Some(slice) = ended.and_then(|at| state.ended.remove(at)) {
+                    drop(state);
+                    return self.slice_is_over(process, slice);
+                }
+            }
         }
     }
 
@@ -143,6 +185,8 @@ impl ProcessLease {
         let quiet = self.captures.load(Ordering::Relaxed) == 0;
         let mut state = self.lock();
         state.weight = state.weight.saturating_add(slice.weight);
+        slice.number = state.sent;
+        state.sent += 1;
         let first = state.flying == 0;
         state.flying += 1;
         if first && quiet && slice.is_over(process) {
@@ -166,11 +210,13 @@ impl ProcessLease {
             None => slice.measure(process),
         };
         state.estimates.learn_together(&slice.commands, used);
-        state.weight = state.weight.saturating_sub(slice.weight);
+        if slice.number >= state.excused {
+            state.weight = state.weight.saturating_sub(slice.weight);
+        }
         state.flying -= 1;
         state.over += 1;
+        state.stuck = false;
         drop(state);
-        self.stuck.store(false, Ordering::Relaxed);
         self.departed.notify_all();
         if process.lib.busy_ns.is_none() {
             process.account.counter(Counter::GpuTimeNs).fetch_add(used, Ordering::Relaxed);
@@ -178,6 +224,34 @@ impl ProcessLease {
         let over = Over { used, ahead: slice.ahead, until: slice.until };
         slice.give_back(process);
         self.gate.ends(&process.account, over);
+    }
+
+    /// The monitor waits for a slice from now on.
+    fn waits_for(&self, process: &Process, slice: &Slice) {
+        let clock_ns = process.lib.busy_ns.map_or(0, figure);
+        let front = Front { since: Instant::now(), clock_ns, starts: slice.starts() };
+        self.lock().front = Some(front);
+    }
+
+    /// When to ask whether a kernel has run too long; `None` without a limit.
+    pub(super) fn limit_due(&self) -> Option<Duration> {
+        self.gate.limit().map(|limit| (limit / 8).max(LIMIT_LOOK))
+    }
+
+    /// Whether the device has worked on what one thread issued within a slice
+    /// for longer than a kernel of the VM may run. A stream that waits for its
+    /// own program does not count.
+    pub(super) fn has_overrun(&self, process: &Process) -> bool {
+        let Some(limit) = self.gate.limit() else { return false };
+        let state = self.lock();
+        let Some(front) = state.front.as_ref().filter(|front| front.since.elapsed() > limit) else { return false };
+        match process.lib.busy_ns {
+            Some(busy_ns) => u128::from(figure(busy_ns).saturating_sub(front.clock_ns)) > limit.as_nanos(),
+            None => {
+                let lib = &process.lib;
+                front.starts.iter().any(|start| cuda!(lib.cuEventQuery(*start)).is_ok())
+            }
+        }
     }
 
     /// What the library's clock says is told before a slice is over.

@@ -2,15 +2,13 @@
 //! command costs a look at the page and one at the shapes of the slice; all
 //! else happens at a slice's edges.
 
-use paravane_scheduler::{MS, Nanos, Shape};
+use paravane_scheduler::{Nanos, Shape};
 
 use super::slice::{Place, Slice};
 use super::work::Work;
 use crate::worker::process::Process;
 
-/// Predicted work after which a slice ends: two of them may be in flight.
-const SLICE: Nanos = 2 * MS;
-/// So does one of so many commands, whatever they cost.
+/// A slice of so many commands ends, whatever they cost.
 const COMMANDS_MAX: u32 = 16_384;
 /// Shapes that a thread has at hand, and those that were put aside; more of one
 /// slice end it.
@@ -59,7 +57,7 @@ impl Part {
         let place = Place { context, stream: work.stream };
         let goes_on = self.slice.is_some()
             && self.last == place
-            && self.predicted < SLICE
+            && self.predicted < process.lease.slice_ns()
             && self.commands < COMMANDS_MAX
             && process.lease.is_open();
         if goes_on && self.count_known(work.shape) {
@@ -88,13 +86,13 @@ impl Part {
         }
         self.make_room(shape);
         let aside = self.slice.as_ref().map_or(0, |slice| slice.commands.len());
-        if self.predicted >= SLICE || self.commands >= COMMANDS_MAX || aside >= ASIDE_MAX {
+        if self.predicted >= lease.slice_ns() || self.commands >= COMMANDS_MAX || aside >= ASIDE_MAX {
             self.end(process, place.context);
         }
         let cost = self.cost(process, shape);
         if !lease.pass(cost.0) {
             self.end(process, place.context);
-            lease.wait(&process.account, cost.0, holds);
+            lease.wait(process, cost.0, holds);
         }
         let slice = self.slice.get_or_insert_with(|| {
             lease.slice_begins();
@@ -108,7 +106,7 @@ impl Part {
         slice.note(process, place);
         self.last = place;
         // What nobody knows is measured by itself, and counts for a slice.
-        let weight = if cost.1 { cost.0 } else { SLICE };
+        let weight = if cost.1 { cost.0 } else { lease.slice_ns() };
         if let Some(entry) = self.entries.get_mut(place_of(shape)) {
             *entry = Entry { shape: Some(shape), cost: cost.0, count: entry.count + 1 };
         }

@@ -29,6 +29,8 @@ pub(super) struct Used {
 /// What is to be waited for and measured.
 #[derive(Default)]
 pub(super) struct Slice {
+    /// Which of its process's it is.
+    pub(super) number: u64,
     pub(super) used: Vec<Used>,
     pub(super) commands: Vec<(Shape, u32)>,
     /// What was predicted of it; for what is unknown, what that counts for.
@@ -95,6 +97,11 @@ impl Slice {
             })
             .flatten();
         }
+    }
+
+    /// The events at its beginnings, where there are such.
+    pub(super) fn starts(&self) -> Vec<CUevent> {
+        self.used.iter().filter_map(|used| used.start).collect()
     }
 
     /// Whether the device has done all of it.
