@@ -18,6 +18,7 @@ use paravane_backend::host::Host;
 use paravane_backend::lease::{LeaseSide, VmLease};
 use paravane_backend::options::{Options, capabilities};
 use paravane_backend::register::message::Hello;
+use paravane_backend::register::wanted::KernelLimit;
 use paravane_backend::register::{self, Registration};
 use paravane_backend::serve::{Door, given_descriptor, serve};
 use paravane_backend::usage::Usage;
@@ -70,6 +71,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let libcuda = libcuda::choose(options.libcuda.as_deref())?;
     log::info!("libcuda is {} ({})", libcuda.path.display(), libcuda.reason);
     let lease = Arc::new(VmLease::start(settings)?);
+    lease.set_limit(options.wanted.kernel_limit.map(KernelLimit::duration));
     let budget = Budget::create(options.wanted.memory_quota.map_or(UNLIMITED, |quota| quota.0))?;
     let (usage, visible): (Arc<Usage>, Arc<Visible>) = Default::default();
     let side = LeaseSide::new(

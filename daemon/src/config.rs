@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use paravane_backend::register::wanted::{Bytes, Mode, Percent, Priority, Wanted};
+use paravane_backend::register::wanted::{Bytes, KernelLimit, Mode, Percent, Priority, Wanted};
 use paravane_backend::register::{DEFAULT_SOCKET, message};
 use paravane_scheduler::{Minimums, Settings};
 use serde::{Deserialize, Serialize};
@@ -165,14 +165,15 @@ struct VmTable {
     priority: Option<Priority>,
     mode: Option<Mode>,
     memory_quota: Option<Bytes>,
+    kernel_limit: Option<KernelLimit>,
 }
 
 impl TryFrom<VmTable> for Vm {
     type Error = String;
 
     fn try_from(table: VmTable) -> Result<Self, String> {
-        let VmTable { gpu, uuid, weight, minimum, cap, priority, mode, memory_quota } = table;
-        let Checked(wanted) = Wanted { weight, minimum, cap, priority, mode, memory_quota }.try_into()?;
+        let VmTable { gpu, uuid, weight, minimum, cap, priority, mode, memory_quota, kernel_limit } = table;
+        let Checked(wanted) = Wanted { weight, minimum, cap, priority, mode, memory_quota, kernel_limit }.try_into()?;
         Ok(Self { wanted, gpu, uuid })
     }
 }
@@ -304,6 +305,7 @@ fn write_table(document: &mut DocumentMut, vm: &str, set: &Wanted) {
         ("cap", set.cap.map(percent)),
         ("priority", set.priority.map(|priority| word(serde_json::json!(priority)))),
         ("mode", set.mode.map(|mode| word(serde_json::json!(mode)))),
+        ("kernel_limit", set.kernel_limit.map(|limit| toml_edit::value(f64::from(limit)))),
         ("memory_quota", set.memory_quota.map(|bytes| toml_edit::value(i64::try_from(bytes.0).unwrap_or(i64::MAX)))),
     ];
     for (key, value) in values {

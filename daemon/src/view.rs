@@ -109,6 +109,8 @@ pub struct Set {
     pub mode: String,
     /// The most device memory.
     pub memory_quota_bytes: Option<u64>,
+    /// How long a kernel may run, in seconds.
+    pub kernel_limit_s: Option<f64>,
 }
 
 /// Settings by where they come from; a later one counts.

@@ -134,6 +134,16 @@ fn a_thread_is_not_held_for_what_it_is_to_bring_itself() {
     }
 }
 
+#[test]
+fn a_kernel_beyond_the_limit_ends_its_process_and_no_other() {
+    for vm in [Vm::start(&["--kernel-limit", "0.2"]), Vm::without_clock(&["--kernel-limit", "0.2"])] {
+        let beside = Program::start("await", &vm.backend.socket(), SECOND);
+        assert_eq!(vm.program("limit").1, 1);
+        assert!(beside.end().1 > 0);
+        assert!(vm.program("stream").1 > 0);
+    }
+}
+
 /// GPU time of two VMs of weights 3:1 whose programs run side by side.
 fn three_to_one() -> f64 {
     let daemon = Daemon::start("");
@@ -172,4 +182,5 @@ fn shares_that_cannot_be_are_refused() {
     refused(&["--weight", "0"], "weight 0");
     refused(&["--minimum", "50", "--cap", "25"], "above the cap");
     refused(&["--mode", "fixed-share"], "fixed-share needs cap");
+    refused(&["--kernel-limit", "0"], "from 0.1 to 86400");
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use paravane_scheduler as scheduler;
@@ -104,6 +105,43 @@ impl FromStr for Bytes {
     }
 }
 
+/// How long a kernel may run: seconds, to a millisecond; 0.1 at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct KernelLimit(u64);
+
+impl KernelLimit {
+    /// The same, for a clock.
+    pub fn duration(self) -> Duration {
+        Duration::from_millis(self.0)
+    }
+}
+
+impl TryFrom<f64> for KernelLimit {
+    type Error = String;
+
+    fn try_from(seconds: f64) -> Result<Self, String> {
+        let limit = Duration::try_from_secs_f64(seconds).ok().filter(|_| (0.1..=86_400.0).contains(&seconds));
+        let ms = limit.and_then(|limit| u64::try_from(limit.as_millis()).ok());
+        ms.map(Self).ok_or_else(|| format!("{seconds}: must be seconds from 0.1 to 86400"))
+    }
+}
+
+impl From<KernelLimit> for f64 {
+    fn from(limit: KernelLimit) -> f64 {
+        limit.duration().as_secs_f64()
+    }
+}
+
+impl FromStr for KernelLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.trim_end_matches('s').parse::<f64>();
+        number.map_err(|error| format!("{text:?}: {error}")).and_then(Self::try_from)
+    }
+}
+
 /// Who is let in sooner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -160,6 +198,10 @@ pub struct Wanted {
     #[arg(long, value_name = "BYTES[K|M|G|T]")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_quota: Option<Bytes>,
+    /// How long one kernel may run; its process ends when it runs longer [default: no limit]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_limit: Option<KernelLimit>,
 }
 
 /// Settings that contradict each other.
@@ -183,6 +225,7 @@ impl Wanted {
             priority: over.priority.or(self.priority),
             mode: over.mode.or(self.mode),
             memory_quota: over.memory_quota.or(self.memory_quota),
+            kernel_limit: over.kernel_limit.or(self.kernel_limit),
         }
     }
 
@@ -198,6 +241,7 @@ impl Wanted {
             priority: only(self.priority, there.priority),
             mode: only(self.mode, there.mode),
             memory_quota: only(self.memory_quota, there.memory_quota),
+            kernel_limit: only(self.kernel_limit, there.kernel_limit),
         }
     }
 
@@ -271,6 +315,10 @@ mod tests {
         for wrong in [r#"{"cap": 101}"#, r#"{"cap": 1.23}"#, r#"{"cap": -1}"#, r#"{"caps": 1}"#] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
+        for wrong in ["0", "-1", "0.01", "nan", "inf", "1e9", "x"] {
+            assert!(wrong.parse::<KernelLimit>().is_err(), "{wrong}");
+        }
+        assert_eq!("2.5s".parse().map(KernelLimit::duration), Ok(Duration::from_millis(2500)));
         for wrong in ["", "G", "1X", "-1", "1.5G", "99999999T"] {
             assert!(wrong.parse::<Bytes>().is_err(), "{wrong}");
         }

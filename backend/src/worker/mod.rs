@@ -117,15 +117,22 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
         ToBackend { wake, control: Arc::clone(control) },
         output,
     ));
-    let mut meter = None;
+    let (mut meter, mut over_limit) = (None, false);
     loop {
         let due = meter.as_ref().map(|meter: &Meter| {
-            meter.due(&process).unwrap_or(Duration::MAX).min(process.memory.due())
+            let limit = process.lease.limit_due().unwrap_or(Duration::MAX);
+            meter.due(&process).unwrap_or(Duration::MAX).min(process.memory.due()).min(limit)
         });
         let heard = hear(control, due).map_err(|error| Failure::System("control socket", error))?;
         if let Some(meter) = &mut meter {
             meter.look(&process);
             process.memory.look(&process);
+        }
+        if !over_limit && process.lease.has_overrun(&process) {
+            over_limit = true;
+            log::warn!("a kernel has run longer than the VM's limit: the process ends");
+            // The back end tells the guest the reason, and ends this process.
+            FromWorker::Failed { result: CUDA_ERROR_LAUNCH_TIMEOUT.0 }.send(control.as_fd())?;
         }
         if !heard {
             continue;

@@ -86,6 +86,9 @@ pub(super) fn info(vm: &VmView) -> String {
     fact("weight", vm.set.weight.to_string());
     fact("minimum, cap", format!("{}, {}", percent(vm.set.minimum), percent(vm.set.cap)));
     fact("priority, mode", format!("{}, {}", vm.set.priority, vm.set.mode));
+    if let Some(seconds) = vm.set.kernel_limit_s {
+        fact("kernel limit", format!("{seconds} s"));
+    }
     let memory = (bytes(vm.memory_bytes), bytes(vm.memory_peak_bytes), quota(vm.set.memory_quota_bytes));
     fact("memory", format!("{}, at most {}, quota {}", memory.0, memory.1, memory.2));
     let layers = [

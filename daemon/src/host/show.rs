@@ -67,6 +67,7 @@ impl State {
                 priority: word(priority),
                 mode: word(mode),
                 memory_quota_bytes: wanted.memory_quota.map(|bytes| bytes.0),
+                kernel_limit_s: wanted.kernel_limit.map(f64::from),
             },
             wanted: vm.layers.clone(),
             entitled: Percent::of_thousandths(vm.entitled),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use paravane_protocol::cuda_types::*;
 use paravane_tests::cuda::Cuda;
-use paravane_tests::{must, value_of};
+use paravane_tests::{must, result_of, value_of};
 
 const NULL: CUdeviceptr = CUdeviceptr(0);
 const GLOBAL: CUstreamCaptureMode = CU_STREAM_CAPTURE_MODE_GLOBAL;
@@ -52,7 +52,7 @@ struct Program {
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, scenario, libcuda, milliseconds] = arguments.as_slice() else {
-        panic!("usage: lease-program stream|await|graphs|value|function LIBCUDA MILLISECONDS");
+        panic!("usage: lease-program stream|await|graphs|value|function|limit LIBCUDA MILLISECONDS");
     };
     let program = Program::start(Path::new(libcuda), milliseconds.parse().unwrap());
     let done = match scenario.as_str() {
@@ -61,6 +61,7 @@ fn main() {
         "graphs" => program.graphs(),
         "value" => program.value(),
         "function" => program.function(),
+        "limit" => return program.exceed_limit(),
         other => panic!("no scenario {other}"),
     };
     let passed = program.started.elapsed().as_nanos();
@@ -162,12 +163,30 @@ impl Program {
         while self.goes_on() {
             round += 1;
             must!(cuda.cuStreamWaitValue32_v2(self.stream, flag, round, 0));
-            (0..100).for_each(|_| self.launch(20_000, self.stream));
-            done += 100;
+            (0..24).for_each(|_| self.launch(20_000, self.stream));
+            done += 24;
             must!(cuda.cuStreamWriteValue32_v2(other, flag, round, 0));
             must!(cuda.cuCtxSynchronize());
         }
         done
+    }
+
+    /// A stream that waits for its own program is none of the limit's business;
+    /// a kernel that does not end is.
+    fn exceed_limit(&self) {
+        let (cuda, flag) = (&self.cuda, CUdeviceptr(self.word.0 + 128));
+        let other = value_of!(cuda.cuStreamCreate(CUstream(0), 1));
+        must!(cuda.cuStreamWaitValue32_v2(self.stream, flag, 1, 0));
+        self.launch(1, self.stream);
+        std::thread::sleep(self.limit);
+        must!(cuda.cuStreamWriteValue32_v2(other, flag, 1, 0));
+        must!(cuda.cuStreamSynchronize(self.stream));
+        assert_eq!(self.read(self.word), 1);
+        // Endless: one after the other, for as long as the test waits.
+        (0..100).for_each(|_| self.launch(u32::MAX, self.stream));
+        let result = result_of!(cuda.cuStreamSynchronize(self.stream));
+        assert_eq!(result, CUDA_ERROR_LAUNCH_TIMEOUT);
+        println!("{} 1", self.started.elapsed().as_nanos());
     }
 
     /// The same with a host function that waits for this thread.

@@ -19,7 +19,7 @@ use paravane_scheduler::{Estimates, Nanos, Shape};
 
 use super::libcuda::{cuda, figure};
 use super::process::Process;
-use crate::account::{AccountPage, Counter};
+use crate::account::Counter;
 use crate::lease::VmPage;
 use crate::lease::gate::{Gate, Over};
 use slice::Slice;
