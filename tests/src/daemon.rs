@@ -61,32 +61,43 @@ impl Daemon {
         self.child = spawn(&self.folder);
     }
 
-    /// Runs paravanectl.
-    pub fn ctl(&self, arguments: &[&str]) -> Output {
+    /// Runs paravanectl with the words of a line.
+    pub fn ctl(&self, line: &str) -> Output {
         let mut command = Command::new(executable().with_file_name("paravanectl"));
-        command.arg("--socket").arg(self.folder.path().join("control.sock")).args(arguments);
+        command.arg("--socket").arg(self.folder.path().join("control.sock")).args(line.split_whitespace());
         command.output().unwrap()
     }
 
     /// What paravanectl prints; it must succeed.
     #[track_caller]
-    pub fn said(&self, arguments: &[&str]) -> String {
-        let output = self.ctl(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    pub fn said(&self, line: &str) -> String {
+        let output = self.ctl(line);
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What it says against a line; it must fail.
+    #[track_caller]
+    pub fn refused(&self, line: &str) -> String {
+        let output = self.ctl(line);
+        assert!(!output.status.success(), "{line} was done");
+        String::from_utf8(output.stderr).unwrap()
     }
 
     /// The same as JSON.
     #[track_caller]
-    pub fn json(&self, arguments: &[&str]) -> Value {
-        let mut all = vec!["-o", "json"];
-        all.extend(arguments);
-        serde_json::from_str(&self.said(&all)).unwrap()
+    pub fn json(&self, line: &str) -> Value {
+        serde_json::from_str(&self.said(&format!("-o json {line}"))).unwrap()
+    }
+
+    /// The ledger's lines.
+    pub fn usage(&self, line: &str) -> Vec<Value> {
+        self.json(&format!("usage {line}"))["usage"].as_array().unwrap().clone()
     }
 
     /// The VMs that are registered, by name.
     pub fn vms(&self) -> Vec<Value> {
-        self.json(&["list"])["vms"].as_array().cloned().unwrap_or_default()
+        self.json("list")["vms"].as_array().cloned().unwrap_or_default()
     }
 
     /// One of them.

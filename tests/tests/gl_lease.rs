@@ -72,7 +72,7 @@ fn drawing_is_charged_and_shown() {
     let time = |row: Value| row["used"]["gpu_time_ns"].as_u64().unwrap();
     eventually("the row shows it", || vm.row().is_some_and(|row| time(row) >= 60_000_000));
     assert!(time(vm.row().unwrap()) <= passed);
-    assert!(vm.daemon.said(&["info", "vm"]).contains("OpenGL"));
+    assert!(vm.daemon.said("info vm").contains("OpenGL"));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn who_has_no_lease_does_not_draw() {
     // The rest of the device does not wait.
     let channel = ready_channel(&mut vm.guest, 1);
     assert_eq!(channel.status(&vm.guest), Status::Ready);
-    vm.daemon.said(&["set", "vm", "--cap", "100"]);
+    vm.daemon.said("set vm --cap 100");
     assert_eq!(vm.guest.wait(0).kind, ctrl::OK_NODATA);
     assert_eq!(vm.renderer.told(), ["draws 300 ms", "draws 1 ms"]);
 }

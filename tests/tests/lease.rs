@@ -157,9 +157,8 @@ fn three_to_one() -> f64 {
     }
     let waited = vms.each_ref().map(|vm| vm.figure("waited_ns"));
     assert!(waited.iter().all(|waited| *waited > 0.0), "each waits for the other: {waited:?}");
-    let account = || daemon.json(&["usage", "--by", "process"])["usage"].as_array().cloned().unwrap();
     eventually("each program's waits are booked for it", || {
-        let booked = account();
+        let booked = daemon.usage("--by process");
         waited.iter().all(|waited| booked.iter().any(|row| row["ended"] == true && row["waited_ns"].as_f64() == Some(*waited)))
     });
     let [first, second] = vms.each_ref().map(Vm::gpu_ns);

@@ -53,6 +53,8 @@ struct Guest {
     next_issue: Nanos,
     waits_since: Option<Nanos>,
     longest_wait: Nanos,
+    /// Nothing changes its page any more.
+    dead: bool,
 }
 
 #[derive(Default)]
@@ -63,6 +65,17 @@ struct Machine {
     timer: Option<Nanos>,
     kicked: Option<Nanos>,
     idle: Nanos,
+}
+
+/// Who notices that a VM's worker has died.
+#[derive(Clone, Copy, Debug)]
+enum Death {
+    /// Its back end, which clears its slot in the page.
+    OfTheWorker,
+    /// paravaned, whose connection to the back end has ended.
+    OfTheBackend,
+    /// Nobody: its page stays as it is.
+    Unseen,
 }
 
 struct View<'a>(&'a mut Vec<Guest>);
@@ -110,6 +123,7 @@ impl Machine {
                 next_issue: habit.from,
                 waits_since: None,
                 longest_wait: 0,
+                dead: false,
             });
             let vm = VmId(u32::try_from(number).unwrap());
             machine.leases.set(vm, *settings, 0, &mut View(&mut machine.guests)).unwrap();
@@ -158,6 +172,22 @@ impl Machine {
         }
     }
 
+    /// A VM's workers die, and their work on the device with them.
+    fn kill(&mut self, vm: usize, death: Death) {
+        let guest = &mut self.guests[vm];
+        guest.dead = true;
+        guest.queue.clear();
+        match death {
+            Death::OfTheWorker => guest.wants = Wants { gpu_ns: guest.wants.gpu_ns, ..Wants::default() },
+            Death::OfTheBackend => {
+                let vm = VmId(u32::try_from(vm).unwrap());
+                self.leases.remove(vm, &mut View(&mut self.guests));
+            }
+            Death::Unseen => return,
+        }
+        self.kicked = self.kicked.or(Some(self.now));
+    }
+
     fn percent(&self, vm: usize) -> f64 {
         100.0 * self.guests[vm].used as f64 / self.now as f64
     }
@@ -179,6 +209,9 @@ impl Guest {
 
     /// Issues what it may; whether it kicks.
     fn step(&mut self, now: Nanos) -> bool {
+        if self.dead {
+            return false;
+        }
         let mut kick = false;
         let wants_to = (self.habit.from..self.habit.until).contains(&now)
             && match self.habit.pause {
@@ -353,4 +386,27 @@ fn a_vm_that_sleeps_leaves_all_to_the_other() {
     machine.run(SECOND);
     assert!(machine.percent(1) > 94.0, "{}", machine.percent(1));
     assert_eq!(machine.guests[1].grant, Grant::Open);
+}
+
+#[test]
+fn whoever_dies_at_whatever_moment_no_lease_is_stuck_and_the_others_shares_hold() {
+    let stream = Habit::stream(MS / 2);
+    for death in [Death::OfTheWorker, Death::OfTheBackend, Death::Unseen] {
+        for moment in 0..24 {
+            let vms = [(of_weight(3), stream), (of_weight(1), stream), (of_weight(4), stream)];
+            let mut machine = Machine::new(&vms);
+            machine.run(100 * MS + moment * 173_000);
+            machine.kill(2, death);
+            let before = [0, 1].map(|vm| machine.guests[vm].used);
+            machine.guests.iter_mut().for_each(|guest| guest.longest_wait = 0);
+            machine.run(machine.now + 400 * MS);
+            for guest in &machine.guests[..2] {
+                let waits = guest.waits_since.map_or(0, |since| machine.now - since);
+                assert!(guest.longest_wait.max(waits) < 100 * MS, "{death:?} {moment}: {}", guest.longest_wait.max(waits));
+            }
+            let [heavy, light] = [0, 1].map(|vm| (machine.guests[vm].used - before[vm]) as f64);
+            let share = 100.0 * heavy / (heavy + light);
+            assert!((68.0..82.0).contains(&share), "{death:?} {moment}: {share}");
+        }
+    }
 }

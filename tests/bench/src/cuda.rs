@@ -19,27 +19,8 @@ const PTX: &CStr = c"
 }
 ";
 
-/// A kernel that counts to `turns`.
-const SPIN: &CStr = c"
-.version 6.0
-.target sm_70
-.address_size 64
-.visible .entry spin(.param .u64 word, .param .u32 turns)
-{
-    .reg .pred %p<2>;
-    .reg .b32 %r<3>;
-    .reg .b64 %rd<2>;
-    ld.param.u64 %rd1, [word];
-    ld.param.u32 %r1, [turns];
-    mov.u32 %r2, 0;
-AGAIN:
-    add.u32 %r2, %r2, 1;
-    setp.lt.u32 %p1, %r2, %r1;
-    @%p1 bra AGAIN;
-    st.global.u32 [%rd1], %r2;
-    ret;
-}
-";
+/// A kernel that takes as long as it is told; the tests have the same.
+const SPIN: &str = concat!(include_str!("../../src/spin.ptx"), "\0");
 
 /// An opaque handle.
 pub(crate) type Handle = *mut c_void;
@@ -247,7 +228,7 @@ impl<'a> Session<'a> {
 
     /// The kernel that takes as long as it is told.
     pub(crate) fn spin(&self) -> Result<Spin<'a>> {
-        let module = self.load(SPIN)?;
+        let module = self.load(CStr::from_bytes_with_nul(SPIN.as_bytes())?)?;
         let mut kernel = std::ptr::null_mut();
         cuda!(self.function_get(&raw mut kernel, module, c"spin".as_ptr()))?;
         Ok(Spin { functions: self.functions, stream: self.stream, kernel, word: self.alloc(4)? })

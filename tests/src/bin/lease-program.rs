@@ -1,9 +1,9 @@
 //! A CUDA program that works for a while, for tests of leases: `lease-program
-//! SCENARIO LIBCUDA MILLISECONDS` prints one line, nanoseconds that passed and
+//! SCENARIO LIBCUDA MILLISECONDS`, or `-` for until standard input ends, prints one line, nanoseconds that passed and
 //! commands that were done; wrong results end it otherwise.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test program fails by panicking")]
 
-use std::ffi::{CStr, c_void};
+use std::ffi::c_void;
 use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,29 +16,10 @@ use paravane_tests::{must, result_of, value_of};
 const NULL: CUdeviceptr = CUdeviceptr(0);
 const GLOBAL: CUstreamCaptureMode = CU_STREAM_CAPTURE_MODE_GLOBAL;
 
-/// Counts to `turns`, then adds one to the word.
-const PTX: &CStr = c"
-.version 7.0
-.target sm_70
-.address_size 64
-.visible .entry spin(.param .u64 word, .param .u32 turns)
-{
-    .reg .pred %p<2>;
-    .reg .b32 %r<4>;
-    .reg .b64 %rd<2>;
-    ld.param.u64 %rd1, [word];
-    ld.param.u32 %r1, [turns];
-    mov.u32 %r2, 0;
-AGAIN:
-    add.u32 %r2, %r2, 1;
-    setp.lt.u32 %p1, %r2, %r1;
-    @%p1 bra AGAIN;
-    ld.global.u32 %r3, [%rd1];
-    add.u32 %r3, %r3, 1;
-    st.global.u32 [%rd1], %r3;
-    ret;
-}
-";
+const SPIN: &str = concat!(include_str!("../spin.ptx"), "\0");
+
+/// Nobody waits for more.
+static ENDS: AtomicBool = AtomicBool::new(false);
 
 struct Program {
     cuda: Cuda,
@@ -54,7 +35,8 @@ fn main() {
     let [_, scenario, libcuda, milliseconds] = arguments.as_slice() else {
         panic!("usage: lease-program stream|await|graphs|value|function|limit LIBCUDA MILLISECONDS");
     };
-    let program = Program::start(Path::new(libcuda), milliseconds.parse().unwrap());
+    let limit = milliseconds.parse().map_or_else(|_| until_told(), Duration::from_millis);
+    let program = Program::start(Path::new(libcuda), limit);
     let done = match scenario.as_str() {
         "stream" => program.stream(),
         "await" => program.awaits(),
@@ -69,18 +51,27 @@ fn main() {
     println!("{passed} {done}");
 }
 
+/// The program ends with its standard input.
+fn until_told() -> Duration {
+    std::thread::spawn(|| {
+        // Whatever ends it: nobody waits for more.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        ENDS.store(true, Ordering::SeqCst);
+    });
+    Duration::MAX
+}
+
 impl Program {
-    fn start(libcuda: &Path, milliseconds: u64) -> Self {
+    fn start(libcuda: &Path, limit: Duration) -> Self {
         let cuda = Cuda::load(libcuda);
         must!(cuda.cuInit(0));
         let context = value_of!(cuda.cuDevicePrimaryCtxRetain(CUcontext(0), CUdevice(0)));
         must!(cuda.cuCtxSetCurrent(context));
-        let module = value_of!(cuda.cuModuleLoadData(CUmodule(0), PTX.as_ptr() as Pointer));
+        let module = value_of!(cuda.cuModuleLoadData(CUmodule(0), SPIN.as_ptr() as Pointer));
         let spin = value_of!(cuda.cuModuleGetFunction(CUfunction(0), module, c"spin".as_ptr()));
         let word = value_of!(cuda.cuMemAlloc_v2(NULL, 4096));
         must!(cuda.cuMemsetD32_v2(word, 0, 1024));
         let stream = value_of!(cuda.cuStreamCreate(CUstream(0), 1));
-        let limit = Duration::from_millis(milliseconds);
         Self { cuda, spin, word, stream, started: Instant::now(), limit }
     }
 
@@ -99,7 +90,7 @@ impl Program {
     }
 
     fn goes_on(&self) -> bool {
-        self.started.elapsed() < self.limit
+        !ENDS.load(Ordering::SeqCst) && self.started.elapsed() < self.limit
     }
 
     /// Many launches ahead of each synchronise.

@@ -4,114 +4,22 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use paravane_backend::account::{AccountPage, Counter, Gauge};
 use paravane_backend::devices::Device;
 use paravane_backend::lease::VmPage;
 use paravane_backend::register::message::{FromBackend, Hello, Last, ToBackend, VERSION, receive, send};
 use paravane_backend::register::wanted::Wanted;
+use paravane_tests::backend::{eventually, executable};
+use paravane_tests::daemon::Daemon;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde_json::Value;
-use tempfile::TempDir;
 
 const GPU: &str = "GPU-00000000-0000-0000-0000-000000000001";
-
-struct Daemon {
-    child: Child,
-    folder: TempDir,
-}
-
-fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(start.elapsed() < Duration::from_secs(30), "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-impl Daemon {
-    fn start(settings: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name).display().to_string();
-        let config = format!(
-            "[registration]\nsocket = {:?}\n[control]\nsocket = {:?}\n[ledger]\npath = {:?}\nresolution_s = 1\n{settings}\n",
-            at("paravaned.sock"),
-            at("control.sock"),
-            at("ledger.db"),
-        );
-        fs::write(folder.path().join("paravaned.toml"), config).unwrap();
-        let child = Self::spawn(&folder);
-        Self { child, folder }
-    }
-
-    fn spawn(folder: &TempDir) -> Child {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_paravaned"));
-        command.arg("--config").arg(folder.path().join("paravaned.toml")).stdin(Stdio::null());
-        let child = command.args(["--log-level", "error"]).spawn().unwrap();
-        let control = folder.path().join("control.sock");
-        eventually("paravaned listens", || UnixStream::connect(&control).ok());
-        child
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn restart(&mut self) {
-        self.child = Self::spawn(&self.folder);
-    }
-
-    fn ctl(&self, line: &str) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_paravanectl"));
-        command.arg("--socket").arg(self.path("control.sock")).args(line.split_whitespace());
-        command.output().unwrap()
-    }
-
-    #[track_caller]
-    fn said(&self, line: &str) -> String {
-        let output = self.ctl(line);
-        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    #[track_caller]
-    fn json(&self, line: &str) -> Value {
-        serde_json::from_str(&self.said(&format!("-o json {line}"))).unwrap()
-    }
-
-    #[track_caller]
-    fn refused(&self, line: &str) -> String {
-        let output = self.ctl(line);
-        assert!(!output.status.success(), "{line} was done");
-        String::from_utf8(output.stderr).unwrap()
-    }
-
-    fn usage(&self, line: &str) -> Vec<Value> {
-        self.json(&format!("usage {line}"))["usage"].as_array().unwrap().clone()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // It may have ended; both then fail, and nothing is left to do.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// A back end of the test's own.
 struct Backend(OwnedFd);
@@ -120,7 +28,7 @@ impl Backend {
     fn connect(daemon: &Daemon) -> OwnedFd {
         let socket =
             rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-        let address = SocketAddrUnix::new(daemon.path("paravaned.sock")).unwrap();
+        let address = SocketAddrUnix::new(daemon.socket()).unwrap();
         rustix::net::connect(&socket, &address).unwrap();
         socket
     }
@@ -195,8 +103,10 @@ fn operators_see_and_set() {
     let page = backend.begin(1, 11);
     page.gauge(Gauge::MemoryBytes).store(512 << 20, Ordering::Relaxed);
     kernels(&page, 5);
-    let vm = eventually("the process is there", || {
-        Some(daemon.json("info a")).filter(|vm| vm["processes"][0]["pid"] == 11 && vm["memory_peak_bytes"] != 0)
+    let mut vm = Value::Null;
+    eventually("the process is there", || {
+        vm = daemon.json("info a");
+        vm["processes"][0]["pid"] == 11 && vm["memory_peak_bytes"] != 0
     });
     assert_eq!((&vm["set"]["priority"], &vm["set"]["minimum"]), (&"batch".into(), &25.0.into()));
     assert_eq!((&vm["used"]["kernels"], &vm["memory_bytes"]), (&5.into(), &(512_u64 << 20).into()));
@@ -206,7 +116,8 @@ fn operators_see_and_set() {
     for word in ["set by file", r#"{"weight":300,"minimum":25.0}"#, "p11", "batch, best-effort"] {
         assert!(daemon.said("info a").contains(word), "info lacks {word}:\n{}", daemon.said("info a"));
     }
-    daemon.said("set a --cap 62.5 --memory-quota 2G");
+    let said = daemon.said("set a --cap 62.5 --memory-quota 2G");
+    assert!(said.contains("a: ") && said.contains("cap = 62.5") && said.contains("until paravaned or the VM ends"), "{said}");
     let set = backend.hear_that(|heard| match heard {
         ToBackend::Settings { wanted } => Some(wanted),
         _ => None,
@@ -215,13 +126,15 @@ fn operators_see_and_set() {
     assert_eq!(daemon.json("info a")["set"]["cap"], 62.5);
     assert!(daemon.refused("set a --cap 20").contains("above the cap"));
     assert!(daemon.refused("set a").contains("nothing to set"));
+    assert!(daemon.refused("set a --cap much").contains("must be percent"));
+    assert!(daemon.refused("top --once --size 80by24").contains("COLUMNSxLINES"));
     assert!(daemon.refused("set nobody --cap 20").contains("there is no VM nobody"));
     assert!(daemon.refused("set a~2 --minimum 80").contains("add up to"));
     daemon.said("set a --weight 400 --persistent");
     daemon.said("set later --mode fixed-share --cap 10 --persistent");
-    let file = fs::read_to_string(daemon.path("paravaned.toml")).unwrap();
+    let file = fs::read_to_string(daemon.config()).unwrap();
     assert!(file.contains("weight = 400\nminimum = 25 # a quarter") && file.contains("[vm.later]"), "{file}");
-    let metrics = Command::new(env!("CARGO_BIN_EXE_paravanectl")).arg("--help").output().unwrap();
+    let metrics = Command::new(executable().with_file_name("paravanectl")).arg("--help").output().unwrap();
     assert!(String::from_utf8_lossy(&metrics.stdout).contains("Examples:"));
 }
 
@@ -230,7 +143,7 @@ fn operators_end_processes_and_hear_what_happens() {
     let daemon = Daemon::start("");
     let (backend, ..) = Backend::register(&daemon, Backend::hello("boot-a", Some("a")));
     let pages = [backend.begin(1, 11), backend.begin(2, 12), backend.begin(3, 12)];
-    eventually("the processes are there", || (daemon.json("info a")["processes"].as_array()?.len() == pages.len()).then_some(()));
+    eventually("the processes are there", || daemon.json("info a")["processes"].as_array().unwrap().len() == pages.len());
     let killed = || {
         backend.hear_that(|heard| match heard {
             ToBackend::Kill { number } => Some(number),
@@ -247,7 +160,7 @@ fn operators_end_processes_and_hear_what_happens() {
     assert!(daemon.refused("kill a --number 9").contains("runs no process number 9"));
     assert!(daemon.refused("kill b").contains("there is no VM b"));
     drop(backend);
-    eventually("the VM is gone", || daemon.said("list").contains("No VM is registered").then_some(()));
+    eventually("the VM is gone", || daemon.said("list").contains("No VM is registered"));
     let events = daemon.said("events");
     let at = |word: &str| events.find(word).unwrap_or_else(|| panic!("no {word} in\n{events}"));
     assert!(at("started") < at("registered") && at("process-began") < at("killed") && at("killed") < at("left"));
@@ -267,7 +180,7 @@ fn a_restart_neither_loses_nor_doubles() {
         let rows = daemon.usage("a --by process");
         rows.iter().map(|row| row["kernels"].as_u64().unwrap()).sum::<u64>()
     };
-    eventually("both are booked", || (sum(&daemon) == 110).then_some(()));
+    eventually("both are booked", || sum(&daemon) == 110);
     daemon.kill();
     kernels(&second, 25);
     daemon.restart();
@@ -285,11 +198,11 @@ fn a_restart_neither_loses_nor_doubles() {
     }
     booked.sort_unstable();
     assert_eq!(booked, [1, 3]);
-    eventually("all is booked", || (sum(&daemon) == 1125).then_some(()));
-    eventually("the account goes on", || (daemon.json("info a")["used"]["kernels"] == 1125).then_some(()));
+    eventually("all is booked", || sum(&daemon) == 1125);
+    eventually("the account goes on", || daemon.json("info a")["used"]["kernels"] == 1125);
     drop(backend);
     eventually("the last one has ended", || {
-        daemon.usage("a --by process").iter().filter(|row| row["number"] != 0).all(|row| row["ended"] == true).then_some(())
+        daemon.usage("a --by process").iter().filter(|row| row["number"] != 0).all(|row| row["ended"] == true)
     });
     assert_eq!(daemon.usage("a")[0]["kernels"], 1125);
     let csv = daemon.said("usage --by process --csv");
@@ -297,6 +210,8 @@ fn a_restart_neither_loses_nor_doubles() {
     assert!(daemon.said("usage --from 1h").contains("1.1 k"));
     assert!(daemon.said("usage --to 2020-01-01").contains("Nothing was used."));
     assert!(daemon.refused("usage --from yesterday").contains("is no moment"));
+    assert!(daemon.refused("usage --from 2026-01-02 --to 2026-01-01").contains("must be before"));
+    assert!(daemon.said("usage nobody").contains("called nobody"));
 }
 
 /// A page with so many kernels.
@@ -332,7 +247,7 @@ fn who_breaks_the_protocol_is_shown_out() {
     let _again = backend.begin(1, 1);
     eventually("it is out", || {
         let vms = daemon.json("list");
-        (vms["vms"].as_array()?.len() == 1 && vms["vms"][0]["name"] == "b").then_some(())
+        vms["vms"].as_array().unwrap().len() == 1 && vms["vms"][0]["name"] == "b"
     });
     drop(other);
 }
@@ -343,7 +258,7 @@ fn a_wrong_file_is_told_before_anything_starts() {
     let path = folder.path().join("bad.toml");
     fs::write(&path, "[vm.a]\nweight = \"much\"\n").unwrap();
     let check = |path: &PathBuf| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_paravaned"));
+        let mut command = Command::new(executable().with_file_name("paravaned"));
         command.arg("--check-config").arg("--config").arg(path).output().unwrap()
     };
     let output = check(&path);
