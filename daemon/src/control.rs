@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::connect_info::Connected;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn};
@@ -188,8 +188,16 @@ fn routes() -> Router<Arc<Host>> {
         .fallback(async || Refusal(StatusCode::NOT_FOUND, "there is no such path".into()))
 }
 
-async fn show_host(State(host): Shared, Query(query): Query<HostQuery>) -> Json<Snapshot> {
-    Json(host.snapshot(query.history))
+/// What stands behind the question mark, if it is understood.
+fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Refusal> {
+    query.map(|Query(query)| query).map_err(|why| Refusal(StatusCode::BAD_REQUEST, why.body_text()))
+}
+
+async fn show_host(
+    State(host): Shared,
+    query: Result<Query<HostQuery>, QueryRejection>,
+) -> Result<Json<Snapshot>, Refusal> {
+    Ok(Json(host.snapshot(asked(query)?.history)))
 }
 
 async fn show_vm(State(host): Shared, Path(name): Path<String>) -> Result<Json<Value>, Refusal> {
@@ -227,11 +235,19 @@ async fn reload(State(host): Shared) -> Result<Json<Value>, Refusal> {
     Ok(Json(json!({ "file": host.config_path })))
 }
 
-async fn usage(State(host): Shared, Query(query): Query<UsageQuery>) -> Result<Response, Refusal> {
+async fn usage(
+    State(host): Shared,
+    query: Result<Query<UsageQuery>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let query = asked(query)?;
     let interval = Interval {
         from_s: query.from.unwrap_or(0),
         to_s: query.to.unwrap_or_else(|| events::now().as_secs() + 1),
     };
+    if interval.from_s >= interval.to_s {
+        let why = format!("from {}: must be before to, which is {}", interval.from_s, interval.to_s);
+        return Err(Refusal(StatusCode::BAD_REQUEST, why));
+    }
     let (vm, by) = (query.vm, query.by);
     let rows = tokio::task::spawn_blocking(move || host.ledger().usage(vm.as_deref(), interval, by)).await;
     let failed = |why: String| Refusal(StatusCode::INTERNAL_SERVER_ERROR, why);
@@ -249,12 +265,16 @@ async fn usage(State(host): Shared, Query(query): Query<UsageQuery>) -> Result<R
 }
 
 /// One JSON object a line.
-async fn stream_events(State(host): Shared, Query(query): Query<EventsQuery>) -> Response {
+async fn stream_events(
+    State(host): Shared,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let query = asked(query)?;
     let (kept, mut next) = host.events.follow();
     let kept: Vec<u8> = kept.iter().flat_map(line).collect();
     let content = [(header::CONTENT_TYPE, "application/x-ndjson")];
     if !query.follow {
-        return (content, kept).into_response();
+        return Ok((content, kept).into_response());
     }
     let (lines, next_lines) = mpsc::channel(LINES_AHEAD);
     tokio::spawn(async move {
@@ -272,7 +292,7 @@ async fn stream_events(State(host): Shared, Query(query): Query<EventsQuery>) ->
         }
     });
     let first = VecDeque::from([Bytes::from(kept)]);
-    (content, Body::new(Lines { first, next: next_lines })).into_response()
+    Ok((content, Body::new(Lines { first, next: next_lines })).into_response())
 }
 
 fn line(event: &events::Event) -> Bytes {

@@ -46,7 +46,7 @@ impl FromStr for Percent {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let number = text.trim_end_matches('%').parse::<f64>();
-        number.map_err(|error| format!("{text:?}: {error}")).and_then(Self::try_from)
+        number.map_err(|_| format!("{text:?}: must be percent from 0 to 100, to a tenth")).and_then(Self::try_from)
     }
 }
 

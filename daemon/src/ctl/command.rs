@@ -40,16 +40,19 @@ Examples:
     paravanectl -o json list | jq '.vms[] | {name, share}'
     curl --unix-socket /run/paravane/control.sock http://paravaned/metrics";
 
+/// What every command takes.
+const EVERYWHERE: &str = "With every command";
+
 /// Shares and accounts of this host's GPUs.
 #[derive(Debug, Parser)]
 #[command(name = "paravanectl", version, after_help = EXAMPLES)]
 pub struct Command {
     /// paravaned's control socket
-    #[arg(long, value_name = "PATH", default_value = DEFAULT_CONTROL, global = true)]
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_CONTROL, global = true, help_heading = EVERYWHERE)]
     socket: PathBuf,
 
     /// How to print
-    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t, global = true)]
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t, global = true, help_heading = EVERYWHERE)]
     output: Format,
 
     #[command(subcommand)]
@@ -119,10 +122,10 @@ struct Set {
 struct Usage {
     /// One VM alone
     vm: Option<String>,
-    /// From then: 2026-11-01, "2026-11-01 07:30" (UTC), 6h, 30d ago, @SECONDS
+    /// From then: 2026-11-01, "2026-11-01 07:30" (UTC), @SECONDS since 1970, or 15m, 6h, 30d for so long ago
     #[arg(long, value_name = "MOMENT")]
     from: Option<String>,
-    /// Until before then
+    /// Until before then [default: now]
     #[arg(long, value_name = "MOMENT")]
     to: Option<String>,
     /// A line per vm or per process
@@ -148,7 +151,7 @@ struct Top {
 
 fn size(text: &str) -> Result<(u16, u16), String> {
     let (columns, lines) = text.split_once('x').ok_or("must be COLUMNSxLINES")?;
-    let number = |text: &str| text.parse::<u16>().map_err(|error| error.to_string());
+    let number = |text: &str| text.parse::<u16>().map_err(|_| format!("{text:?} is no number: must be COLUMNSxLINES"));
     Ok((number(columns)?.clamp(40, 1000), number(lines)?.clamp(10, 1000)))
 }
 
@@ -195,7 +198,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         What::Kill { vm, pid, number } => kill(&control, &vm, pid, number),
         What::Reload => {
             control.bytes(Method::POST, "/v1/reload", Vec::new())?;
-            Ok(())
+            out("paravaned has read its file again\n")
         }
     }
 }
@@ -234,7 +237,18 @@ fn change(control: &Control, set: Set, json: bool) -> Result<(), Failure> {
     }
     let uri = format!("/v1/vms/{}", escaped(&vm));
     let answer = control.ask(Method::PATCH, &uri, &SetBody { set, persistent })?;
-    if json { out(&indented(&answer)?) } else { Ok(()) }
+    if json {
+        return out(&indented(&answer)?);
+    }
+    let answer: InForce = serde_json::from_slice(&answer).map_err(|error| NoAnswer::Strange(error.to_string()))?;
+    out(&print::in_force(&answer.vm, &answer.wanted, persistent))
+}
+
+/// What paravaned answers to a change.
+#[derive(serde::Deserialize)]
+struct InForce {
+    vm: String,
+    wanted: Wanted,
 }
 
 fn used(control: &Control, usage: Usage, output: Format) -> Result<(), Failure> {
@@ -248,7 +262,7 @@ fn used(control: &Control, usage: Usage, output: Format) -> Result<(), Failure> 
         let bytes = control.bytes(Method::GET, &uri, Vec::new())?;
         return out(&String::from_utf8_lossy(&bytes));
     }
-    show(control, &uri, output == Format::Json, |answer: &print::Used| print::usage(answer, query.by))
+    show(control, &uri, output == Format::Json, |answer: &print::Used| print::usage(answer, &query))
 }
 
 fn happened(control: &Control, follow: bool, json: bool) -> Result<(), Failure> {
@@ -287,5 +301,8 @@ fn kill(control: &Control, name: &str, pid: Option<u32>, number: Option<u64>) ->
         }
     };
     control.ask(Method::POST, &format!("{uri}/kill"), &KillBody { process })?;
-    Ok(())
+    match process {
+        Some(number) => out(&format!("process number {number} of {name} ends\n")),
+        None => out(&format!("all processes of {name} on the GPU end\n")),
+    }
 }

@@ -147,7 +147,17 @@ pub(super) fn amount(name: &str, value: u64) -> String {
     }
 }
 
-pub(super) fn usage(used: &Used, by: By) -> String {
+/// Settings as a file has them, after a change of them.
+pub(super) fn in_force(vm: &str, wanted: &Wanted, persistent: bool) -> String {
+    let settings = serde_json::json!(wanted);
+    let pairs = settings.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    let pairs: Vec<String> = pairs.map(|(name, value)| format!("{name} = {value}")).collect();
+    let since = if persistent { "in the file from now on" } else { "until paravaned or the VM ends" };
+    format!("{vm}: {}; {since}\n", pairs.join(", "))
+}
+
+pub(super) fn usage(used: &Used, query: &UsageQuery) -> String {
+    let by = query.by;
     let mut head = vec!["VM"];
     if by == By::Process {
         head.extend([">PID", "PROCESS", "BEGAN"]);
@@ -184,11 +194,15 @@ pub(super) fn usage(used: &Used, by: By) -> String {
         ]);
         table.row(cells);
     }
-    if used.usage.is_empty() { "Nothing was used.\n".into() } else { table.text() }
+    match &query.vm {
+        _ if !used.usage.is_empty() => table.text(),
+        Some(vm) => format!("Nothing was used by a VM called {vm}.\n"),
+        None => "Nothing was used.\n".into(),
+    }
 }
 
 pub(super) fn event(event: &Event) -> String {
     let kind = serde_json::json!(event.kind);
     let vm = if event.vm.is_empty() { "-" } else { &event.vm };
-    format!("{}  {:<13}  {vm}  {}\n", time::shown(event.at_ms / 1000), kind.as_str().unwrap_or_default(), event.text)
+    format!("{}  {:<13}  {vm:<12}  {}\n", time::shown(event.at_ms / 1000), kind.as_str().unwrap_or_default(), event.text)
 }
