@@ -51,9 +51,16 @@ impl Claim {
         self.gpu_ns != self.sample.1
     }
 
+    /// The device has work of the VM that it did not have at the last look: the
+    /// VM's silence begins now, and most of the time before was not its own.
+    pub(super) fn begins(&mut self, now: Nanos) {
+        self.reported = now;
+    }
+
     /// A look: `delta` is reported, in `part` of the time since the last look
     /// the device may have worked for the VM, and has work of it still if it
     /// `flies`, of which `ahead` is predicted. What was used; what to charge.
+    /// [`begins`](Self::begins) is called before for one that had none.
     pub(super) fn look(
         &mut self,
         delta: Nanos,
@@ -70,6 +77,8 @@ impl Claim {
         self.gpu_ns = self.gpu_ns.saturating_add(known).saturating_add(used);
         if delta > 0 || !flies {
             self.reported = now;
+            self.claimable = self.claimable.min(LATE);
+        } else if now == self.reported {
             self.claimable = self.claimable.min(LATE);
         } else if now.saturating_sub(self.reported) > SILENT {
             let assumed = self.claimable.min(self.silence);
@@ -138,6 +147,17 @@ mod tests {
     fn nobody_uses_more_than_has_passed() {
         let mut claim = Claim::new(0);
         assert_eq!(claim.look(u64::MAX, 3 * MS, true, 0, 3 * MS).0, 3 * MS);
+    }
+
+    #[test]
+    fn the_time_before_work_began_is_not_taken_for_work() {
+        let mut claim = Claim::new(0);
+        claim.lease_begins();
+        // Idle for a second, and work at the look after it.
+        claim.begins(1000 * MS);
+        assert_eq!(claim.look(0, 1000 * MS, true, 0, 1000 * MS).0, 0);
+        assert_eq!(claim.look(0, 10 * MS, true, 0, 1010 * MS).0, 0);
+        assert!(claim.look(0, 11 * MS, true, 0, 1021 * MS).0 <= LATE + 21 * MS);
     }
 
     #[test]

@@ -117,6 +117,8 @@ pub struct Leases {
     scheduler: Scheduler,
     vms: BTreeMap<VmId, Vm>,
     looked: Nanos,
+    /// Whether anybody waited for the holder at the last look.
+    contended: bool,
 }
 
 /// What a VM has used.
@@ -240,6 +242,7 @@ impl Leases {
         self.admit(now, pages);
         self.tell_capped(pages);
         self.looked = now;
+        self.contended = self.scheduler.wanting(now).0 > 0;
         self.next_moment(now)
     }
 
@@ -264,6 +267,9 @@ impl Leases {
             }
             if delta > 0 || !vm.flew {
                 vm.told = now;
+            }
+            if !vm.flew && wants.in_flight {
+                vm.claim.begins(now);
             }
             vm.flew = wants.in_flight;
             vm.wants = wants;
@@ -326,7 +332,8 @@ impl Leases {
             _ => None,
         });
         let Some((id, mut lease, vm)) = holder else { return };
-        if wanting > 0 {
+        // Who has come since the last look has called for this one.
+        if wanting > 0 && self.contended {
             lease.contended += passed.min(now.saturating_sub(lease.from));
         }
         if wanting == 0 && vm.settings.cap() >= WHOLE {

@@ -131,7 +131,13 @@ impl Machine {
         machine
     }
 
+    /// Runs, and asks what was used, which is a look.
     fn run(&mut self, until: Nanos) {
+        self.go_on(until);
+        self.leases.look(self.now, &mut View(&mut self.guests));
+    }
+
+    fn go_on(&mut self, until: Nanos) {
         while self.now < until {
             let now = self.now;
             let due = self.timer.into_iter().chain(self.kicked.map(|at| at + LATENCY)).min();
@@ -147,7 +153,6 @@ impl Machine {
             self.device();
             self.now += STEP;
         }
-        self.leases.look(self.now, &mut View(&mut self.guests));
     }
 
     /// One step of the device: those with work share it.
@@ -409,4 +414,19 @@ fn whoever_dies_at_whatever_moment_no_lease_is_stuck_and_the_others_shares_hold(
             assert!((68.0..82.0).contains(&share), "{death:?} {moment}: {share}");
         }
     }
+}
+
+#[test]
+fn who_held_an_open_lease_idle_owes_nothing_for_that() {
+    // One VM works a little and keeps the lease; much later both come.
+    let settings = [of_weight(1), of_weight(1)];
+    let mut machine = Machine::new(&settings.map(|settings| (settings, Habit::stream(MS / 2))));
+    machine.guests[0].habit = Habit { until: MS, ..Habit::stream(MS / 2) };
+    machine.guests[1].habit.from = SECOND;
+    machine.go_on(SECOND);
+    machine.guests[0].habit.until = Nanos::MAX;
+    let before = machine.guests[0].used;
+    machine.run(SECOND + 100 * MS);
+    let (first, second) = (machine.guests[0].used - before, machine.guests[1].used);
+    assert!(first.abs_diff(second) < 10 * MS, "{first} {second}");
 }
