@@ -158,7 +158,8 @@ impl ProcessLease {
             let waited = self.departed.wait_timeout(state, REAP);
             let timeout;
             (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-            if timeout.timed_out() {
+            // In a capture this thread asks nothing that could end it.
+            if timeout.timed_out() && self.captures.load(Ordering::Relaxed) == 0 {
                 let ended = state.ended.iter().position(|slice| slice.is_over(process));
                 if let Some(slice) = ended.and_then(|at| state.ended.remove(at)) {
                     drop(state);
