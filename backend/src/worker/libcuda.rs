@@ -93,3 +93,14 @@ pub(super) fn figure(tell: unsafe extern "C" fn() -> u64) -> u64 {
     // SAFETY: cpu-driver's figures take nothing and may be read at any time.
     unsafe { tell() }
 }
+
+/// Makes a call in a mode that captures do not mind.
+pub(super) fn beside_captures(lib: &Libcuda, call: impl FnOnce() -> Answer) -> Answer {
+    let mut mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+    let is_relaxed = cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode)).is_ok();
+    let answer = call();
+    if is_relaxed {
+        cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode))?;
+    }
+    answer
+}

@@ -212,6 +212,9 @@ impl Thread {
             });
             return;
         }
+        if class == Class::Waits && !process.lease.has_limit() {
+            return;
+        }
         part.end(process, *context);
         match class {
             Class::ContextEnds => process.lease.context_may_end(process),

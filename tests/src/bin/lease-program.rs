@@ -173,8 +173,12 @@ impl Program {
         must!(cuda.cuStreamWriteValue32_v2(other, flag, 1, 0));
         must!(cuda.cuStreamSynchronize(self.stream));
         assert_eq!(self.read(self.word), 1);
-        // Endless: one after the other, for as long as the test waits.
-        (0..100).for_each(|_| self.launch(u32::MAX, self.stream));
+        // A stream that is blocked for ever hides nothing.
+        let never = CUdeviceptr(self.word.0 + 192);
+        must!(cuda.cuStreamWaitValue32_v2(other, never, 1, 0));
+        self.launch(1, other);
+        // Endless, for as long as the test waits; at once waited for.
+        self.launch(u32::MAX, self.stream);
         let result = result_of!(cuda.cuStreamSynchronize(self.stream));
         assert_eq!(result, CUDA_ERROR_LAUNCH_TIMEOUT);
         println!("{} 1", self.started.elapsed().as_nanos());

@@ -1,8 +1,10 @@
 //! The gate: where commands that make the device work wait for the VM's lease,
 //! and how what they cost is measured and learned. `work` sorts commands,
 //! `part` is a ring thread's side, `slice` what lies between two edges; one
-//! thread of the process waits for slices to end (`monitor`).
+//! thread of the process waits for slices to end (`monitor`); `limit` tells which
+//! of them are at a kernel that runs for too long.
 
+mod limit;
 mod monitor;
 mod part;
 mod slice;
@@ -22,6 +24,7 @@ use super::process::Process;
 use crate::account::Counter;
 use crate::lease::VmPage;
 use crate::lease::gate::{Gate, Over};
+use limit::Watch;
 use slice::Slice;
 
 pub(super) use monitor::start;
@@ -59,19 +62,11 @@ struct State {
     /// so.
     excused: u64,
     stuck: bool,
-    /// The slice that the monitor waits for.
-    front: Option<Front>,
+    /// Slices that have begun on this side so far, and those that are not over.
+    begun: u64,
+    watch: Watch,
     /// The library's clock, as last read.
     clock_ns: u64,
-}
-
-/// A slice that is waited for, as far as its VM's limit is about it.
-struct Front {
-    since: Instant,
-    /// The library's clock then.
-    clock_ns: u64,
-    /// Reached when the device begins with it.
-    starts: Vec<CUevent>,
 }
 
 /// A process's side of its VM's lease.
@@ -169,8 +164,19 @@ impl ProcessLease {
         }
     }
 
-    fn slice_begins(&self) {
+    /// A slice begins on this side.
+    fn slice_begins(&self) -> Slice {
         self.gate.begins();
+        let mut state = self.lock();
+        let id = state.begun;
+        state.begun += 1;
+        state.watch.add(id);
+        Slice { id, ..Slice::default() }
+    }
+
+    /// Whether the VM's kernels have a limit.
+    pub(super) fn has_limit(&self) -> bool {
+        self.gate.limit().is_some()
     }
 
     fn add_ahead(&self, cost: Nanos) {
@@ -215,6 +221,7 @@ impl ProcessLease {
             state.weight = state.weight.saturating_sub(slice.weight);
         }
         state.flying -= 1;
+        state.watch.remove(slice.id);
         state.over += 1;
         state.stuck = false;
         drop(state);
@@ -227,13 +234,6 @@ impl ProcessLease {
         self.gate.ends(&process.account, over);
     }
 
-    /// The monitor waits for a slice from now on.
-    fn waits_for(&self, process: &Process, slice: &Slice) {
-        let clock_ns = process.lib.busy_ns.map_or(0, figure);
-        let front = Front { since: Instant::now(), clock_ns, starts: slice.starts() };
-        self.lock().front = Some(front);
-    }
-
     /// When to ask whether a kernel has run too long; `None` without a limit.
     pub(super) fn limit_due(&self) -> Option<Duration> {
         self.gate.limit().map(|limit| (limit / 8).max(LIMIT_LOOK))
@@ -243,16 +243,7 @@ impl ProcessLease {
     /// for longer than a kernel of the VM may run. A stream that waits for its
     /// own program does not count.
     pub(super) fn has_overrun(&self, process: &Process) -> bool {
-        let Some(limit) = self.gate.limit() else { return false };
-        let state = self.lock();
-        let Some(front) = state.front.as_ref().filter(|front| front.since.elapsed() > limit) else { return false };
-        match process.lib.busy_ns {
-            Some(busy_ns) => u128::from(figure(busy_ns).saturating_sub(front.clock_ns)) > limit.as_nanos(),
-            None => {
-                let lib = &process.lib;
-                front.starts.iter().any(|start| cuda!(lib.cuEventQuery(*start)).is_ok())
-            }
-        }
+        self.gate.limit().is_some_and(|limit| self.lock().watch.has_overrun(&process.lib, limit))
     }
 
     /// What the library's clock says is told before a slice is over.
@@ -305,6 +296,7 @@ impl ProcessLease {
         let flies = |state: &mut State| state.flying > 0;
         let waited = self.departed.wait_timeout_while(state, CONTEXT_WAIT, flies);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.watch.forget_events();
         let events: Vec<_> = std::mem::take(&mut state.events).into_values().flatten().collect();
         drop(state);
         let lib = &process.lib;

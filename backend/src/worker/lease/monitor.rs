@@ -26,9 +26,7 @@ fn serve(process: &Arc<Process>) {
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         let Some(slice) = state.ended.pop_front() else { continue };
         drop(state);
-        lease.waits_for(process, &slice);
         slice.wait(process);
-        lease.lock().front = None;
         lease.slice_is_over(process, slice);
     }
 }

@@ -94,10 +94,7 @@ impl Part {
             self.end(process, place.context);
             lease.wait(process, cost.0, holds);
         }
-        let slice = self.slice.get_or_insert_with(|| {
-            lease.slice_begins();
-            Slice::default()
-        });
+        let slice = self.slice.get_or_insert_with(|| lease.slice_begins());
         if let Some(end) = lease.end() {
             lease.add_ahead(cost.0);
             slice.ahead = slice.ahead.saturating_add(cost.0);

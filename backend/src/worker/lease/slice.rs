@@ -29,7 +29,8 @@ pub(super) struct Used {
 /// What is to be waited for and measured.
 #[derive(Default)]
 pub(super) struct Slice {
-    /// Which of its process's it is.
+    /// Which of those that have begun it is, and which of those that have ended.
+    pub(super) id: u64,
     pub(super) number: u64,
     pub(super) used: Vec<Used>,
     pub(super) commands: Vec<(Shape, u32)>,
@@ -72,11 +73,13 @@ impl Slice {
             return;
         }
         let lib = &process.lib;
-        let start = if lib.busy_ns.is_some() { None } else { new_event(process, place.context) };
+        let needs_start = lib.busy_ns.is_none() || process.lease.has_limit();
+        let start = if needs_start { new_event(process, place.context) } else { None };
         let start = start.filter(|event| {
             let stream = process.handles.resolve(CUstream(place.stream));
             stream.and_then(|stream| cuda!(lib.cuEventRecord(*event, stream))).is_ok()
         });
+        process.lease.lock().watch.note(self.id, start);
         self.used.push(Used { place, start, end: None });
     }
 
@@ -97,11 +100,6 @@ impl Slice {
             })
             .flatten();
         }
-    }
-
-    /// The events at its beginnings, where there are such.
-    pub(super) fn starts(&self) -> Vec<CUevent> {
-        self.used.iter().filter_map(|used| used.start).collect()
     }
 
     /// Whether the device has done all of it.

@@ -28,6 +28,9 @@ pub(in crate::worker) enum Class {
     Work(Work),
     /// What was recorded on streams must not reach beyond it.
     Edge,
+    /// A stream or the thread waits: that is no work, where a limit on work is
+    /// looked at.
+    Waits,
     /// A context may end with it.
     ContextEnds,
     CaptureBegins,
@@ -98,6 +101,17 @@ impl Class {
             opcode::cuMemsetD2D16Async => memset_2d(body, 2, true),
             opcode::cuMemsetD2D32Async => memset_2d(body, 4, true),
             opcode::cuStreamDestroy_v2 | THREAD_END => return Self::Edge,
+            opcode::cuStreamWaitEvent
+            | opcode::cuStreamWaitValue32
+            | opcode::cuStreamWaitValue64
+            | opcode::cuStreamWaitValue32_v2
+            | opcode::cuStreamWaitValue64_v2
+            | opcode::cuStreamBatchMemOp
+            | opcode::cuStreamBatchMemOp_v2
+            | opcode::cuLaunchHostFunc
+            | opcode::cuStreamSynchronize
+            | opcode::cuCtxSynchronize
+            | opcode::cuEventSynchronize => return Self::Waits,
             opcode::cuStreamBeginCapture
             | opcode::cuStreamBeginCapture_v2
             | opcode::cuStreamBeginCaptureToGraph => return Self::CaptureBegins,

@@ -8,7 +8,7 @@ use paravane_protocol::cuda_types::*;
 
 use super::{Charge, Key, Memory, granules};
 use crate::worker::dispatch::Command;
-use crate::worker::libcuda::{Answer, Libcuda, cuda};
+use crate::worker::libcuda::{Answer, Libcuda, beside_captures, cuda};
 use crate::worker::process::Process;
 
 /// Bytes that a pool keeps.
@@ -17,17 +17,6 @@ fn reserved(lib: &Libcuda, pool: u64) -> Answer<u64> {
     let into = (&raw mut value).cast();
     cuda!(lib.cuMemPoolGetAttribute(CUmemoryPool(pool), CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, into))?;
     Ok(value)
-}
-
-/// Makes a call in a mode that captures do not mind.
-fn beside_captures(lib: &Libcuda, call: impl FnOnce() -> Answer) -> Answer {
-    let mut mode = CU_STREAM_CAPTURE_MODE_RELAXED;
-    let is_relaxed = cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode)).is_ok();
-    let answer = call();
-    if is_relaxed {
-        cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode))?;
-    }
-    answer
 }
 
 fn is_captured(lib: &Libcuda, stream: CUstream) -> bool {
