@@ -1,8 +1,7 @@
 //! A running paravane-backend: started with its socket in a directory of its own, ended with SIGTERM, asked for its account.
 
-use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -31,23 +30,16 @@ impl Backend {
     pub(crate) fn start_with(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
         let dir =
             TempDir::with_prefix("paravane-").context("cannot create a temporary directory")?;
-        let log = process::log_path(&format!("{name}-backend"))?;
-        let file =
-            File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let mut command = Command::new(build::backend()?);
-        let child = process::tie(&mut command)
+        command
             .arg("--socket-path")
             .arg(dir.path().join("backend.sock"))
             .arg("--usage-json")
             .arg(dir.path().join("usage.json"))
             .args(["--name", name])
             .args(arguments)
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .spawn()
-            .context("cannot start paravane-backend")?;
+            .envs(environment.iter().copied());
+        let (child, log) = process::start(&format!("{name}-backend"), &mut command)?;
         let mut backend = Backend { child, dir, log };
         backend.wait_for_socket()?;
         Ok(backend)

@@ -1,9 +1,9 @@
 //! A running paravaned with sockets of its own and a fresh ledger, and what paravanectl says of it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -64,17 +64,8 @@ impl Daemon {
             dir.path().join("control.sock"),
         );
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
-        let log = process::log_path(&format!("{name}-paravaned"))?;
-        let file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let mut command = Command::new(build::program("paravaned")?);
-        let child = process::tie(&mut command)
-            .arg("--config")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .spawn()
-            .context("cannot start paravaned")?;
+        let (child, log) = process::start(&format!("{name}-paravaned"), command.arg("--config").arg(&config))?;
         let mut daemon = Self { child, dir, log };
         daemon.wait_until_it_listens()?;
         Ok(daemon)

@@ -1,12 +1,12 @@
 //! The samples as plain processes on the host: the same programs and the same libcuda.so.1, which reaches the back end over
 //! its vhost-user socket.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::samples::{self, Samples};
 use crate::{build, paths, process};
@@ -43,20 +43,10 @@ pub(crate) fn run(samples: &Samples, name: &str, libcuda: Libcuda) -> Result<(St
     fs::create_dir_all(&results)?;
     let mut output = String::new();
     for sample in samples::NAMES {
-        let log = process::log_path(&format!("{name}-{sample}"))?;
-        let file = File::create(&log)?;
         let picture = samples.dir.join(samples::PICTURE_IN);
-        let mut child = command(samples, sample, libcuda)?
-            .args(samples::arguments(
-                sample,
-                paths::text(&picture)?,
-                paths::text(&results)?,
-            ))
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .spawn()
-            .with_context(|| format!("cannot start {sample}"))?;
+        let mut command = command(samples, sample, libcuda)?;
+        command.args(samples::arguments(sample, paths::text(&picture)?, paths::text(&results)?));
+        let (mut child, log) = process::start(&format!("{name}-{sample}"), &mut command)?;
         let status = process::wait(&mut child, SAMPLE_LIMIT)?;
         if status.is_none() {
             child.kill()?;

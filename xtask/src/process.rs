@@ -37,6 +37,14 @@ pub(crate) fn run_within(name: &str, command: &mut Command, limit: Duration) -> 
     }
 }
 
+/// Starts `command` with its output in the log `name`, whose path comes with it. It ends with this program.
+pub(crate) fn start(name: &str, command: &mut Command) -> Result<(Child, PathBuf)> {
+    let log = log_path(name)?;
+    let file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+    let child = tie(command).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn();
+    Ok((child.with_context(|| format!("cannot start {}", shown(command)))?, log))
+}
+
 /// Runs `command` to its end, however that comes, with its output in the log `name`. The status is `None` when it was not
 /// done within `limit` and was ended with all that it started. The log begins with the command line.
 pub(crate) fn run_to_end(

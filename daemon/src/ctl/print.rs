@@ -9,7 +9,7 @@ use super::time;
 use crate::control::UsageQuery;
 use crate::events::Event;
 use crate::ledger::{By, Row};
-use crate::view::{Snapshot, VmView};
+use crate::view::{ProcessView, Snapshot, VmView};
 
 /// An answer of /v1/usage.
 #[derive(Debug, Deserialize)]
@@ -108,8 +108,7 @@ pub(super) fn info(vm: &VmView) -> String {
         ">TO DEVICE", ">FROM DEVICE", ">WAITED", ">THROTTLED", ">OVERRUN", ">GPU TIME",
     ]);
     for process in &vm.processes {
-        let used = |name| process.used.get(name);
-        processes.row(vec![
+        let facts = vec![
             process.number.to_string(),
             process.pid.to_string(),
             process.name.clone(),
@@ -118,22 +117,31 @@ pub(super) fn info(vm: &VmView) -> String {
             bytes(process.memory_peak_bytes),
             process.contexts.to_string(),
             format!("{}%", process.busy_percent),
-            count(used("kernels")),
-            count(used("graph_launches")),
-            count(used("calls_awaited").saturating_add(used("calls_posted"))),
-            bytes(used("bytes_to_device")),
-            bytes(used("bytes_from_device")),
-            duration(used("waited_ns")),
-            duration(used("throttled_ns")),
-            duration(used("overrun_ns")),
-            duration(used("gpu_time_ns")),
-        ]);
+        ];
+        processes.row([facts, account(process).to_vec()].concat());
     }
     let processes = if vm.processes.is_empty() { "No process uses CUDA.\n".into() } else { processes.text() };
     // The facts need no head.
     let facts = facts.text();
     let facts = facts.split_once('\n').map_or("", |(_, facts)| facts);
     format!("{facts}\n{processes}")
+}
+
+/// A process's account: kernels, graphs, calls, bytes to the device and from it,
+/// time waited, throttled, overrun, GPU time.
+pub(super) fn account(process: &ProcessView) -> [String; 9] {
+    let used = |name| process.used.get(name);
+    [
+        count(used("kernels")),
+        count(used("graph_launches")),
+        count(used("calls_awaited").saturating_add(used("calls_posted"))),
+        bytes(used("bytes_to_device")),
+        bytes(used("bytes_from_device")),
+        duration(used("waited_ns")),
+        duration(used("throttled_ns")),
+        duration(used("overrun_ns")),
+        duration(used("gpu_time_ns")),
+    ]
 }
 
 /// A counter as its name says what it counts.

@@ -8,6 +8,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, BorderType, Chart, Dataset, GraphType, LegendPosition, Paragraph, Row, Table};
 
 use super::Screen;
+use crate::ctl::print::account;
 use crate::ctl::table::{bytes, count, duration};
 use crate::ctl::time;
 use crate::view::{GpuView, Point, ProcessView, VmView};
@@ -260,6 +261,7 @@ fn whole(value: f64) -> u64 {
 /// Of the processes, beside the name.
 const OF_PROCESSES: [Column; 14] = [
     ("PID", 7, true, 0),
+    ("WORKER", 7, true, 145),
     ("BUSY", 5, true, 0),
     ("MEMORY", 9, true, 0),
     ("PEAK", 9, true, 86),
@@ -271,29 +273,19 @@ const OF_PROCESSES: [Column; 14] = [
     ("WAITED", 8, true, 96),
     ("THROTT.", 8, true, 128),
     ("OVERRUN", 8, true, 137),
-    ("WORKER", 7, true, 145),
     ("GPU TIME", 9, true, 0),
 ];
 
 /// A process's cells, as [`OF_PROCESSES`] has them.
-fn figures_of(process: &ProcessView) -> [String; OF_PROCESSES.len()] {
-    let used = |name| process.used.get(name);
-    [
+fn figures_of(process: &ProcessView) -> Vec<String> {
+    let facts = [
         process.pid.to_string(),
+        process.worker.to_string(),
         format!("{}%", process.busy_percent),
         bytes(process.memory_bytes),
         bytes(process.memory_peak_bytes),
-        count(used("kernels")),
-        count(used("graph_launches")),
-        count(used("calls_awaited").saturating_add(used("calls_posted"))),
-        bytes(used("bytes_to_device")),
-        bytes(used("bytes_from_device")),
-        duration(used("waited_ns")),
-        duration(used("throttled_ns")),
-        duration(used("overrun_ns")),
-        process.worker.to_string(),
-        duration(used("gpu_time_ns")),
-    ]
+    ];
+    facts.into_iter().chain(account(process)).collect()
 }
 
 fn draw_processes(frame: &mut Frame, area: Rect, screen: &Screen) {
