@@ -5,6 +5,7 @@
 use std::ffi::{c_char, c_int};
 
 use libloading::Library;
+use paravane_protocol::cuda_types::*;
 use serde::{Deserialize, Serialize};
 
 /// Devices that are told of; a host has some dozens at most.
@@ -23,12 +24,46 @@ pub struct Device {
     pub memory_bytes: u64,
     /// The library's CUDA version times a thousand: 12080 is 12.8.
     pub cuda_version: u32,
+    /// Its multiprocessors, where the library can give some of them to a context.
+    #[serde(default)]
+    pub multiprocessors: Option<Multiprocessors>,
+}
+
+/// Multiprocessors, and how they can be divided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Multiprocessors {
+    /// All of them.
+    pub count: u32,
+    /// The fewest that a context can have.
+    pub least: u32,
+    /// What a context's count is a multiple of, unless it is all.
+    pub step: u32,
+}
+
+impl Multiprocessors {
+    /// As the programming guide has it for a compute capability's major number
+    /// (CUDA driver API, cuDevSmResourceSplitByCount).
+    fn of(count: u32, major: u32) -> Self {
+        let (least, step) = match major {
+            ..=6 => (1, 1),
+            7 => (2, 2),
+            8 => (4, 2),
+            _ => (8, 8),
+        };
+        Self { count, least: least.min(count), step: step.min(count).max(1) }
+    }
+
+    /// Whether a context can have so many.
+    pub fn has(self, sms: u32) -> bool {
+        sms == self.count || (sms >= self.least && sms < self.count && sms.is_multiple_of(self.step))
+    }
 }
 
 type Get = unsafe extern "C" fn(*mut c_int, c_int) -> u32;
 type Text = unsafe extern "C" fn(*mut c_char, c_int, c_int) -> u32;
 type Uuid = unsafe extern "C" fn(*mut [u8; 16], c_int) -> u32;
 type Bytes = unsafe extern "C" fn(*mut usize, c_int) -> u32;
+type Attribute = unsafe extern "C" fn(*mut c_int, c_int, c_int) -> u32;
 type Version = unsafe extern "C" fn(*mut c_int) -> u32;
 
 /// The devices of a library that has been initialised. What it does not tell is
@@ -52,6 +87,7 @@ fn one(library: &Library, ordinal: c_int) -> Option<Device> {
         pci_bus_id: text(library, b"cuDeviceGetPCIBusId", device).unwrap_or_default(),
         memory_bytes: memory_bytes(library, device).unwrap_or(0),
         cuda_version: version(library).unwrap_or(0),
+        multiprocessors: multiprocessors(library, device),
     })
 }
 
@@ -96,6 +132,33 @@ fn memory_bytes(library: &Library, device: c_int) -> Option<u64> {
     // SAFETY: `bytes` is writable during the call.
     let result = unsafe { ask(&raw mut bytes, device) };
     (result == 0).then_some(bytes as u64)
+}
+
+/// Where the library has green contexts, what it takes to make one.
+fn multiprocessors(library: &Library, device: c_int) -> Option<Multiprocessors> {
+    const NEEDED: [&[u8]; 5] = [
+        b"cuDeviceGetDevResource",
+        b"cuDevSmResourceSplitByCount",
+        b"cuDevResourceGenerateDesc",
+        b"cuGreenCtxCreate",
+        b"cuCtxFromGreenCtx",
+    ];
+    // SAFETY: only whether the symbols exist is looked at.
+    if !NEEDED.iter().all(|symbol| unsafe { library.get::<*const u8>(*symbol) }.is_ok()) {
+        return None;
+    }
+    let count = attribute(library, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device)?;
+    let major = attribute(library, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device)?;
+    Some(Multiprocessors::of(count, major))
+}
+
+fn attribute(library: &Library, attribute: CUdevice_attribute, device: c_int) -> Option<u32> {
+    // SAFETY: the signature is cuda.h's.
+    let ask = unsafe { library.get::<Attribute>(b"cuDeviceGetAttribute") }.ok()?;
+    let mut value = 0;
+    // SAFETY: `value` is writable during the call.
+    let result = unsafe { ask(&raw mut value, c_int::try_from(attribute.0).ok()?, device) };
+    u32::try_from(value).ok().filter(|_| result == 0)
 }
 
 fn version(library: &Library) -> Option<u32> {

@@ -70,10 +70,12 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let renderer = renderer(options)?;
     let libcuda = libcuda::choose(options.libcuda.as_deref())?;
     log::info!("libcuda is {} ({})", libcuda.path.display(), libcuda.reason);
+    libcuda.devices.iter().try_for_each(|device| options.wanted.check(device))?;
     let lease = Arc::new(VmLease::start(settings)?);
     lease.set_limit(options.wanted.kernel_limit.map(KernelLimit::duration));
     let budget = Budget::create(options.wanted.memory_quota.map_or(UNLIMITED, |quota| quota.0))?;
     let (usage, visible): (Arc<Usage>, Arc<Visible>) = Default::default();
+    visible.set(None, options.wanted.sms);
     let side = LeaseSide::new(
         Arc::clone(&lease),
         Arc::clone(&budget),

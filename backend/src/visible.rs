@@ -1,27 +1,38 @@
-//! Which device the VM's workers see: all that libcuda has, or the one that
-//! paravaned has placed the VM on.
+//! What the VM's workers see: all devices that libcuda has, or the one that
+//! paravaned has placed the VM on; all multiprocessors of it, or some.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What libcuda reads when it is initialised.
 pub const ENV_VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
+/// How many multiprocessors a worker's contexts have.
+pub const ENV_SMS: &str = "PARAVANE_SMS";
 
-/// The device by UUID; none: all.
+/// What a worker that starts now sees.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The device by UUID; none: all.
+    pub device: Option<String>,
+    /// Multiprocessors; none: all.
+    pub sms: Option<u32>,
+}
+
+/// What workers see that start from now on.
 #[derive(Debug, Default)]
-pub struct Visible(Mutex<Option<String>>);
+pub struct Visible(Mutex<Seen>);
 
 impl Visible {
-    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+    fn lock(&self) -> MutexGuard<'_, Seen> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a worker that starts now sees.
-    pub fn device(&self) -> Option<String> {
+    /// What is set.
+    pub fn seen(&self) -> Seen {
         self.lock().clone()
     }
 
-    /// What workers see that start from now on.
-    pub fn set(&self, device: Option<&str>) {
-        *self.lock() = device.map(str::to_owned);
+    /// Sets it.
+    pub fn set(&self, device: Option<&str>, sms: Option<u32>) {
+        *self.lock() = Seen { device: device.map(str::to_owned), sms };
     }
 }

@@ -25,7 +25,7 @@ use crate::control::{
     TURNS_FD,
 };
 use crate::lease::VmLease;
-use crate::visible::{ENV_VISIBLE, Visible};
+use crate::visible::{ENV_SMS, ENV_VISIBLE, Seen, Visible};
 use crate::turn::Turns;
 
 /// How to start workers.
@@ -53,7 +53,7 @@ pub struct WorkerProcess {
     lease: Arc<VmLease>,
     reaped: bool,
     /// What it was started with.
-    visible: Option<String>,
+    seen: Seen,
     /// Given back when the process is reaped.
     _slot: Slot,
 }
@@ -77,9 +77,12 @@ impl WorkerProcess {
         command.arg0("paravane-worker").arg("worker");
         command.env(ENV_LIBCUDA, &options.libcuda);
         command.env(ENV_LOG_LEVEL, options.log_level.as_str());
-        let visible = options.visible.device();
-        if let Some(device) = &visible {
+        let seen = options.visible.seen();
+        if let Some(device) = &seen.device {
             command.env(ENV_VISIBLE, device);
+        }
+        if let Some(sms) = seen.sms {
+            command.env(ENV_SMS, sms.to_string());
         }
         command.env(ENV_BUDGET_SLOT, slot.number().to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -93,7 +96,7 @@ impl WorkerProcess {
         // The process is not reaped yet, so its number is still its own.
         let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())?;
         let (account, lease) = (Some((account, account_there)), Arc::clone(&options.lease));
-        Ok(Self { pid, pidfd, control, guest_wake, account, lease, reaped: false, visible, _slot: slot })
+        Ok(Self { pid, pidfd, control, guest_wake, account, lease, reaped: false, seen, _slot: slot })
     }
 
     /// Its id on the host.
@@ -248,9 +251,9 @@ fn serve(options: &WorkerOptions, turns: &OwnedFd, budget: &Arc<Budget>, incomin
     let mut spare = start().ok();
     while let Ok(answer) = incoming.recv() {
         // A spare that has ended would fail its guest; a fresh one may not.
-        // Nor would one that sees another device than the VM is placed on now do.
-        let visible = options.visible.device();
-        let runs = spare.as_mut().is_some_and(|worker| worker.ended().is_none() && worker.visible == visible);
+        // Nor would one do that sees another device, or more of it, than the VM is to see now.
+        let seen = options.visible.seen();
+        let runs = spare.as_mut().is_some_and(|worker| worker.ended().is_none() && worker.seen == seen);
         let worker = match spare.take() {
             Some(worker) if runs => Ok(worker),
             _ => start(),

@@ -166,14 +166,15 @@ struct VmTable {
     mode: Option<Mode>,
     memory_quota: Option<Bytes>,
     kernel_limit: Option<KernelLimit>,
+    sms: Option<u32>,
 }
 
 impl TryFrom<VmTable> for Vm {
     type Error = String;
 
     fn try_from(table: VmTable) -> Result<Self, String> {
-        let VmTable { gpu, uuid, weight, minimum, cap, priority, mode, memory_quota, kernel_limit } = table;
-        let Checked(wanted) = Wanted { weight, minimum, cap, priority, mode, memory_quota, kernel_limit }.try_into()?;
+        let VmTable { gpu, uuid, weight, minimum, cap, priority, mode, memory_quota, kernel_limit, sms } = table;
+        let Checked(wanted) = Wanted { weight, minimum, cap, priority, mode, memory_quota, kernel_limit, sms }.try_into()?;
         Ok(Self { wanted, gpu, uuid })
     }
 }
@@ -306,6 +307,7 @@ fn write_table(document: &mut DocumentMut, vm: &str, set: &Wanted) {
         ("priority", set.priority.map(|priority| word(serde_json::json!(priority)))),
         ("mode", set.mode.map(|mode| word(serde_json::json!(mode)))),
         ("kernel_limit", set.kernel_limit.map(|limit| toml_edit::value(f64::from(limit)))),
+        ("sms", set.sms.map(|sms| toml_edit::value(i64::from(sms)))),
         ("memory_quota", set.memory_quota.map(|bytes| toml_edit::value(i64::try_from(bytes.0).unwrap_or(i64::MAX)))),
     ];
     for (key, value) in values {

@@ -2,6 +2,7 @@
 
 use paravane_backend::devices::Device;
 use paravane_backend::lease::Arbiter;
+use paravane_backend::register::wanted::Wanted;
 
 use crate::config::Placement;
 
@@ -40,6 +41,12 @@ impl Gpus {
             }
         }
         Ok(())
+    }
+
+    /// What of the settings a device cannot give.
+    pub fn lacks(&self, uuid: &str, wanted: &Wanted) -> Option<String> {
+        let gpu = self.find(uuid)?;
+        wanted.check(&gpu.device).err().map(|error| error.to_string())
     }
 
     /// The device of this UUID.

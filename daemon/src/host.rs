@@ -112,7 +112,7 @@ impl Host {
             None => (said, config::Vm::default()),
         };
         let name = self.unused(state, name);
-        let layers = Layers {
+        let mut layers = Layers {
             defaults: state.config.defaults.0.clone(),
             command_line: hello.wanted,
             file: table.wanted,
@@ -123,6 +123,12 @@ impl Host {
         let minimum = if is_equal_share(&wanted) { 0 } else { settings_of(&wanted, 1)?.minimum() };
         let choices: Vec<Choice> = devices.iter().map(|device| state.choice(&device.uuid)).collect();
         let placed = gpus::place(table.gpu.as_deref(), state.config.placement, minimum, &choices)?;
+        if let Some(why) = state.gpus.lacks(&placed.uuid, &wanted) {
+            let text = format!("not in force: {why}");
+            self.events.say(Kind::Warning, &name, text);
+            layers.forget_sms();
+        }
+        let wanted = layers.all();
         state.issued += 1;
         let id = VmId(state.issued);
         self.admit(state, id, &name, &wanted, &placed.uuid, (page, kick))?;
@@ -370,6 +376,7 @@ impl State {
         let equals = others - was + u32::from(is_equal_share(wanted));
         let settings = settings_of(wanted, equals)?;
         let gpu = self.gpus.find(&vm.gpu).ok_or("its device has gone")?;
+        wanted.check(&gpu.device).map_err(|error| error.to_string())?;
         gpu.arbiter.set(id, settings).map_err(|error| error.to_string())
     }
 

@@ -111,6 +111,8 @@ pub struct Set {
     pub memory_quota_bytes: Option<u64>,
     /// How long a kernel may run, in seconds.
     pub kernel_limit_s: Option<f64>,
+    /// How many multiprocessors kernels may use.
+    pub sms: Option<u32>,
 }
 
 /// Settings by where they come from; a later one counts.
@@ -130,6 +132,13 @@ impl Layers {
     /// What counts.
     pub fn all(&self) -> Wanted {
         self.defaults.under(&self.command_line).under(&self.file).under(&self.live)
+    }
+
+    /// The device cannot divide its multiprocessors so.
+    pub fn forget_sms(&mut self) {
+        for layer in [&mut self.defaults, &mut self.command_line, &mut self.file, &mut self.live] {
+            layer.sms = None;
+        }
     }
 }
 

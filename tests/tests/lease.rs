@@ -144,6 +144,34 @@ fn a_kernel_beyond_the_limit_ends_its_process_and_no_other() {
     }
 }
 
+/// A device that can be divided to the single multiprocessor.
+const DIVISIBLE: (&str, &str) = ("PARAVANE_CPU_CAPABILITY", "6.1");
+
+#[test]
+fn a_vm_has_as_many_multiprocessors_as_it_is_given() {
+    let start = |arguments: &[&str]| {
+        Backend::start_with(arguments, |command| {
+            command.env(DIVISIBLE.0, DIVISIBLE.1);
+        })
+    };
+    let part = start(&["--sms", "1"]);
+    assert_eq!(Program::start("one-multiprocessor", &part.socket(), SECOND).end().1, 1);
+    let daemon = Daemon::start("[vm.small]\nsms = 1\n[vm.wrong]\nsms = 5000\n");
+    let registered = |name: &str| start(&["--name", name, "--paravaned", daemon.socket().to_str().unwrap()]);
+    let (small, wrong) = (registered("small"), registered("wrong"));
+    eventually("both are registered", || daemon.vms().len() == 2);
+    let sms = || -> Vec<_> { daemon.vms().iter().map(|vm| vm["set"]["sms"].clone()).collect() };
+    assert_eq!(sms(), [serde_json::json!(1), serde_json::Value::Null], "what cannot be is not in force");
+    assert_eq!(Program::start("one-multiprocessor", &small.socket(), SECOND).end().1, 1);
+    let said = daemon.refused("set wrong --sms 4999");
+    assert!(said.contains("sms = 4999: must be from 1 to"), "{said}");
+    daemon.said("set wrong --sms 1");
+    eventually("it is in force", || {
+        let mut program = Program::start("one-multiprocessor", &wrong.socket(), SECOND);
+        program.0.wait().unwrap().success()
+    });
+}
+
 /// GPU time of two VMs of weights 3:1 whose programs run side by side.
 fn three_to_one() -> f64 {
     let daemon = Daemon::start("");
@@ -182,4 +210,9 @@ fn shares_that_cannot_be_are_refused() {
     refused(&["--minimum", "50", "--cap", "25"], "above the cap");
     refused(&["--mode", "fixed-share"], "fixed-share needs cap");
     refused(&["--kernel-limit", "0"], "from 0.1 to 86400");
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("gpu.sock");
+    let (status, _, said) =
+        paravane_tests::backend::run(&["--socket-path", socket.to_str().unwrap(), "--sms", "99999"]);
+    assert!(!status.success() && said.contains("sms = 99999: must be from"), "{said}");
 }

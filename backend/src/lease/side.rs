@@ -59,7 +59,7 @@ impl Side for LeaseSide {
     }
 
     fn in_force(&self, wanted: &Wanted, device: Option<&str>) {
-        self.visible.set(device);
+        self.visible.set(device, wanted.sms);
         self.budget.set_limit(wanted.memory_quota.map_or(UNLIMITED, |quota| quota.0));
         self.lease.set_limit(wanted.kernel_limit.map(KernelLimit::duration));
         *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = wanted.clone();
@@ -82,6 +82,6 @@ mod tests {
         side.alone(Some(250));
         assert!(side.lease.figures().is_some());
         side.in_force(&Wanted::default(), Some("GPU-1"));
-        assert_eq!(side.visible.device().as_deref(), Some("GPU-1"));
+        assert_eq!(side.visible.seen().device.as_deref(), Some("GPU-1"));
     }
 }

@@ -9,6 +9,8 @@ use clap::{Args, ValueEnum};
 use paravane_scheduler as scheduler;
 use serde::{Deserialize, Serialize};
 
+use crate::devices::{Device, Multiprocessors};
+
 /// Percent, to a tenth: 12.5.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "f64", into = "f64")]
@@ -202,6 +204,10 @@ pub struct Wanted {
     #[arg(long, value_name = "SECONDS")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_limit: Option<KernelLimit>,
+    /// How many of the device's multiprocessors kernels may use [default: all]
+    #[arg(long, value_name = "N")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sms: Option<u32>,
 }
 
 /// Settings that contradict each other.
@@ -213,6 +219,12 @@ pub enum WantedError {
     /// A mode without the number that it is about.
     #[error("mode {0} needs {1}")]
     Lacks(&'static str, &'static str),
+    /// The device's driver cannot divide its multiprocessors.
+    #[error("sms = {0}: the driver of {1} has no green contexts, which CUDA 12.4 has brought")]
+    Indivisible(u32, String),
+    /// Not as it can divide them.
+    #[error("sms = {0}: must be from {least} to {count} on {1}, a multiple of {step}", least = .2.least, count = .2.count, step = .2.step)]
+    NoPart(u32, String, Multiprocessors),
 }
 
 impl Wanted {
@@ -226,6 +238,7 @@ impl Wanted {
             mode: over.mode.or(self.mode),
             memory_quota: over.memory_quota.or(self.memory_quota),
             kernel_limit: over.kernel_limit.or(self.kernel_limit),
+            sms: over.sms.or(self.sms),
         }
     }
 
@@ -242,7 +255,18 @@ impl Wanted {
             mode: only(self.mode, there.mode),
             memory_quota: only(self.memory_quota, there.memory_quota),
             kernel_limit: only(self.kernel_limit, there.kernel_limit),
+            sms: only(self.sms, there.sms),
         }
+    }
+
+    /// Whether a device can give what is wanted.
+    ///
+    /// # Errors
+    /// Says what it can give.
+    pub fn check(&self, device: &Device) -> Result<(), WantedError> {
+        let Some(sms) = self.sms else { return Ok(()) };
+        let part = device.multiprocessors.ok_or_else(|| WantedError::Indivisible(sms, device.name.clone()))?;
+        part.has(sms).then_some(()).ok_or_else(|| WantedError::NoPart(sms, device.name.clone(), part))
     }
 
     /// For the scheduler, where `vms` VMs share the GPU, this one included.
@@ -308,6 +332,20 @@ mod tests {
         let lacks = of(r#"{"mode": "fixed-share"}"#).unwrap_err().to_string();
         assert_eq!(lacks, "mode fixed-share needs cap");
         assert!(of(r#"{"minimum": 50, "cap": 40}"#).is_err());
+    }
+
+    #[test]
+    fn multiprocessors_are_given_as_the_device_can_divide_them() {
+        let wanted = |sms| Wanted { sms: Some(sms), ..Wanted::default() };
+        let mut device = Device { name: "G".into(), ..Device::default() };
+        assert!(Wanted::default().check(&device).is_ok());
+        let why = wanted(8).check(&device).unwrap_err().to_string();
+        assert_eq!(why, "sms = 8: the driver of G has no green contexts, which CUDA 12.4 has brought");
+        device.multiprocessors = Some(Multiprocessors { count: 130, least: 8, step: 8 });
+        let of = |sms| wanted(sms).check(&device).is_ok();
+        assert_eq!([0, 4, 8, 12, 128, 130, 136].map(of), [false, false, true, false, true, true, false]);
+        let why = wanted(12).check(&device).unwrap_err().to_string();
+        assert_eq!(why, "sms = 12: must be from 8 to 130 on G, a multiple of 8");
     }
 
     #[test]

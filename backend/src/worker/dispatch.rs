@@ -77,6 +77,9 @@ macro_rules! run {
     (call cuMemGetInfo_v2 $command:ident) => {
         memory::figures($command)
     };
+    (call cuDeviceGetDevResource $command:ident) => {
+        $command.thread.process_ref().parts.refuse_whole().and_then(|()| cuDeviceGetDevResource($command))
+    };
     (local $name:ident $command:ident) => {{
         $command.thread.broke_protocol("opcode of a call that is the guest's");
         Err(CUDA_ERROR_INVALID_VALUE)

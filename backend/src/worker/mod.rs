@@ -21,6 +21,7 @@ mod meter;
 mod nvml;
 mod order;
 mod output;
+mod parts;
 mod process;
 mod resources;
 mod thread;

@@ -27,6 +27,7 @@ use super::memory::Memory;
 use super::nvml::Nvml;
 use super::order::RingState;
 use super::output::Output;
+use super::parts::Parts;
 use super::thread::Thread;
 use super::turn::ProcessTurn;
 use crate::account::AccountPage;
@@ -41,6 +42,7 @@ pub(super) struct Process {
     pub(super) memory: Memory,
     pub(super) turn: ProcessTurn,
     pub(super) lease: ProcessLease,
+    pub(super) parts: Parts,
     /// Filled where the library cannot tell kernels' parameters.
     pub(super) images: Images,
     pub(super) callbacks: Arc<Callbacks>,
@@ -88,6 +90,7 @@ impl Process {
             memory,
             turn,
             lease,
+            parts: Parts::inherited(),
             images: Images::default(),
             callbacks: Arc::new(Callbacks::new()),
             links: Links::default(),

@@ -18,6 +18,7 @@ use paravane_protocol::shared::{Shared, SharedPages};
 use super::arg::Scope;
 use super::dispatch::{Command, dispatch};
 use super::lease::{Class, Part};
+use super::libcuda::cuda;
 use super::order::RingState;
 use super::process::Process;
 use super::turn::Serving;
@@ -73,6 +74,8 @@ pub(super) struct Thread {
     patience: Patience,
     serving: Serving,
     part: Part,
+    /// [`Parts::made`](super::parts::Parts::made) when the current context was set.
+    parts_made: u32,
     done: u32,
     replies: u32,
 }
@@ -90,6 +93,7 @@ impl Thread {
             patience: Patience::default(),
             serving: Serving::default(),
             part: Part::default(),
+            parts_made: 0,
             done: 0,
             replies: 0,
         }
@@ -158,6 +162,9 @@ impl Thread {
         if !matches!(header.opcode, internal::CALLBACK_NEXT | internal::CALLBACK_DONE) {
             self.wait_for_turn(header.ticket);
         }
+        if self.parts_made != self.process.parts.made() {
+            self.set_current_again();
+        }
         let class = Class::of(header.opcode, body);
         if class != Class::Other {
             self.before(class);
@@ -197,6 +204,17 @@ impl Thread {
         }
         self.done = self.done.wrapping_add(1);
         self.ring.control.store_u32(word::DONE, self.done, Ordering::Release);
+    }
+
+    /// Something else stands for a primary context, which may be current here.
+    #[cold]
+    fn set_current_again(&mut self) {
+        let Process { lib, handles, parts, .. } = &*self.process;
+        self.parts_made = parts.made();
+        if self.context != 0 {
+            let native = handles.resolve(CUcontext(self.context)).unwrap_or(CUcontext(0));
+            let _ = cuda!(lib.cuCtxSetCurrent(native));
+        }
     }
 
     /// What the lease has to do before a command is issued.

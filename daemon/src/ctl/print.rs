@@ -89,6 +89,9 @@ pub(super) fn info(vm: &VmView) -> String {
     if let Some(seconds) = vm.set.kernel_limit_s {
         fact("kernel limit", format!("{seconds} s"));
     }
+    if let Some(sms) = vm.set.sms {
+        fact("multiprocessors", sms.to_string());
+    }
     let memory = (bytes(vm.memory_bytes), bytes(vm.memory_peak_bytes), quota(vm.set.memory_quota_bytes));
     fact("memory", format!("{}, at most {}, quota {}", memory.0, memory.1, memory.2));
     let layers = [

@@ -68,6 +68,7 @@ impl State {
                 mode: word(mode),
                 memory_quota_bytes: wanted.memory_quota.map(|bytes| bytes.0),
                 kernel_limit_s: wanted.kernel_limit.map(f64::from),
+                sms: wanted.sms,
             },
             wanted: vm.layers.clone(),
             entitled: Percent::of_thousandths(vm.entitled),

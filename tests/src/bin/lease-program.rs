@@ -44,6 +44,7 @@ fn main() {
         "value" => program.value(),
         "function" => program.function(),
         "limit" => return program.exceed_limit(),
+        "one-multiprocessor" => return program.use_one_multiprocessor(),
         other => panic!("no scenario {other}"),
     };
     let passed = program.started.elapsed().as_nanos();
@@ -59,6 +60,20 @@ fn until_told() -> Duration {
         ENDS.store(true, Ordering::SeqCst);
     });
     Duration::MAX
+}
+
+/// Everything tells of one multiprocessor.
+fn check_one(cuda: &Cuda, primary: CUcontext) {
+    let count = value_of!(cuda.cuDeviceGetAttribute(0, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, CUdevice(0)));
+    assert_eq!(count, 1);
+    let mut of = CUdevResource::default();
+    must!(cuda.cuCtxGetDevResource(primary, &raw mut of, CU_DEV_RESOURCE_TYPE_SM));
+    assert_eq!(of.value[0], 1);
+    let stream = value_of!(cuda.cuStreamCreate(CUstream(0), 0));
+    must!(cuda.cuStreamGetDevResource(stream, &raw mut of, CU_DEV_RESOURCE_TYPE_SM));
+    assert_eq!(of.value[0], 1);
+    must!(cuda.cuStreamGetDevResource(CUstream(0), &raw mut of, CU_DEV_RESOURCE_TYPE_SM));
+    assert_eq!(of.value[0], 1);
 }
 
 impl Program {
@@ -181,6 +196,55 @@ impl Program {
         self.launch(u32::MAX, self.stream);
         let result = result_of!(cuda.cuStreamSynchronize(self.stream));
         assert_eq!(result, CUDA_ERROR_LAUNCH_TIMEOUT);
+        println!("{} 1", self.started.elapsed().as_nanos());
+    }
+
+    /// All that is told of the device is one multiprocessor, also after the
+    /// primary context has ended, on another thread too, and what would have more
+    /// is refused.
+    fn use_one_multiprocessor(&self) {
+        let cuda = &self.cuda;
+        let primary = value_of!(cuda.cuCtxGetCurrent(CUcontext(0)));
+        check_one(cuda, primary);
+        self.launch(100, self.stream);
+        assert_eq!(self.read(self.word), 1);
+        let mut of = CUdevResource::default();
+        let refused = result_of!(cuda.cuDeviceGetDevResource(CUdevice(0), &raw mut of, CU_DEV_RESOURCE_TYPE_SM));
+        assert_eq!(refused, CUDA_ERROR_NOT_SUPPORTED);
+        let mut other = CUcontext(0);
+        assert_eq!(result_of!(cuda.cuCtxCreate_v2(&raw mut other, 0, CUdevice(0))), CUDA_ERROR_NOT_SUPPORTED);
+        let is_active = || {
+            let (mut flags, mut active) = (0, 0);
+            must!(cuda.cuDevicePrimaryCtxGetState(CUdevice(0), &raw mut flags, &raw mut active));
+            active != 0
+        };
+        let retain = || {
+            assert_eq!(value_of!(cuda.cuDevicePrimaryCtxRetain(CUcontext(0), CUdevice(0))), primary);
+            assert!(is_active());
+        };
+        retain();
+        must!(cuda.cuDevicePrimaryCtxRelease_v2(CUdevice(0)));
+        assert!(is_active(), "it was retained twice");
+        must!(cuda.cuDevicePrimaryCtxRelease_v2(CUdevice(0)));
+        assert!(!is_active());
+        retain();
+        check_one(cuda, primary);
+        let (retained, ended) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let cuda = &Cuda::load(Path::new(&std::env::args().nth(2).unwrap()));
+                must!(cuda.cuCtxSetCurrent(primary));
+                check_one(cuda, primary);
+                retained.wait();
+                ended.wait();
+                check_one(cuda, primary);
+            });
+            retained.wait();
+            must!(cuda.cuDevicePrimaryCtxReset_v2(CUdevice(0)));
+            retain();
+            ended.wait();
+            check_one(cuda, primary);
+        });
         println!("{} 1", self.started.elapsed().as_nanos());
     }
 

@@ -16,6 +16,7 @@ pub(in crate::worker) fn cuDevicePrimaryCtxRetain(command: &mut Command) -> Answ
     let lib = &process.lib;
     let mut native = CUcontext(0);
     cuda!(lib.cuDevicePrimaryCtxRetain(&raw mut native, dev))?;
+    let native = process.parts.retained(lib, dev, native)?;
     process.handles.insert(id, native, Belongs::default())
 }
 
@@ -27,6 +28,7 @@ pub(in crate::worker) fn cuCtxCreate_v2(command: &mut Command) -> Answer {
     command.read_all()?;
     let process = command.thread.process();
     process.handles.check_new(id)?;
+    process.parts.refuse_whole()?;
     let lib = &process.lib;
     let mut native = CUcontext(0);
     cuda!(lib.cuCtxCreate_v2(&raw mut native, flags, dev))?;

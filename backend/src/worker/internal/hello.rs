@@ -6,7 +6,8 @@ use paravane_protocol::cuda_types::*;
 use paravane_protocol::limits::{DEVICE_ATTRIBUTE_MAX, DEVICES_MAX, REPLY_BYTES_MAX};
 
 use crate::worker::dispatch::Command;
-use crate::worker::libcuda::{Answer, Libcuda, cuda};
+use crate::worker::libcuda::{Answer, cuda};
+use crate::worker::process::Process;
 
 /// Longest device name in a description.
 const NAME_BYTES: usize = 256;
@@ -31,12 +32,13 @@ pub(super) fn hello(command: &mut Command) -> Answer {
     command.to.word(count);
     command.to.word(present);
     for ordinal in first..first + present {
-        describe(lib, i32::from_word(ordinal), &mut command.to)?;
+        describe(&process, i32::from_word(ordinal), &mut command.to)?;
     }
     Ok(())
 }
 
-fn describe(lib: &Libcuda, ordinal: i32, to: &mut Encoder) -> Answer {
+fn describe(process: &Process, ordinal: i32, to: &mut Encoder) -> Answer {
+    let lib = &process.lib;
     let mut dev = CUdevice(0);
     cuda!(lib.cuDeviceGet(&raw mut dev, ordinal))?;
     let mut name = [0_u8; NAME_BYTES];
@@ -53,7 +55,7 @@ fn describe(lib: &Libcuda, ordinal: i32, to: &mut Encoder) -> Answer {
     to.word(total as u64);
     to.bytes(until_nul(&bus_id));
     let attributes: Vec<u8> =
-        (0..=DEVICE_ATTRIBUTE_MAX).flat_map(|number| attribute(lib, number, dev).to_le_bytes()).collect();
+        (0..=DEVICE_ATTRIBUTE_MAX).flat_map(|number| attribute(process, number, dev).to_le_bytes()).collect();
     to.bytes(&attributes);
     Ok(())
 }
@@ -62,9 +64,11 @@ fn until_nul(text: &[u8]) -> &[u8] {
     text.split(|byte| *byte == 0).next().unwrap_or(text)
 }
 
-fn attribute(lib: &Libcuda, number: u32, dev: CUdevice) -> i32 {
+fn attribute(process: &Process, number: u32, dev: CUdevice) -> i32 {
+    let lib = &process.lib;
     let mut value = 0;
     match cuda!(lib.cuDeviceGetAttribute(&raw mut value, CUdevice_attribute(number), dev)) {
+        Ok(()) if number == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT.0 => process.parts.seen(value),
         Ok(()) => value,
         Err(_) => i32::MIN,
     }

@@ -295,6 +295,7 @@ pub(in crate::worker) fn cuDevicePrimaryCtxRelease_v2(command: &mut Command, run
     let lib = &process.lib;
     let change = process.memory.change();
     run(command)?;
+    process.parts.released(lib, device);
     let (mut flags, mut is_active) = (0, 0);
     cuda!(lib.cuDevicePrimaryCtxGetState(device, &raw mut flags, &raw mut is_active))?;
     let primary = process.memory.ledger().primaries.get(&device.0).copied();
@@ -306,6 +307,8 @@ pub(in crate::worker) fn cuDevicePrimaryCtxRelease_v2(command: &mut Command, run
 }
 
 pub(in crate::worker) fn cuDevicePrimaryCtxReset_v2(command: &mut Command, run: Run) -> Answer {
+    let process = command.thread.process_ref();
+    process.parts.reset(&process.lib, CUdevice::from_word(command.from.clone().word()));
     cuDevicePrimaryCtxRelease_v2(command, run)
 }
 
