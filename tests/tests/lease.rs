@@ -172,14 +172,15 @@ fn a_vm_has_as_many_multiprocessors_as_it_is_given() {
     });
 }
 
-/// GPU time of two VMs of weights 3:1 whose programs run side by side.
-fn three_to_one() -> f64 {
+/// The first one's part of a figure of two VMs of weights 3:1 whose programs run
+/// side by side.
+fn three_to_one(scenario: &str, figure: &str) -> f64 {
     let daemon = Daemon::start("");
     let socket = daemon.socket();
     let with = |weight: &'static str| ["--weight", weight, "--paravaned", socket.to_str().unwrap()];
     let vms = [Vm::start(&with("300")), Vm::start(&with("100"))];
     eventually("both are registered", || daemon.vms().len() == 2);
-    let programs = vms.each_ref().map(|vm| Program::start("stream", &vm.backend.socket(), "2000"));
+    let programs = vms.each_ref().map(|vm| Program::start(scenario, &vm.backend.socket(), "2000"));
     for program in programs {
         program.end();
     }
@@ -189,14 +190,16 @@ fn three_to_one() -> f64 {
         let booked = daemon.usage("--by process");
         waited.iter().all(|waited| booked.iter().any(|row| row["ended"] == true && row["waited_ns"].as_f64() == Some(*waited)))
     });
-    let [first, second] = vms.each_ref().map(Vm::gpu_ns);
+    let [first, second] = vms.each_ref().map(|vm| vm.figure(figure));
     first / (first + second)
 }
 
 #[test]
 fn vms_under_one_arbiter_share_by_weight() {
-    let share = three_to_one();
+    let share = three_to_one("stream", "gpu_time_ns");
     assert!((0.6..0.9).contains(&share), "{share}");
+    let share = three_to_one("copies", "bytes_to_device");
+    assert!((0.6..0.9).contains(&share), "copied: {share}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use paravane_scheduler::{Nanos, Settings, SettingsError, VmId};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 pub use super::leases::VmFigures;
+use super::copies::{Copies, CopyPages, Copying};
 use super::leases::{Leases, Pages};
 use super::page::{Grant, VmPage, Wants, now_ns};
 
@@ -53,9 +54,26 @@ impl Pages for Places {
     }
 }
 
+impl CopyPages for Places {
+    fn copying(&mut self, vm: VmId) -> Copying {
+        self.0.get(&vm).map(|place| place.page.copying()).unwrap_or_default()
+    }
+
+    fn is_spent(&mut self, vm: VmId) -> bool {
+        self.0.get(&vm).is_some_and(|place| !place.page.may_copy())
+    }
+
+    fn allow(&mut self, vm: VmId, more: i64) {
+        if let Some(place) = self.0.get(&vm) {
+            place.page.allow_copies(more);
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     leases: Leases,
+    copies: Copies,
     places: Places,
     /// Counts VMs that came and went: the thread's list of eventfds is old.
     changes: u64,
@@ -109,7 +127,7 @@ impl Arbiter {
         settings: Settings,
     ) -> Result<(), SettingsError> {
         self.change(|state, now| {
-            let State { leases, places, changes, .. } = state;
+            let State { leases, copies, places, changes, .. } = state;
             let before = places.0.insert(vm, Place { page, kick: Arc::new(kick) });
             let set = leases.set(vm, settings, now, places);
             if set.is_err() {
@@ -117,6 +135,8 @@ impl Arbiter {
                     Some(before) => places.0.insert(vm, before),
                     None => places.0.remove(&vm),
                 };
+            } else {
+                copies.set(vm, settings.weight());
             }
             *changes += 1;
             set
@@ -129,8 +149,13 @@ impl Arbiter {
     /// As [`Arbiter::add`]. A VM that is not there gets none.
     pub fn set(&self, vm: VmId, settings: Settings) -> Result<(), SettingsError> {
         self.change(
-            |State { leases, places, .. }, now| {
-                if places.0.contains_key(&vm) { leases.set(vm, settings, now, places) } else { Ok(()) }
+            |State { leases, copies, places, .. }, now| {
+                if !places.0.contains_key(&vm) {
+                    return Ok(());
+                }
+                leases.set(vm, settings, now, places)?;
+                copies.set(vm, settings.weight());
+                Ok(())
             },
         )
     }
@@ -141,6 +166,7 @@ impl Arbiter {
             state.places.0.remove(&vm);
             let State { leases, places, .. } = state;
             leases.remove(vm, places);
+            state.copies.remove(vm);
             state.changes += 1;
         });
     }
@@ -190,8 +216,10 @@ fn serve(shared: &Shared) {
                 known = Some(state.changes);
                 kicks = state.places.0.values().map(|place| Arc::clone(&place.kick)).collect();
             }
-            let State { leases, places, .. } = &mut *state;
-            leases.look(now_ns(), places)
+            let State { leases, copies, places, .. } = &mut *state;
+            let now = now_ns();
+            let (leased, copied) = (leases.look(now, places), copies.look(now, places));
+            leased.into_iter().chain(copied).min()
         };
         sleep(shared, &kicks, next);
     }

@@ -15,6 +15,9 @@ use crate::account::{AccountPage, Counter};
 /// A thread at the gate looks by itself so often: the arbiter may be a new one.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// A copy is held for so many looks at most.
+const COPY_LOOKS: u32 = 40;
+
 /// Work that the device is done with.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Over {
@@ -157,6 +160,31 @@ impl Gate {
     /// Bytes are copied.
     pub fn add_copied(&self, bytes: u64) {
         self.slot().count(Count::CopiedBytes).fetch_add(bytes, Ordering::Relaxed);
+        self.page.spend_copy(bytes);
+    }
+
+    /// Whether the VM has bytes left to copy between host and device.
+    #[inline]
+    pub fn may_copy(&self) -> bool {
+        self.page.may_copy()
+    }
+
+    /// Waits until it has; not for ever, whoever is to say so.
+    pub fn wait_for_copies(&self, account: &AccountPage) {
+        let slot = self.slot();
+        slot.copies_waiting().fetch_add(1, Ordering::SeqCst);
+        for _ in 0..COPY_LOOKS {
+            if self.page.may_copy() {
+                break;
+            }
+            let since = now_ns();
+            self.kick();
+            self.page.wait_for_copies(LOOK);
+            let passed = now_ns().saturating_sub(since);
+            slot.count(Count::WaitedNs).fetch_add(passed, Ordering::Relaxed);
+            account.counter(Counter::WaitedNs).fetch_add(passed, Ordering::Relaxed);
+        }
+        slot.copies_waiting().fetch_sub(1, Ordering::SeqCst);
     }
 
     /// The device is done with what [`Self::begins`].

@@ -2,10 +2,12 @@
 //! the VM's page (`page`) whether it may make the device work, and writes there
 //! what it has used; the arbiter (`arbiter`) gives leases to the VMs of a GPU
 //! in turn, as the scheduler decides (`leases`, which knows no clock). `gate` is
-//! what workers and renderers have of it in common.
+//! what workers and renderers have of it in common. Copies from and to the host
+//! are shared apart, by bytes (`copies`).
 
 pub mod arbiter;
 mod claim;
+pub mod copies;
 pub mod gate;
 pub mod leases;
 pub mod page;

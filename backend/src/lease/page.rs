@@ -11,6 +11,7 @@ use paravane_protocol::limits::{CONNECTIONS_MAX, WORKERS_MAX};
 use rustix::thread::futex;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
+use super::copies::{Copying, QUANTUM};
 use crate::page::Page;
 
 /// The head in its own page, then a slot for each worker and each renderer, of
@@ -23,6 +24,9 @@ const BYTES: usize = HEAD_BYTES + SLOTS_MAX * SLOT_BYTES;
 /// A command is not predicted to take longer than an hour: so no number of
 /// commands that come through under one lease overflows its budget.
 const COST_MAX_NS: u64 = 3_600_000_000_000;
+
+/// Nor is a copy of more than any memory.
+const COPY_MAX: u64 = 1 << 46;
 
 /// What may be in flight is within these.
 const FLIGHT_LEAST_NS: u64 = 200_000;
@@ -38,6 +42,8 @@ mod head {
     pub(super) const EPOCH: usize = 64;
     pub(super) const BUDGET: usize = 128;
     pub(super) const SLOTS: usize = 192;
+    pub(super) const COPY_BUDGET: usize = 256;
+    pub(super) const COPY_EPOCH: usize = 264;
 }
 
 /// A number in a worker's slot. Those that count have counted for all workers
@@ -86,6 +92,8 @@ impl Grant {
 pub struct Wants {
     /// Threads at the gate.
     pub waiting: u32,
+    /// Threads that wait for the VM's next round of copies.
+    pub copies_waiting: u32,
     /// Whether the device has work of theirs.
     pub in_flight: bool,
     /// Predicted time of that work.
@@ -107,7 +115,9 @@ impl VmPage {
     /// the other processes.
     pub fn create() -> io::Result<(Self, OwnedFd)> {
         let (page, file) = Page::create_long("paravane-lease", BYTES)?;
-        Ok((Self(page), file))
+        let page = Self(page);
+        page.word(head::COPY_BUDGET).store(QUANTUM.cast_unsigned(), Ordering::Relaxed);
+        Ok((page, file))
     }
 
     /// Maps the page that a descriptor from [`VmPage::create`] names.
@@ -193,6 +203,49 @@ impl VmPage {
         self.word(head::BUDGET).load(Ordering::Relaxed).cast_signed()
     }
 
+    /// Takes bytes that are copied between host and device off the VM's round.
+    pub fn spend_copy(&self, bytes: u64) {
+        self.word(head::COPY_BUDGET).fetch_sub(bytes.min(COPY_MAX), Ordering::Relaxed);
+    }
+
+    /// What the VM's workers copy. For the arbiter.
+    pub fn copying(&self) -> Copying {
+        let wants = self.wants();
+        Copying { bytes: wants.copied_bytes, budget: self.copy_budget(), waiting: wants.copies_waiting > 0 }
+    }
+
+    /// More bytes may be copied. For the arbiter.
+    pub fn allow_copies(&self, more: i64) {
+        self.word(head::COPY_BUDGET).fetch_add(more.cast_unsigned(), Ordering::SeqCst);
+        self.copy_epoch().fetch_add(1, Ordering::SeqCst);
+        // As above.
+        let _ = futex::wake(self.copy_epoch(), futex::Flags::empty(), u32::MAX);
+    }
+
+    fn copy_budget(&self) -> i64 {
+        self.word(head::COPY_BUDGET).load(Ordering::SeqCst).cast_signed()
+    }
+
+    /// Whether a copy may be issued.
+    #[inline]
+    pub fn may_copy(&self) -> bool {
+        self.word(head::COPY_BUDGET).load(Ordering::Relaxed).cast_signed() > 0
+    }
+
+    fn copy_epoch(&self) -> &AtomicU32 {
+        self.0.words().atomic_u32(head::COPY_EPOCH)
+    }
+
+    /// Sleeps until copies may be issued, at most so long.
+    pub fn wait_for_copies(&self, limit: Duration) {
+        let limit = Timespec::try_from(limit).ok();
+        let seen = self.copy_epoch().load(Ordering::SeqCst);
+        if self.copy_budget() <= 0 {
+            // Any error means: look again.
+            let _ = futex::wait(self.copy_epoch(), futex::Flags::empty(), seen, limit.as_ref());
+        }
+    }
+
     /// Counts grants: a thread reads it, looks whether it may go on, and else
     /// waits for it to change.
     pub fn epoch_now(&self) -> u32 {
@@ -226,6 +279,7 @@ impl VmPage {
         for slot in self.slots().filter(|slot| slot.pid().load(Ordering::Acquire) == pid) {
             slot.waiting().store(0, Ordering::Relaxed);
             slot.flying().store(0, Ordering::Relaxed);
+            slot.copies_waiting().store(0, Ordering::Relaxed);
             slot.count(Count::AheadNs).store(0, Ordering::Relaxed);
             slot.pid().store(0, Ordering::Release);
         }
@@ -243,6 +297,7 @@ impl VmPage {
         for slot in self.slots() {
             let count = |count| slot.count(count).load(Ordering::Relaxed);
             wants.waiting = wants.waiting.saturating_add(slot.waiting().load(Ordering::SeqCst));
+            wants.copies_waiting = wants.copies_waiting.saturating_add(slot.copies_waiting().load(Ordering::SeqCst));
             wants.in_flight |= slot.flying().load(Ordering::SeqCst) != 0;
             wants.ahead_ns = wants.ahead_ns.saturating_add(count(Count::AheadNs));
             wants.gpu_ns = wants.gpu_ns.wrapping_add(count(Count::GpuNs));
@@ -284,6 +339,11 @@ impl<'a> Slot<'a> {
     /// Parts of its work that the device may not have finished.
     pub fn flying(self) -> &'a AtomicU32 {
         self.page.0.words().atomic_u32(self.offset() + 8)
+    }
+
+    /// Its threads that wait for the VM's next round of copies.
+    pub fn copies_waiting(self) -> &'a AtomicU32 {
+        self.page.0.words().atomic_u32(self.offset() + 12)
     }
 
     /// One of its numbers.
@@ -336,6 +396,22 @@ mod tests {
         let wants = page.wants();
         assert_eq!((wants.waiting, wants.in_flight, wants.gpu_ns), (0, false, 11));
         assert_eq!(page.take_slot(13).unwrap().number(), 0);
+    }
+
+    #[test]
+    fn copies_wait_for_their_round() {
+        let (page, _file) = VmPage::create().unwrap();
+        assert!(page.may_copy(), "the first round is there");
+        page.take_slot(5).unwrap().copies_waiting().store(1, Ordering::SeqCst);
+        page.spend_copy(u64::MAX);
+        let Copying { budget, waiting, .. } = page.copying();
+        assert!(waiting && budget < 0 && !page.may_copy());
+        page.wait_for_copies(Duration::ZERO);
+        page.allow_copies(1 - budget);
+        page.wait_for_copies(Duration::from_secs(3600));
+        assert!(page.may_copy());
+        page.end(5);
+        assert!(!page.copying().waiting);
     }
 
     #[test]

@@ -221,14 +221,16 @@ impl Thread {
     #[inline]
     fn before(&mut self, class: Class) {
         let Self { process, ring, serving, part, context, .. } = self;
-        if let Class::Work(work) = class {
-            part.admit(process, *context, work, |holds| {
-                if holds {
-                    serving.pause(&process.turn);
-                }
-                ring.control.store_u32(word::HOST_WAITS, u32::from(holds), Ordering::Relaxed);
-            });
-            return;
+        let holds = |holds: bool| {
+            if holds {
+                serving.pause(&process.turn);
+            }
+            ring.control.store_u32(word::HOST_WAITS, u32::from(holds), Ordering::Relaxed);
+        };
+        match class {
+            Class::Work(work) => return part.admit(process, *context, work, holds),
+            Class::Copy => return process.lease.admit_copy(process, holds),
+            _ => {}
         }
         if class == Class::Waits && !process.lease.has_limit() {
             return;

@@ -41,6 +41,7 @@ fn main() {
         "stream" => program.stream(),
         "await" => program.awaits(),
         "graphs" => program.graphs(),
+        "copies" => return program.copy(),
         "value" => program.value(),
         "function" => program.function(),
         "limit" => return program.exceed_limit(),
@@ -158,6 +159,20 @@ impl Program {
         }
         assert_eq!(self.read(aside), round);
         done
+    }
+
+    /// Copies from pinned memory to the device, each awaited.
+    fn copy(&self) {
+        const BYTES: usize = 8 << 20;
+        let (cuda, mut copies) = (&self.cuda, 0);
+        let host = value_of!(cuda.cuMemHostAlloc(ptr::null_mut(), BYTES, 0));
+        let device = value_of!(cuda.cuMemAlloc_v2(NULL, BYTES));
+        self.launch(1, self.stream);
+        while self.goes_on() {
+            must!(cuda.cuMemcpyHtoD_v2(device, host, BYTES));
+            copies += 1;
+        }
+        println!("{} {copies}", self.started.elapsed().as_nanos());
     }
 
     /// A stream that waits for what this thread writes only after more launches

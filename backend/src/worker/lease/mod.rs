@@ -255,6 +255,17 @@ impl ProcessLease {
         self.gate.add_used(used);
     }
 
+    /// A copy between host and device is about to be issued: waits for the VM's
+    /// round of them.
+    #[inline]
+    pub(super) fn admit_copy(&self, process: &Process, mut holds: impl FnMut(bool)) {
+        if !self.gate.may_copy() {
+            holds(true);
+            self.gate.wait_for_copies(&process.account);
+            holds(false);
+        }
+    }
+
     /// Bytes are copied.
     pub(super) fn count_copied(&self, bytes: u64) {
         self.gate.add_copied(bytes);

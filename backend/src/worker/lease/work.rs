@@ -1,7 +1,7 @@
 //! Which commands make the device work, as far as a frame tells: the work's
 //! shape, by which its cost is learned, and its stream.
 
-use paravane_protocol::internal::{COPY, OPERAND_DEVICE, THREAD_END};
+use paravane_protocol::internal::{COPY, COPY_2D, COPY_3D, OPERAND_ARRAY, OPERAND_DEVICE, THREAD_END};
 use paravane_protocol::opcode;
 use paravane_scheduler::Shape;
 
@@ -16,16 +16,18 @@ pub(in crate::worker) struct Work {
 /// Kinds that have no handle: ids of handles are greater.
 const MEMSET: u64 = 1;
 const COPY_ON_DEVICE: u64 = 2;
+const COPY_OF_ROWS: u64 = 3;
 /// A graph's size says nothing of its cost.
 const GRAPH_SIZE: u64 = 1;
 
 /// What a command is for a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::worker) enum Class {
-    /// It does nothing on the device, or is left alone: copies from and to the
-    /// host, which are counted by bytes.
+    /// It does nothing on the device, or little.
     Other,
     Work(Work),
+    /// A copy between host and device, which is counted by bytes.
+    Copy,
     /// What was recorded on streams must not reach beyond it.
     Edge,
     /// A stream or the thread waits: that is no work, where a limit on work is
@@ -71,11 +73,14 @@ fn memset_2d(body: &[u8], width: u64, stream: bool) -> Option<Work> {
     Some(Work { shape: Shape { kind: MEMSET, size }, stream })
 }
 
-/// A linear copy is the device's work alone if both ends are.
-fn copy(body: &[u8]) -> Option<Work> {
-    let within = word(body, 0)? == OPERAND_DEVICE && word(body, 2)? == OPERAND_DEVICE;
-    let shape = Shape { kind: COPY_ON_DEVICE, size: word(body, 4)? };
-    within.then_some(Work { shape, stream: word(body, 5)? })
+/// A copy: at which words of its frame its ends, the sides whose product is its
+/// bytes, and its stream are. It is the device's work if both ends are its.
+fn copy(body: &[u8], kind: u64, ends: [usize; 2], sides: &[usize], stream: usize) -> Option<Class> {
+    let is_on_device = |end| word(body, end).map(|of| matches!(of, OPERAND_DEVICE | OPERAND_ARRAY));
+    let product = |product: u64, side: &usize| Some(product.saturating_mul(word(body, *side)?));
+    let shape = Shape { kind, size: sides.iter().try_fold(1, product)? };
+    let (work, [to, from]) = (Work { shape, stream: word(body, stream)? }, ends.map(is_on_device));
+    Some(if to? && from? { Class::Work(work) } else { Class::Copy })
 }
 
 impl Class {
@@ -87,7 +92,9 @@ impl Class {
                 launch(body)
             }
             opcode::cuGraphLaunch => graph(body),
-            COPY => copy(body),
+            COPY => return copy(body, COPY_ON_DEVICE, [0, 2], &[4], 5).unwrap_or(Self::Other),
+            COPY_2D => return copy(body, COPY_OF_ROWS, [0, 3], &[6, 7], 8).unwrap_or(Self::Other),
+            COPY_3D => return copy(body, COPY_OF_ROWS, [0, 7], &[14, 15, 16], 17).unwrap_or(Self::Other),
             opcode::cuMemsetD8_v2 => memset(body, 1, false),
             opcode::cuMemsetD16_v2 => memset(body, 2, false),
             opcode::cuMemsetD32_v2 => memset(body, 4, false),
@@ -147,7 +154,15 @@ mod tests {
         let within = body(&[0, 5, 0, 6, 4096, 3, 1]);
         let shape = Shape { kind: COPY_ON_DEVICE, size: 4096 };
         assert_eq!(Class::of(COPY, &within), Class::Work(Work { shape, stream: 3 }));
-        assert_eq!(Class::of(COPY, &body(&[0, 5, 1 << 16, 6, 4096, 3, 1])), Class::Other);
+        assert_eq!(Class::of(COPY, &body(&[0, 5, 1 << 16, 6, 4096, 3, 1])), Class::Copy);
+        let rows = Work { shape: Shape { kind: COPY_OF_ROWS, size: 640 * 480 }, stream: 3 };
+        let plane = |from| body(&[0, 5, 1024, from, 6, 1024, 640, 480, 3, 1]);
+        assert_eq!(Class::of(COPY_2D, &plane(0)), Class::Work(rows));
+        assert_eq!(Class::of(COPY_2D, &plane(1 << 16)), Class::Copy);
+        let end = |kind| [kind, 7, 0, 0, 0, 1024, 32];
+        let volume = |from| body(&[&end(OPERAND_ARRAY)[..], &end(from), &[640, 24, 20, 3, 1]].concat());
+        assert_eq!(Class::of(COPY_3D, &volume(0)), Class::Work(rows));
+        assert_eq!(Class::of(COPY_3D, &volume(1 << 16)), Class::Copy);
     }
 
     #[test]
@@ -158,6 +173,8 @@ mod tests {
             opcode::cuMemsetD2D32Async,
             opcode::cuMemsetD8_v2,
             COPY,
+            COPY_2D,
+            COPY_3D,
         ];
         for opcode in all {
             assert_eq!(Class::of(opcode, &[1; 7]), Class::Other);
