@@ -35,7 +35,7 @@ fn errors_name_line_and_key() {
         ("[vm.a]\nwieght = 1\n", ["line 2", "wieght"]),
         ("[vm.a]\nmode = \"fixed-share\"\n", ["line 1", "mode fixed-share needs cap"]),
         ("[defaults]\nminimum = 60\n\n[vm.\"a.b\"]\ncap = 50\n", ["line 4", "above the cap"]),
-        ("[vm.a]\ngpu=\"G\"\nminimum=60\n[vm.b]\ngpu=\"G\"\nminimum=60\n", ["line 4", "add up to 1200"]),
+        ("[vm.a]\ngpu=\"G\"\nminimum=60\n[vm.b]\ngpu=\"G\"\nminimum=60\n", ["line 4", "add up to 120%"]),
         ("[metrics]\nlisten = \"nowhere\"\n", ["line 2", "listen"]),
         ("placement = \"packet\"\n", ["line 1", "spread"]),
         ("a b\n", ["line 1", "a b"]),

@@ -249,7 +249,11 @@ async fn usage(
         return Err(Refusal(StatusCode::BAD_REQUEST, why));
     }
     let (vm, by) = (query.vm, query.by);
-    let rows = tokio::task::spawn_blocking(move || host.ledger().usage(vm.as_deref(), interval, by)).await;
+    let ask = move || {
+        let reader = host.reader().another()?;
+        reader.usage(vm.as_deref(), interval, by)
+    };
+    let rows = tokio::task::spawn_blocking(ask).await;
     let failed = |why: String| Refusal(StatusCode::INTERNAL_SERVER_ERROR, why);
     let rows = rows.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
     match query.format.as_deref() {

@@ -11,14 +11,14 @@ use paravane_backend::account::AccountPage;
 use paravane_backend::devices::Device;
 use paravane_backend::lease::{VmFigures, VmId, VmPage};
 use paravane_backend::register::message::{Hello, Last, Named, ToBackend};
-use paravane_backend::register::wanted::Wanted;
+use paravane_backend::register::wanted::{Percent, Wanted};
 use paravane_scheduler::Settings;
 
 use crate::config::{self, Config, is_equal_share, settings_of};
 use crate::events::{self, Events, Kind};
 use crate::gpus::{self, Choice, Gpus};
 use crate::history::History;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerError, Reader};
 use crate::peer;
 use crate::view::Layers;
 use crate::vm::{Account, Peer, Vm, printable};
@@ -39,6 +39,7 @@ pub struct Host {
     pub events: Events,
     state: Mutex<State>,
     ledger: Mutex<Ledger>,
+    reader: Mutex<Reader>,
 }
 
 pub(crate) struct State {
@@ -67,18 +68,26 @@ pub enum Unable {
 
 impl Host {
     /// A host without VMs.
-    pub fn new(config: Config, config_path: PathBuf, ledger: Ledger) -> Self {
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn new(config: Config, config_path: PathBuf, ledger: Ledger) -> Result<Self, LedgerError> {
         let (gpus, vms, history) = (Gpus::default(), BTreeMap::new(), History::default());
         let state = State { config, gpus, vms, history, leaving: Vec::new(), issued: 0 };
-        Self { config_path, events: Events::default(), state: Mutex::new(state), ledger: Mutex::new(ledger) }
+        let reader = Mutex::new(ledger.reader()?);
+        Ok(Self { config_path, events: Events::default(), state: Mutex::new(state), ledger: Mutex::new(ledger), reader })
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The ledger, for questions. Bookings wait meanwhile.
-    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+    /// The ledger, for questions: a VM that comes does not wait for a booking, which waits for the disk.
+    pub fn reader(&self) -> MutexGuard<'_, Reader> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -95,7 +104,7 @@ impl Host {
         socket: OwnedFd,
     ) -> Result<VmId, String> {
         let boot = printable(&hello.boot);
-        let past = self.ledger().past(&boot).map_err(|error| format!("the ledger: {error}"))?;
+        let past = self.reader().past(&boot).map_err(|error| format!("the ledger: {error}"))?;
         let mut state = self.state();
         let state = &mut *state;
         // The same run again: it tells of all that the last connection knew.
@@ -185,7 +194,7 @@ impl Host {
         let settings = if fits || is_equal_share(wanted) {
             settings
         } else {
-            let text = format!("its minimum of {} thousandths is not guaranteed: others have the rest", settings.minimum());
+            let text = format!("its minimum of {} is not guaranteed: others have the rest", Percent::of_thousandths(settings.minimum()));
             self.events.say(Kind::Warning, name, text);
             without_minimum(settings)
         };
@@ -414,5 +423,5 @@ pub fn with_ledger(config: Config, path: PathBuf) -> Result<Host, Box<dyn std::e
     }
     let ledger = Ledger::open(&config.ledger.path, u64::from(config.ledger.resolution_s.0));
     let ledger = ledger.map_err(|error| format!("{}: {error}", config.ledger.path.display()))?;
-    Ok(Host::new(config, path, ledger))
+    Ok(Host::new(config, path, ledger)?)
 }

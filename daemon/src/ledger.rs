@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params_from_iter, types::Value};
 
@@ -66,6 +67,9 @@ const HELD_S_MAX: u64 = 1 << 20;
 /// be booked anew.
 const SIGN_OF_LIFE_S: u64 = 3600;
 
+/// How long somebody waits where the file system cannot let readers read beside a booking.
+const BUSY_MAX: Duration = Duration::from_secs(2);
+
 type Outcome<T> = Result<T, LedgerError>;
 
 /// What is booked of a process.
@@ -86,6 +90,12 @@ pub struct Ledger {
     connection: Connection,
     resolution_s: u64,
     booked: HashMap<Key, Booked>,
+}
+
+/// Questions to the file, which wait for no booking and hold none up.
+#[derive(Debug)]
+pub struct Reader {
+    connection: Connection,
 }
 
 impl Ledger {
@@ -116,28 +126,19 @@ impl Ledger {
         Ok(())
     }
 
+    /// A way to ask beside bookings.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn reader(&self) -> Outcome<Reader> {
+        reader(&self.connection)
+    }
+
     fn stage(&mut self, now_s: u64, entries: &[Entry]) -> Outcome<Vec<Booked>> {
         let transaction = self.connection.transaction()?;
         let staged = write_all(&transaction, &self.booked, now_s, self.resolution_s, entries)?;
         transaction.commit()?;
         Ok(staged)
-    }
-
-    /// What the processes of a back end's run have used that have ended, and their numbers.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn past(&self, boot: &str) -> Outcome<(Counters, BTreeSet<u64>)> {
-        let select = format!("SELECT number, {} FROM process WHERE boot = ?1 AND number > 0 AND ended IS NOT NULL", COLUMNS.join(", "));
-        let mut statement = self.connection.prepare_cached(&select)?;
-        let ended = statement.query_map([boot], |row| Ok((from_sql(row.get(0)?), Counters::of_row(row, 1)?)))?;
-        let (mut sum, mut numbers) = (Counters::default(), BTreeSet::new());
-        for process in ended {
-            let (number, counters) = process?;
-            sum = sum.plus(&counters);
-            numbers.insert(number);
-        }
-        Ok((sum, numbers))
     }
 
     /// Forgets what lies before a moment; processes that have ended with it.
@@ -156,6 +157,41 @@ impl Ledger {
         // A process that runs and was forgotten is looked up again.
         self.booked.clear();
         Ok(gone)
+    }
+}
+
+/// Another connection to the same file.
+fn reader(to: &Connection) -> Outcome<Reader> {
+    let connection = Connection::open(to.path().unwrap_or_default())?;
+    connection.busy_timeout(BUSY_MAX)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(Reader { connection })
+}
+
+impl Reader {
+    /// One more, for a question that takes long.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn another(&self) -> Outcome<Self> {
+        reader(&self.connection)
+    }
+
+    /// What the processes of a back end's run have used that have ended, and their numbers.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn past(&self, boot: &str) -> Outcome<(Counters, BTreeSet<u64>)> {
+        let select = format!("SELECT number, {} FROM process WHERE boot = ?1 AND number > 0 AND ended IS NOT NULL", COLUMNS.join(", "));
+        let mut statement = self.connection.prepare_cached(&select)?;
+        let ended = statement.query_map([boot], |row| Ok((from_sql(row.get(0)?), Counters::of_row(row, 1)?)))?;
+        let (mut sum, mut numbers) = (Counters::default(), BTreeSet::new());
+        for process in ended {
+            let (number, counters) = process?;
+            sum = sum.plus(&counters);
+            numbers.insert(number);
+        }
+        Ok((sum, numbers))
     }
 }
 

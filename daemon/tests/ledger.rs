@@ -30,7 +30,7 @@ fn entry(kernels: u64) -> Entry {
 
 fn booked(path: &Path) -> u64 {
     let ledger = Ledger::open(path, 1).unwrap();
-    let rows = ledger.usage(None, Interval { from_s: 0, to_s: u64::MAX }, By::Vm).unwrap();
+    let rows = ledger.reader().unwrap().usage(None, Interval { from_s: 0, to_s: u64::MAX }, By::Vm).unwrap();
     rows.first().map_or(0, |row| row.used.get("kernels"))
 }
 

@@ -58,17 +58,22 @@ pub enum SettingsError {
     #[error("weight {0}: must be from 1 to {max}", max = Settings::WEIGHT_MAX)]
     Weight(u32),
     /// A cap is from 1 to 1000 thousandths.
-    #[error("cap of {0} thousandths: must be from 1 to 1000")]
+    #[error("cap of {}%: must be from 0.1% to 100%", percent(.0))]
     Cap(u32),
     /// A minimum is from 0 to 1000 thousandths.
-    #[error("minimum of {0} thousandths: must be from 0 to 1000")]
+    #[error("minimum of {}%: must be from 0% to 100%", percent(.0))]
     Minimum(u32),
     /// Nobody can be guaranteed more than the cap allows.
-    #[error("minimum of {minimum} thousandths is above the cap of {cap}")]
+    #[error("minimum of {}% is above the cap of {}%", percent(minimum), percent(cap))]
     MinimumAboveCap { minimum: u32, cap: u32 },
     /// All guarantees of a GPU together must be possible.
-    #[error("the minimums of the GPU's VMs add up to {0} thousandths, more than there are")]
+    #[error("the minimums of the GPU's VMs add up to {}%", percent(.0))]
     MinimumsTogether(u32),
+}
+
+/// As operators write thousandths.
+fn percent(thousandths: &u32) -> f64 {
+    f64::from(*thousandths) / 10.0
 }
 
 impl Default for Settings {
@@ -171,7 +176,7 @@ mod tests {
         assert_eq!(new(1, 300, 200), Err(SettingsError::MinimumAboveCap { minimum: 300, cap: 200 }));
         assert_eq!(new(1, 300, 300), Ok(()));
         let said = SettingsError::MinimumAboveCap { minimum: 300, cap: 200 }.to_string();
-        assert_eq!(said, "minimum of 300 thousandths is above the cap of 200");
+        assert_eq!(said, "minimum of 30% is above the cap of 20%");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use rusqlite::{params_from_iter, types::Value};
 use serde::{Deserialize, Serialize};
 
-use super::{Ledger, Outcome};
+use super::{Reader, Outcome};
 use crate::counters::{COLUMNS, Counters, from_sql, to_sql};
 
 /// From `from_s` to before `to_s`, in seconds since 1970. The ledger tells moments apart by its resolution: a slice
@@ -67,7 +67,7 @@ pub struct Row {
 
 const FIXED: usize = 11;
 
-impl Ledger {
+impl Reader {
     /// What was used in an interval, by one VM or by all.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 
 use rusqlite::Connection;
 
-use super::{LedgerError, Outcome};
+use super::{BUSY_MAX, LedgerError, Outcome};
 use crate::counters::COLUMNS;
 
 /// The tables' format; a change that an older release cannot live with counts it up.
@@ -40,7 +40,7 @@ CREATE INDEX IF NOT EXISTS slice_start ON slice (start);
 
 /// Makes the tables, and every commit durable: WAL with a sync at each commit survives a power failure.
 pub(super) fn prepare(connection: &Connection) -> Outcome<()> {
-    connection.busy_timeout(std::time::Duration::from_secs(2))?;
+    connection.busy_timeout(BUSY_MAX)?;
     let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
     let format = pragma("user_version")?;
     if format > FORMAT {

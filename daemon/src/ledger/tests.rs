@@ -25,7 +25,7 @@ fn always() -> Interval {
 }
 
 fn kernels(ledger: &Ledger) -> Vec<(String, u64)> {
-    let rows = ledger.usage(None, always(), By::Process).unwrap();
+    let rows = ledger.reader().unwrap().usage(None, always(), By::Process).unwrap();
     rows.into_iter().map(|row| (row.process.unwrap().name, row.used.get("kernels"))).collect()
 }
 
@@ -38,14 +38,14 @@ fn differences_are_booked_into_the_interval_they_fall_into() {
     ledger.book(109, &[entry("a", 1, 7)]).unwrap();
     ledger.book(110, &[entry("a", 1, 8), entry("b", 1, 2)]).unwrap();
     let of = |from_s, to_s, vm: Option<&str>| {
-        let rows = ledger.usage(vm, Interval { from_s, to_s }, By::Vm).unwrap();
+        let rows = ledger.reader().unwrap().usage(vm, Interval { from_s, to_s }, By::Vm).unwrap();
         rows.iter().map(|row| (row.vm.clone(), row.used.get("kernels"))).collect::<Vec<_>>()
     };
     assert_eq!(of(100, 110, None), [("a".into(), 7), ("b".into(), 1)]);
     assert_eq!(of(110, 120, None), [("a".into(), 1), ("b".into(), 1)]);
     assert_eq!(of(0, 1000, Some("a")), [("a".into(), 8)]);
     assert_eq!(of(120, 1000, None), []);
-    let held = ledger.usage(Some("a"), always(), By::Vm).unwrap();
+    let held = ledger.reader().unwrap().usage(Some("a"), always(), By::Vm).unwrap();
     assert_eq!((held[0].memory_mib_s, held[0].memory_peak_bytes), (30, 3 << 20));
 }
 
@@ -58,7 +58,7 @@ fn an_ended_process_keeps_its_line_and_prune_takes_it() {
     ledger.book(101, &[last]).unwrap();
     ledger.book(200, &[entry("a", 2, 1)]).unwrap();
     assert_eq!(kernels(&ledger), [("p1".into(), 5), ("p2".into(), 1)]);
-    assert!(ledger.usage(None, always(), By::Process).unwrap()[0].process.as_ref().unwrap().ended);
+    assert!(ledger.reader().unwrap().usage(None, always(), By::Process).unwrap()[0].process.as_ref().unwrap().ended);
     // One that runs and uses nothing gives a sign of life, and is not taken.
     ledger.book(200 + SIGN_OF_LIFE_S, &[entry("a", 2, 1)]).unwrap();
     ledger.prune(150).unwrap();
@@ -75,9 +75,9 @@ fn a_sum_that_is_told_twice_at_once_is_booked_once() {
     ledger.book(1, &[entry("a", 1, 3), entry("a", 1, 5), entry("a", 1, 4)]).unwrap();
     ledger.book(2, &[Entry { ended: true, ..entry("a", 1, 6) }, entry("a", 2, 1)]).unwrap();
     assert_eq!(kernels(&ledger), [("p1".into(), 6), ("p2".into(), 1)]);
-    let (past, numbers) = ledger.past("a").unwrap();
+    let (past, numbers) = ledger.reader().unwrap().past("a").unwrap();
     assert_eq!((past.get("kernels"), numbers.into_iter().collect::<Vec<_>>()), (6, vec![1]));
-    assert!(ledger.past("other").unwrap().1.is_empty());
+    assert!(ledger.reader().unwrap().past("other").unwrap().1.is_empty());
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn what_no_account_reaches_does_not_break_the_sums() {
     let lie = |number| Entry { memory_bytes: u64::MAX, ..entry("a", number, u64::MAX) };
     ledger.book(1, &[lie(1), lie(2)]).unwrap();
     ledger.book(2, &[lie(1), entry("a", 2, 4)]).unwrap();
-    let sum = &ledger.usage(None, always(), By::Vm).unwrap()[0];
+    let sum = &ledger.reader().unwrap().usage(None, always(), By::Vm).unwrap()[0];
     assert_eq!(sum.used.get("kernels"), u64::MAX - 1, "two times SQLite's greatest");
 }
 
@@ -117,7 +117,7 @@ fn an_earlier_releases_file_gets_the_columns_that_it_lacks() {
     let mut more = entry("a", 1, 8);
     more.counters.set("graph_launches", 2);
     ledger.book(101, &[more]).unwrap();
-    let sum = &ledger.usage(None, always(), By::Vm).unwrap()[0];
+    let sum = &ledger.reader().unwrap().usage(None, always(), By::Vm).unwrap()[0];
     assert_eq!((sum.used.get("kernels"), sum.used.get("graph_launches")), (8, 2));
 }
 
@@ -133,7 +133,7 @@ fn a_peak_counts_where_it_was_reached() {
     ledger.book(110, &[at(9)]).unwrap();
     ledger.book(120, &[at(20)]).unwrap();
     let peak = |from_s, to_s| {
-        let rows = ledger.usage(None, Interval { from_s, to_s }, By::Vm).unwrap();
+        let rows = ledger.reader().unwrap().usage(None, Interval { from_s, to_s }, By::Vm).unwrap();
         rows.first().map_or(0, |row| row.memory_peak_bytes >> 20)
     };
     assert_eq!([peak(100, 110), peak(110, 120), peak(120, 130), peak(0, 200)], [9, 3, 20, 20]);
@@ -144,7 +144,7 @@ fn csv_has_a_head_and_quotes_what_a_guest_may_choose() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = Ledger::open(&folder.path().join("l.db"), 1).unwrap();
     ledger.book(1, &[Entry { name: "=cmd,\"x\"".into(), ..entry("a", 1, 2) }]).unwrap();
-    let text = csv(&ledger.usage(None, always(), By::Process).unwrap(), By::Process);
+    let text = csv(&ledger.reader().unwrap().usage(None, always(), By::Process).unwrap(), By::Process);
     let lines: Vec<&str> = text.split("\r\n").collect();
     assert!(lines[0].starts_with("vm,uuid,boot,number,pid,name,"), "{text}");
     assert!(lines[1].starts_with("a,,a,1,7,\"'=cmd,\"\"x\"\"\","), "{text}");
