@@ -17,14 +17,26 @@ use crate::probe::trace::AWAIT_ALL;
 /// A backend that has not made its socket by then has failed.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
+/// How many threads run kernels on cpu-driver.
+const CPU_THREADS: &str = "PARAVANE_CPU_THREADS";
+
 /// The files that are measured.
+#[derive(Clone)]
 pub(crate) struct Paths {
     pub(crate) backend: PathBuf,
     pub(crate) shim: PathBuf,
     pub(crate) libcuda: PathBuf,
+    /// Whether cpu-driver is to run one kernel at a time. A GPU takes no notice.
+    pub(crate) one_engine: bool,
 }
 
 impl Paths {
+    fn prepare(&self, command: &mut Command) {
+        if self.one_engine {
+            command.env(CPU_THREADS, "1");
+        }
+    }
+
     /// Named files, else those beside this program.
     pub(crate) fn find(arguments: &crate::Run) -> Result<Self> {
         let program = std::env::current_exe().context("this program's own path")?;
@@ -39,6 +51,7 @@ impl Paths {
             backend: beside(&arguments.backend, "paravane-backend")?,
             shim: beside(&arguments.shim, "libcuda.so")?,
             libcuda: beside(&arguments.libcuda, "libparavane_cpu.so")?,
+            one_engine: false,
         })
     }
 }
@@ -58,7 +71,9 @@ impl Backend {
     pub(crate) fn start_with(paths: &Paths, options: &[&str]) -> Result<Self> {
         let dir = TempDir::with_prefix("paravane-bench-")?;
         let log = std::fs::File::create(dir.path().join("backend.log"))?;
-        let child = Command::new(&paths.backend)
+        let mut command = Command::new(&paths.backend);
+        paths.prepare(&mut command);
+        let child = command
             .arg("--socket-path")
             .arg(dir.path().join("socket"))
             .arg("--libcuda")
@@ -133,6 +148,7 @@ impl Running {
 
     fn start_any(paths: &Paths, side: Side, what: What, options: &[&str]) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
+        paths.prepare(&mut command);
         let libcuda: &Path = match side {
             Side::Forwarded(backend) => {
                 command.env("PARAVANE_SOCKET", backend.socket());

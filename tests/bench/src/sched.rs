@@ -97,7 +97,8 @@ impl Scenarios<'_> {
     fn weights(&mut self) -> Result<()> {
         let heavy: &[&str] = &["--weight", "300"];
         let all = KERNELS.map(|(name, us)| (name.to_owned(), "stream", us));
-        let more = [("graphs of 100 us".to_owned(), "graph", 100), ("4 streams of 100 us".to_owned(), "streams", 100)];
+        let more = [("graphs of 100 us", "graph", 100), ("4 streams of 100 us", "streams", 100), ("copies of 1 MiB", "copy", 100)];
+        let more = more.map(|(name, habit, us)| (name.to_owned(), habit, us));
         for (kernel, habit, us) in all.into_iter().chain(more) {
             let one = self.one(habit, us)?;
             for span in self.spans() {
@@ -110,7 +111,9 @@ impl Scenarios<'_> {
                 let lost = 100.0 * (1.0 - median(&mut works) / one);
                 self.row(name("lost against one VM"), lost, unit::PERCENT, None);
                 let charged = median(&mut charges) / 10.0;
-                self.row(name("charged, of the time"), charged, unit::PERCENT, None);
+                if habit != "copy" {
+                    self.row(name("charged, of the time"), charged, unit::PERCENT, None);
+                }
             }
         }
         Ok(())
@@ -143,8 +146,14 @@ impl Scenarios<'_> {
 
     /// An interactive VM that wakes beside others.
     fn interactive(&mut self) -> Result<()> {
+        self.interactive_of(2)?;
+        self.interactive_of(10)
+    }
+
+    /// With kernels of so many milliseconds.
+    fn interactive_of(&mut self, ms: u64) -> Result<()> {
         let span = self.long();
-        let mine = || self.vm(INTERACTIVE, "wake", 2000);
+        let mine = || self.vm(INTERACTIVE, "wake", ms * 1000);
         let alone = run(self.paths, &[mine()], span)?.pop().unwrap_or_default();
         let others = [
             ("10 us", "stream", 10),
@@ -159,7 +168,7 @@ impl Scenarios<'_> {
             all.extend(told.into_iter().next().map(|told| (name, told)));
         }
         for (name, told) in all {
-            let row = |figure: &str| format!("interactive kernel of 2 ms beside {name}: {figure}");
+            let row = |figure: &str| format!("interactive kernel of {ms} ms beside {name}: {figure}");
             self.row(row("median"), told.median, unit::MS, Some(alone.median));
             self.row(row("P99"), told.high, unit::MS, Some(alone.high));
             self.row(row("longest"), told.longest, unit::MS, Some(alone.longest));
@@ -197,7 +206,9 @@ pub(crate) fn group(paths: &Paths, quick: bool) -> Result<Vec<Row>> {
         bail!("{turns} turns in a millisecond");
     }
     let turns = format!("{turns:.0}").parse()?;
-    let mut scenarios = Scenarios { paths, turns, quick, rows: Vec::new() };
+    // As a GPU's, the device's time is one; and programs and workers have a core beside it.
+    let paths = Paths { one_engine: true, ..paths.clone() };
+    let mut scenarios = Scenarios { paths: &paths, turns, quick, rows: Vec::new() };
     scenarios.single()?;
     scenarios.weights()?;
     scenarios.caps()?;
