@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Instant;
 
 use paravane_protocol::limits::QUEUE_SIZE_MAX;
@@ -32,7 +32,7 @@ use crate::resource::Resources;
 use crate::response::{Refusal, Response};
 use crate::scanout::Scanouts;
 use crate::screen::Screen;
-use crate::sigbus;
+use crate::{sigbus, slice};
 
 /// Control and cursor.
 const QUEUES: u16 = 2;
@@ -201,6 +201,8 @@ impl Device {
 /// A device with the lock that its two threads share.
 pub struct DeviceBackend<S> {
     device: Mutex<Device>,
+    /// The queue thread has short slices.
+    shortened: Once,
     /// Dropped when no thread uses the device any more.
     _slot: S,
 }
@@ -208,7 +210,8 @@ pub struct DeviceBackend<S> {
 impl<S: Send + Sync> DeviceBackend<S> {
     /// A device for a new connection.
     pub fn new(host: Arc<Host>, connection: u64, slot: S) -> io::Result<Self> {
-        Ok(Self { device: Mutex::new(Device::new(host, connection)?), _slot: slot })
+        let device = Mutex::new(Device::new(host, connection)?);
+        Ok(Self { device, shortened: Once::new(), _slot: slot })
     }
 
     // A panic under the lock is a bug; the device's own threads go on, so that
@@ -334,6 +337,7 @@ impl<S: Send + Sync> VhostUserBackend for DeviceBackend<S> {
     }
 
     fn handle_event(&self, event: u16, _: EventSet, vrings: &[Vring], _: usize) -> io::Result<()> {
+        self.shortened.call_once(slice::shorten);
         if event == EVENTS {
             self.serve_events(vrings);
         } else {

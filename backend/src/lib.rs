@@ -43,6 +43,7 @@ pub mod scanout;
 pub mod screen;
 pub mod serve;
 pub mod sigbus;
+mod slice;
 pub mod turn;
 mod unbooked;
 pub mod usage;

@@ -46,6 +46,8 @@ const GUEST_PACKAGES: &[&str] = &[
 ];
 /// Stages of glmark2.
 const STAGES: &[&str] = &["build", "texture", "shading"];
+/// Boots on each device that `--compare` takes the median of.
+const BOOTS: usize = 3;
 /// Everything in an emulated guest.
 const LIMIT_S: u64 = 480;
 
@@ -68,14 +70,17 @@ pub(crate) struct Gl {
     /// Run glmark2 on rust-vmm's vhost-device-gpu too, built from crates.io the first time
     #[arg(long)]
     compare: bool,
+    /// Only that comparison, of so many boots of each
+    #[arg(long, value_name = "BOOTS", conflicts_with_all = ["compare", "no_glmark", "piglit"])]
+    only_compare: Option<usize>,
     /// Run some 850 of piglit's tests, in the guest and here (the first time: 35 MB; ten minutes where KVM does not work)
     #[arg(long)]
     piglit: bool,
     /// Only draw the recorded scene of tests/gpu, without a VM
-    #[arg(long, conflicts_with_all = ["compare", "piglit", "record"])]
+    #[arg(long, conflicts_with_all = ["compare", "only_compare", "piglit", "record"])]
     replay: bool,
     /// Only record that scene anew from a guest
-    #[arg(long, conflicts_with_all = ["compare", "piglit"])]
+    #[arg(long, conflicts_with_all = ["compare", "only_compare", "piglit"])]
     record: bool,
     /// How the device comes to the guest
     #[arg(long, value_enum, default_value = "vhost-user-gpu")]
@@ -139,6 +144,11 @@ impl Gl {
             act("the guest draws and is recorded", || recording::record(&machine, &built.renderer, &built.off_screen))?;
             return Ok(ExitCode::SUCCESS);
         }
+        if let Some(boots) = self.only_compare {
+            let verdict = judge::Verdict::compared(&compared(&built.root, &built.renderer, &machine, boots)?);
+            verdict.print();
+            return Ok(verdict.exit_code());
+        }
         self.show(&machine, &built)
     }
 
@@ -164,8 +174,11 @@ impl Gl {
             done(outcome, took)
         })?;
         let usage = backend.stop()?;
-        let compared = self.compare.then(|| compared(root, renderer, machine)).transpose()?;
-        let mut verdict = judge::Verdict::of(&outcome, &usage, &here, self.front_end, compared.as_ref());
+        let compared = self.compare.then(|| compared(root, renderer, machine, BOOTS)).transpose()?;
+        let mut verdict = judge::Verdict::of(&outcome, &usage, &here, self.front_end);
+        if let Some(said) = &compared {
+            verdict.compare(said);
+        }
         verdict.add("the recorded scene, without a VM", recording::steps(root, renderer, off_screen));
         if let Some(slice) = &slice {
             let here = step("piglit, here", || done(slice.here(root)?, ""))?;
@@ -187,15 +200,15 @@ fn note_step<T>(what: &str, work: impl FnOnce() -> Result<(T, String)>) -> Resul
 
 /// What glmark2 says on the one device and on the other, each in boots of its own on one QEMU. It is Debian 13's own: QEMU
 /// 11.1 asks for more of a GPU's configuration than vhost-device-gpu 0.2.0 has, and then has no display to draw for.
-fn compared(root: &Root, renderer: &Path, machine: &Machine) -> Result<[String; 2]> {
+fn compared(root: &Root, renderer: &Path, machine: &Machine, boots: usize) -> Result<Vec<[String; 2]>> {
     let program = note_step("vhost-device-gpu (the first time: some minutes)", || vhost_device::ensure(root))?;
     let qemu = note_step("a QEMU that it runs on (the first time: a minute, 150 MB)", qemu::of_release)?;
     let machine = Machine { qemu: &qemu, ..*machine };
     let draw = |what: &str, name: &str, socket: &Path| {
         step(what, || {
             let outcome = machine.boot(name, socket, job::only_glmark2()?, &[], LIMIT_S)?;
-            let took = seconds(outcome.took);
-            done(outcome.output, took)
+            let marks = judge::marks(&outcome.output);
+            done(outcome.output, format!("{marks}, {}", seconds(outcome.took)))
         })
     };
     let other = || {
@@ -207,7 +220,14 @@ fn compared(root: &Root, renderer: &Path, machine: &Machine) -> Result<[String; 
         let said = draw("glmark2 on Paravane", "gl-compared", &backend.socket())?;
         backend.stop().map(|_| said)
     };
-    // Each twice, in turn: what else the machine does falls on both.
-    let (first, [second, third], last) = (ours()?, [other()?, other()?], ours()?);
-    Ok([first + &last, second + &third])
+    // In turn, each first every other time: what else the machine does falls on both.
+    let pair = |boot| {
+        if boot % 2 == 0 {
+            let ours = ours()?;
+            return Ok([ours, other()?]);
+        }
+        let other = other()?;
+        Ok([ours()?, other])
+    };
+    (0..boots).map(pair).collect()
 }

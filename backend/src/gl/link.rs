@@ -22,7 +22,11 @@ use crate::events::Source;
 use crate::host::Host;
 
 /// Bytes that are read at one go.
-const READ_BYTES: usize = 1 << 16;
+const READ_BYTES: usize = 1 << 14;
+
+fn event() -> EventData {
+    EventData::new_u64(Source::Renderer.encode())
+}
 
 struct Outgoing {
     bytes: Vec<u8>,
@@ -35,6 +39,9 @@ pub(super) struct Link {
     child: Child,
     dues: Dues,
     socket: UnixStream,
+    /// Where its events are reported, and whether room is one of them.
+    epoll: OwnedFd,
+    awaits_room: bool,
     outbox: VecDeque<Outgoing>,
     inbox: Vec<u8>,
 }
@@ -53,10 +60,10 @@ impl Link {
             let _ = child.kill().and_then(|()| child.wait());
         });
         let (dues, descriptors) = dues?;
-        let link = Self { child, dues, socket: here, outbox: VecDeque::new(), inbox: Vec::new() };
-        // Edge-triggered, so that a socket with room does not report for ever.
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
-        epoll::add(epoll, &link.socket, EventData::new_u64(Source::Renderer.encode()), flags)?;
+        let epoll = epoll.try_clone()?;
+        let (outbox, inbox) = (VecDeque::new(), Vec::new());
+        let link = Self { child, dues, socket: here, epoll, awaits_room: false, outbox, inbox };
+        epoll::add(&link.epoll, &link.socket, event(), EventFlags::IN)?;
         Ok((link, descriptors))
     }
 
@@ -84,6 +91,17 @@ impl Link {
     /// # Errors
     /// The renderer has ended.
     pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.put()?;
+        let awaits_room = !self.outbox.is_empty();
+        if awaits_room != self.awaits_room {
+            let room = if awaits_room { EventFlags::OUT } else { EventFlags::empty() };
+            epoll::modify(&self.epoll, &self.socket, event(), EventFlags::IN | room)?;
+            self.awaits_room = awaits_room;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self) -> io::Result<()> {
         while let Some(outgoing) = self.outbox.front_mut() {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(REGIONS_MAX))];
             let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -114,11 +132,17 @@ impl Link {
     /// # Errors
     /// It has ended, or says what it must not.
     pub(super) fn receive(&mut self) -> io::Result<Vec<(Reply, Vec<u8>)>> {
-        let mut space = vec![0; READ_BYTES];
+        let mut space = [0; READ_BYTES];
         let ended = loop {
             match self.socket.read(&mut space) {
                 Ok(0) => break true,
-                Ok(bytes) => self.inbox.extend_from_slice(space.get(..bytes).unwrap_or_default()),
+                Ok(bytes) => {
+                    self.inbox.extend_from_slice(space.get(..bytes).unwrap_or_default());
+                    // There was no more, or it is reported again.
+                    if bytes < READ_BYTES {
+                        break false;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),

@@ -1,11 +1,12 @@
 //! What a renderer draws with: messages are calls of rutabaga_gfx.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use paravane_protocol::virtio_gpu::{self as spec, ctrl};
 use rutabaga_gfx::{
-    RUTABAGA_FLAG_FENCE, RUTABAGA_FLAG_INFO_RING_IDX, ResourceCreate3D, Rutabaga, RutabagaError, RutabagaFence,
-    RutabagaResult, Transfer3D,
+    RUTABAGA_FLAG_FENCE, RUTABAGA_FLAG_INFO_RING_IDX, ResourceCreate3D, Rutabaga, RutabagaDescriptor, RutabagaError,
+    RutabagaFence, RutabagaResult, Transfer3D,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -19,6 +20,8 @@ use crate::pixels::PIXEL_BYTES;
 pub(super) struct Drawing {
     rutabaga: Rutabaga,
     memory: Memory,
+    /// Where the library says that a query holds up its fences.
+    wants: Option<RutabagaDescriptor>,
 }
 
 /// A fence that the library has signalled.
@@ -49,6 +52,10 @@ impl Library for Drawing {
 
     fn poll(&self) {
         self.rutabaga.event_poll();
+    }
+
+    fn wants(&self) -> Option<BorrowedFd<'_>> {
+        self.wants.as_ref().map(AsFd::as_fd)
     }
 
     fn execute(&mut self, message: Message) -> RutabagaResult<Vec<u8>> {
@@ -92,7 +99,8 @@ impl Library for Drawing {
 
 impl Drawing {
     pub(super) fn new(rutabaga: Rutabaga) -> Self {
-        Self { rutabaga, memory: Memory::default() }
+        let wants = rutabaga.poll_descriptor();
+        Self { rutabaga, memory: Memory::default(), wants }
     }
 
     fn create(&mut self, wanted: &spec::ResourceCreate3d) -> RutabagaResult<()> {

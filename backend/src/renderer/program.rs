@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use clap::{Parser, Subcommand};
 use log::LevelFilter;
@@ -16,7 +16,7 @@ use rutabaga_gfx::{
 use serde_json::json;
 
 use super::draw::{Drawing, fence_of};
-use crate::{logging, sandbox};
+use crate::{logging, sandbox, slice};
 
 /// OpenGL for one VM of a paravane-backend, which starts it.
 #[derive(Debug, Parser)]
@@ -110,7 +110,12 @@ fn serve(node: Option<&Path>) -> Result<(), Failure> {
     let socket = UnixStream::from(socket);
     super::serve(&socket, |fences| {
         let of_library = Arc::clone(fences);
-        let on_fence = move |fence| of_library.signalled(fence_of(&fence));
+        // The library's thread that waits for fences.
+        let shortened = Once::new();
+        let on_fence = move |fence| {
+            shortened.call_once(slice::shorten);
+            of_library.signalled(fence_of(&fence));
+        };
         let rutabaga = rutabaga(node, on_fence).map_err(io::Error::other)?;
         sandbox::enter()?;
         Ok(Drawing::new(rutabaga))

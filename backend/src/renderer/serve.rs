@@ -1,8 +1,10 @@
 //! Messages in their order: each that makes the GPU work passes the VM's gate
-//! before, and has a fence behind it, by which it is measured.
+//! before, and has a fence behind it, by which it is measured: mostly the one
+//! that the guest wants there itself.
 
 use std::fmt::Display;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +16,9 @@ use super::fences::{Fence, Fences};
 use super::hear::{Message, hear};
 use super::lease::{RendererLease, shape};
 use crate::gl::wire;
+use crate::slice;
 
-/// How often fences are looked after that the library does not report by itself.
+/// How often fences are looked after by a library that does not say when.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// What draws. Fences that are signalled are told to the [`Fences`] that it was
@@ -33,6 +36,10 @@ pub trait Library {
 
     /// Looks after fences.
     fn poll(&self);
+
+    /// Readable when [`Self::poll`] has something to look after. `None`: that
+    /// is never known.
+    fn wants(&self) -> Option<BorrowedFd<'_>>;
 }
 
 /// Serves the device at the other end of `socket` until it has gone, by the
@@ -45,6 +52,7 @@ pub fn serve<L: Library>(socket: &UnixStream, start: impl FnOnce(&Arc<Fences>) -
     let lease = RendererLease::new(first)?;
     let fences = Arc::new(Fences::new(socket.try_clone()?, lease));
     let library = start(&fences)?;
+    slice::shorten();
     let mut serving = Serving { library, fences };
     loop {
         serving.wait(socket)?;
@@ -62,13 +70,22 @@ impl<L: Library> Serving<L> {
     /// Waits for a message, and meanwhile for fences.
     fn wait(&self, socket: &UnixStream) -> io::Result<()> {
         loop {
-            let limit = self.fences.any().then_some(LOOK).and_then(|limit| Timespec::try_from(limit).ok());
-            let mut fds = [PollFd::new(socket, PollFlags::IN)];
+            let wants = self.library.wants();
+            let looks = wants.is_none() && self.fences.any();
+            let limit = looks.then_some(LOOK).and_then(|limit| Timespec::try_from(limit).ok());
+            let fds: Vec<BorrowedFd> = std::iter::once(socket.as_fd()).chain(wants).collect();
+            let mut fds: Vec<PollFd> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
             match poll(&mut fds, limit.as_ref()) {
-                Ok(0) => self.library.poll(),
-                Ok(_) => return Ok(()),
-                Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
+            }
+            let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+            let heard = ready.next().unwrap_or(false);
+            if looks || ready.next().unwrap_or(false) {
+                self.library.poll();
+            }
+            if heard {
+                return Ok(());
             }
         }
     }
@@ -78,7 +95,16 @@ impl<L: Library> Serving<L> {
         let (seq, context, kind) = (head.seq.get(), head.context.get(), head.kind.get());
         let admit = |shape| self.fences.lease().admit(shape, || self.library.poll());
         let work = shape(&message).map(admit);
-        let (refused, wanted) = match self.library.execute(message) {
+        let done = self.library.execute(message);
+        let work = match work {
+            // Pixels are here when all that draws them is over.
+            Some(work) if kind == wire::READ_BACK && done.is_ok() => {
+                self.fences.lease().over(work);
+                None
+            }
+            work => work,
+        };
+        let (refused, wanted) = match done {
             Err(error) => {
                 log::debug!("message {seq} of context {context}: {error}");
                 self.fences.reply(seq, false, &[]);

@@ -16,6 +16,8 @@ pub(super) struct Frame {
     pixels: Vec<u8>,
     /// The front end has not been told of the size.
     news: bool,
+    /// All of it has been drawn once: what has not changed since need not go out.
+    drawn: bool,
     damage: Option<Rect>,
 }
 
@@ -31,7 +33,7 @@ impl Frame {
     pub(super) fn new(width: u32, height: u32) -> Self {
         let bytes = u64::from(width) * u64::from(height) * PIXEL_BYTES as u64;
         let pixels = vec![0; usize::try_from(bytes).unwrap_or(0)];
-        Self { width, height, pixels, news: true, damage: None }
+        Self { width, height, pixels, news: true, drawn: false, damage: None }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -43,23 +45,46 @@ impl Frame {
         std::mem::take(&mut self.news).then_some((self.width, self.height))
     }
 
-    /// Draws a rectangle of the frame; `row` fills in the pixels from a column of a row on.
+    /// Draws a rectangle of the frame; `row` fills in the pixels from a column of a row on. Guests flush whole screens where
+    /// a cursor blinks, so what is as it was is no damage.
     pub(super) fn draw(
         &mut self,
         rect: &Rect,
         format: u32,
-        mut row: impl FnMut(u64, u64, &mut [u8]) -> Option<()>,
+        row: impl FnMut(u64, u64, &mut [u8]) -> Option<()>,
     ) -> Option<()> {
         if !rect.within(self.width, self.height) {
             return None;
         }
+        let mut changed = (!self.drawn).then_some(*rect);
+        let done = self.draw_rows(rect, format, row, &mut changed);
+        self.drawn |= done.is_some() && (rect.width, rect.height) == (self.width.into(), self.height.into());
+        if let Some(changed) = changed {
+            self.damage = Some(self.damage.map_or(changed, |damage| damage.union(&changed)));
+        }
+        done
+    }
+
+    /// Adds to `changed` what was drawn, also where it ends too soon.
+    fn draw_rows(
+        &mut self,
+        rect: &Rect,
+        format: u32,
+        mut row: impl FnMut(u64, u64, &mut [u8]) -> Option<()>,
+        changed: &mut Option<Rect>,
+    ) -> Option<()> {
+        let mut new = vec![0; usize::try_from(rect.width).ok()?.checked_mul(PIXEL_BYTES)?];
         for y in rect.y..rect.y + rect.height {
             let span = span(self.width, rect.x, y, rect.width)?;
-            let pixels = self.pixels.get_mut(span)?;
-            row(rect.x, y, pixels)?;
-            to_bgra(pixels, format);
+            let old = self.pixels.get_mut(span)?;
+            row(rect.x, y, &mut new)?;
+            to_bgra(&mut new, format);
+            if let Some((first, width)) = difference(old, &new) {
+                let part = Rect { x: rect.x + first, y, width, height: 1 };
+                *changed = Some(changed.map_or(part, |changed| changed.union(&part)));
+                old.copy_from_slice(&new);
+            }
         }
-        self.damage = Some(self.damage.map_or(*rect, |damage| damage.union(rect)));
         Some(())
     }
 
@@ -79,6 +104,16 @@ impl Frame {
         }
         Some(Update { rect, pixels })
     }
+}
+
+/// From which pixel on rows of one length differ, and over how many.
+fn difference(old: &[u8], new: &[u8]) -> Option<(u64, u64)> {
+    if old == new {
+        return None;
+    }
+    let pixels = || old.chunks(PIXEL_BYTES).zip(new.chunks(PIXEL_BYTES)).map(|(old, new)| old != new);
+    let (first, last) = (pixels().position(|differs| differs)?, pixels().rposition(|differs| differs)?);
+    Some((first as u64, (last - first) as u64 + 1))
 }
 
 /// The bytes of so many pixels of a row.
@@ -116,6 +151,30 @@ mod tests {
         let first_bytes: Vec<u8> = update.pixels.chunks(4).map(|pixel| pixel[0]).collect();
         assert_eq!(first_bytes, [7, 0, 0, 0, 0, 9]);
         assert_eq!(frame.take_update(), None);
+    }
+
+    #[test]
+    fn what_is_as_it_was_does_not_go_out_again() {
+        let mut frame = Frame::new(4, 4);
+        let whole = rect(0, 0, 4, 4);
+        filled(&mut frame, whole, 0).unwrap();
+        assert_eq!(frame.take_update().unwrap().rect, whole, "it is black as it began, but nobody knows");
+        filled(&mut frame, whole, 0).unwrap();
+        assert_eq!(frame.take_update(), None);
+        let cursor = |frame: &mut Frame, byte| {
+            frame.draw(&whole, 2, |_, y, pixels| {
+                pixels.fill(0);
+                let at = if (1..3).contains(&y) { 4..12 } else { 0..0 };
+                pixels[at].fill(byte);
+                Some(())
+            })
+        };
+        cursor(&mut frame, 7).unwrap();
+        let update = frame.take_update().unwrap();
+        assert_eq!((update.rect, update.pixels), (rect(1, 1, 2, 2), vec![7; 16]));
+        cursor(&mut frame, 8).unwrap();
+        cursor(&mut frame, 7).unwrap();
+        assert_eq!(frame.take_update().unwrap().pixels, vec![7; 16], "damage stays where it was");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -65,4 +65,8 @@ impl Library for Gpu {
     }
 
     fn poll(&self) {}
+
+    fn wants(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }

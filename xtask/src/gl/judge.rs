@@ -28,7 +28,7 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    pub(super) fn of(outcome: &Outcome, usage: &Usage, here: &Path, front_end: FrontEnd, compared: Option<&[String; 2]>) -> Self {
+    pub(super) fn of(outcome: &Outcome, usage: &Usage, here: &Path, front_end: FrontEnd) -> Self {
         let (output, results) = (&outcome.output[..], &outcome.results);
         let picture = |name: &str| results.join(name).with_extension("ppm");
         let mut checks = vec![
@@ -46,13 +46,25 @@ impl Verdict {
         checks.push(("scenes while CUDA runs", scenes(output, usage)));
         checks.push(("CUDA while scenes are drawn", cuda(output, usage)));
         let (host, guest) = output.split_once("glmark2: in the guest").unwrap_or((output, ""));
-        let [ours, other] = compared.map_or(["", ""], |said| said.each_ref().map(String::as_str));
-        let marks = STAGES.iter().map(|stage| (*stage, [host, guest, ours, other].map(|said| frames(said, stage))));
-        let marks: Vec<_> = marks.collect();
-        if compared.is_some() {
-            checks.push(("no stage slower than on vhost-device-gpu", not_slower(&marks)));
-        }
+        let marks = STAGES.iter().map(|stage| (*stage, [frames(host, stage), frames(guest, stage), None, None])).collect();
         Self { checks, marks }
+    }
+
+    /// Nothing but the comparison with vhost-device-gpu.
+    pub(super) fn compared(said: &[[String; 2]]) -> Self {
+        let mut verdict = Self { checks: Vec::new(), marks: STAGES.iter().map(|stage| (*stage, [None; 4])).collect() };
+        verdict.compare(said);
+        verdict
+    }
+
+    /// The medians of what was said in boots of this and of the other device.
+    pub(super) fn compare(&mut self, said: &[[String; 2]]) {
+        for (stage, marks) in &mut self.marks {
+            let median = |side: usize| median(said.iter().filter_map(|pair| frames(pair.get(side)?, stage)).collect());
+            (marks[2], marks[3]) = (median(0), median(1));
+        }
+        let found = not_slower(&self.marks);
+        self.add("no stage slower than on vhost-device-gpu", found);
     }
 
     /// Another check.
@@ -89,6 +101,18 @@ fn frames(output: &str, stage: &str) -> Option<u32> {
     let start = format!("[{stage}]");
     let lines = output.lines().filter(|line| line.trim_start().starts_with(&start));
     lines.filter_map(|line| line.split("FPS:").nth(1)?.split_whitespace().next()?.parse().ok()).max()
+}
+
+/// The lower one where there is none in the middle.
+fn median(mut frames: Vec<u32>) -> Option<u32> {
+    frames.sort_unstable();
+    frames.get(frames.len().saturating_sub(1) / 2).copied()
+}
+
+/// Frames a second of all stages, in their order.
+pub(super) fn marks(output: &str) -> String {
+    let said = STAGES.iter().map(|stage| frames(output, stage).map_or_else(|| "-".to_owned(), |frames| frames.to_string()));
+    format!("{} frames a second", said.collect::<Vec<_>>().join(" / "))
 }
 
 /// What a line of the guest's says that it draws with: virgl, or it draws by itself.
