@@ -1,6 +1,8 @@
 //! What a guest wants to be drawn, and renderers that stand in for the real one.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use paravane_protocol::virtio_gpu::{self as spec, ctrl};
@@ -9,6 +11,19 @@ use zerocopy::{Immutable, IntoBytes};
 
 use crate::backend::Backend;
 use crate::frontend::{FrontEnd, command};
+
+/// For an executable that stands in for the renderer: its socket, and its log. `None`: it was asked what it can draw with
+/// and has said it.
+pub fn stand_in() -> Option<(UnixStream, File)> {
+    let what: Vec<String> = std::env::args().collect();
+    if what[1] == "probe" {
+        println!("{}", serde_json::json!({ "capsets": [{ "id": 2, "version": 3, "data": [1, 2, 3] }] }));
+        return None;
+    }
+    let socket: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
+    let log = Path::new(&what[0]).with_extension("log");
+    Some((UnixStream::from(socket), OpenOptions::new().append(true).create(true).open(log).unwrap()))
+}
 
 /// A renderer with a log of its own.
 pub struct Renderer {

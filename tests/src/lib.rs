@@ -16,5 +16,6 @@ pub mod guest;
 pub mod nvml;
 pub mod recording;
 pub mod replay;
+pub mod report;
 pub mod steady;
 pub mod screen;

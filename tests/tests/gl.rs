@@ -8,6 +8,7 @@ use paravane_tests::backend::eventually;
 use paravane_tests::frontend::FrontEnd;
 use paravane_tests::gl::{Renderer, context, gl, put, small_texture, stream, submit, texture};
 use paravane_tests::guest::{attach, ready_channel, unref};
+use paravane_tests::report::Report;
 use paravane_tests::screen::Told;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -104,9 +105,8 @@ fn large_texture(guest: &mut FrontEnd, id: u32) -> u32 {
 
 #[test]
 fn textures_are_of_the_memory_quota() {
-    let (renderer, folder) = (renderer(), tempfile::tempdir().unwrap());
-    let report = folder.path().join("usage.json");
-    let backend = renderer.backend(&["--memory-quota", "10M", "--usage-json", report.to_str().unwrap()]);
+    let (renderer, report) = (renderer(), Report::default());
+    let backend = renderer.backend(&[&["--memory-quota", "10M"], &report.arguments()[..]].concat());
     let mut guest = FrontEnd::connect(&backend.socket());
     assert_eq!([large_texture(&mut guest, 1), large_texture(&mut guest, 2)], [ctrl::OK_NODATA; 2]);
     assert_eq!(large_texture(&mut guest, 3), ctrl::ERR_OUT_OF_MEMORY);
@@ -120,11 +120,9 @@ fn textures_are_of_the_memory_quota() {
     assert_eq!(submit(&mut guest, 5, 3, b"die!"), ctrl::ERR_UNSPEC);
     assert_eq!([large_texture(&mut guest, 6), large_texture(&mut guest, 7)], [ctrl::OK_NODATA; 2]);
     drop(guest);
-    let read = || serde_json::from_slice::<serde_json::Value>(&std::fs::read(&report).ok()?).ok();
-    eventually("the report", || read().is_some_and(|report| report["processes"].as_array().is_some_and(|all| all.len() == 2)));
-    let report = read().unwrap();
     let mebi = 1_u64 << 20;
-    assert_eq!(report["processes"][0]["memory_peak_bytes"], 8 * mebi + 4096);
+    assert_eq!(report.processes(2)[0]["memory_peak_bytes"], 8 * mebi + 4096);
+    let report = report.now().unwrap();
     assert_eq!(report["totals"]["memory_bytes"], 0);
     assert_eq!(report["totals"]["memory_peak_bytes"], 8 * mebi + 4096);
 }

@@ -13,6 +13,7 @@ use paravane_tests::daemon::Daemon;
 use paravane_tests::frontend::FrontEnd;
 use paravane_tests::gl::{Renderer, context, put, stream, submit};
 use paravane_tests::guest::ready_channel;
+use paravane_tests::report::Report;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -77,9 +78,8 @@ fn drawing_is_charged_and_shown() {
 
 #[test]
 fn the_report_has_what_was_drawn() {
-    let (renderer, folder) = (renderer(), tempfile::tempdir().unwrap());
-    let report = folder.path().join("usage.json");
-    let backend = renderer.backend(&["--cap", "25", "--usage-json", report.to_str().unwrap()]);
+    let (renderer, report) = (renderer(), Report::default());
+    let backend = renderer.backend(&[&["--cap", "25"], &report.arguments()[..]].concat());
     let mut guest = FrontEnd::connect(&backend.socket());
     context(&mut guest, CONTEXT);
     let before = Instant::now();
@@ -88,19 +88,16 @@ fn the_report_has_what_was_drawn() {
     }
     let passed = before.elapsed().as_secs_f64() * 1e9;
     drop(guest);
-    let read = || serde_json::from_slice::<Value>(&std::fs::read(&report).ok()?).ok();
-    let row = || read()?["processes"].as_array()?.first().cloned();
-    eventually("the report", || row().is_some());
-    assert_eq!(row().unwrap()["name"], "OpenGL");
-    let share = row().unwrap()["gpu_time_ns"].as_f64().unwrap() / passed;
+    let row = &report.processes(1)[0];
+    assert_eq!(row["name"], "OpenGL");
+    let share = row["gpu_time_ns"].as_f64().unwrap() / passed;
     assert!((0.01..0.35).contains(&share), "a cap of 25 %: {share}");
 }
 
 #[test]
 fn cuda_and_opengl_run_at_once_under_one_lease() {
-    let (renderer, folder) = (renderer(), tempfile::tempdir().unwrap());
-    let report = folder.path().join("usage.json");
-    let backend = renderer.backend(&["--cap", "50", "--usage-json", report.to_str().unwrap()]);
+    let (renderer, report) = (renderer(), Report::default());
+    let backend = renderer.backend(&[&["--cap", "50"], &report.arguments()[..]].concat());
     let mut guest = FrontEnd::connect(&backend.socket());
     context(&mut guest, CONTEXT);
     let mut program = Command::new(env!("CARGO_BIN_EXE_lease-program"));
@@ -114,13 +111,8 @@ fn cuda_and_opengl_run_at_once_under_one_lease() {
     // It looks at its results itself.
     assert!(program.unwrap().wait().unwrap().success());
     let passed = before.elapsed().as_secs_f64() * 1e9;
-    let rows = || -> Option<Vec<Value>> {
-        let report: Value = serde_json::from_slice(&std::fs::read(&report).ok()?).ok()?;
-        let rows = report["processes"].as_array()?.clone();
-        (report["totals"]["kernels"].as_u64()? > 0 && rows.len() == 2).then_some(rows)
-    };
-    eventually("the report has both", || rows().is_some());
-    for row in rows().unwrap() {
+    report.when(|report| report["totals"]["kernels"].as_u64() > Some(0));
+    for row in report.processes(2) {
         let share = row["gpu_time_ns"].as_f64().unwrap() / passed;
         assert!((0.005..0.65).contains(&share), "a cap of 50 %: {share} of {}", row["name"]);
     }

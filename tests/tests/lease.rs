@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use paravane_tests::backend::{Backend, eventually, executable, without_symbols};
 use paravane_tests::daemon::Daemon;
+use paravane_tests::report::Report;
 
 const SECOND: &str = "1000";
 
@@ -36,7 +37,7 @@ impl Program {
 /// A backend that reports what its VM has used.
 struct Vm {
     backend: Backend,
-    folder: tempfile::TempDir,
+    report: Report,
     /// Keeps the library that its workers load.
     #[allow(dead_code, reason = "a guard")]
     library: Option<tempfile::TempDir>,
@@ -44,11 +45,9 @@ struct Vm {
 
 impl Vm {
     fn start(arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let report = folder.path().join("usage.json");
-        let reporting = ["--usage-json", report.to_str().unwrap()];
-        let backend = Backend::start(&[arguments, &reporting].concat());
-        Self { backend, folder, library: None }
+        let report = Report::default();
+        let backend = Backend::start(&[arguments, &report.arguments()].concat());
+        Self { backend, report, library: None }
     }
 
     /// One without the library's own clock.
@@ -71,13 +70,8 @@ impl Vm {
 
     /// A figure of theirs.
     fn figure(&self, name: &str) -> f64 {
-        let read = || -> Option<serde_json::Value> {
-            let text = std::fs::read(self.folder.path().join("usage.json")).ok()?;
-            serde_json::from_slice(&text).ok()
-        };
-        let ended = |report: &serde_json::Value| report["totals"]["kernels"].as_u64() > Some(0);
-        eventually("the report", || read().as_ref().is_some_and(ended));
-        read().unwrap()["totals"][name].as_f64().unwrap()
+        let report = self.report.when(|report| report["totals"]["kernels"].as_u64() > Some(0));
+        report["totals"][name].as_f64().unwrap()
     }
 }
 

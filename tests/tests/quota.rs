@@ -4,12 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
 
 use paravane_tests::backend::{Backend, eventually, executable, kill, without_symbols};
 use paravane_tests::nvml::install;
+use paravane_tests::report::Report;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -240,24 +241,16 @@ fn cuda_and_nvml_tell_the_same() {
 
 #[test]
 fn the_account_tells_memory_now_and_at_most() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("usage.json");
-    let mut backend = Backend::start(&["--memory-quota", "64M", "--usage-json", path.to_str().unwrap()]);
+    let report = Report::default();
+    let mut backend = Backend::start(&[&["--memory-quota", "64M"], &report.arguments()[..]].concat());
     let mut holder = Running::start(program("figures", &backend, &["8388608", "4096"]));
     holder.line();
     assert_eq!(says("caching", &backend), "1");
-    let report = || {
-        let mut text = String::new();
-        File::open(&path).and_then(|mut file| file.read_to_string(&mut text)).ok()?;
-        serde_json::from_str::<Value>(&text).ok()
-    };
     let held = 8 * MIB + 4096;
-    eventually("the report tells what is held", || {
-        report().is_some_and(|told| told["totals"]["memory_bytes"] == held && told["memory_quota_bytes"] == 64 * MIB)
-    });
+    report.when(|told| told["totals"]["memory_bytes"] == held && told["memory_quota_bytes"] == 64 * MIB);
     drop(holder);
     backend.terminate();
-    let told = report().unwrap();
+    let told = report.now().unwrap();
     assert_eq!(told["totals"]["memory_bytes"], 0);
     // What fitted in beside the holder.
     let cached = (64 * MIB - held) / (4 * MIB) * (4 * MIB);

@@ -3,11 +3,11 @@
 //! `die!` ends it, one of `late` is answered with the message after it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use paravane_tests::gl::stand_in;
 use zerocopy::IntoBytes;
 
 /// virtio-gpu's SUBMIT_3D, and the device's own message for pixels.
@@ -15,15 +15,8 @@ const SUBMIT: u32 = 0x207;
 const READ_BACK: u32 = 2;
 
 fn main() {
-    let what: Vec<String> = std::env::args().collect();
-    if what[1] == "probe" {
-        println!("{}", serde_json::json!({ "capsets": [{ "id": 2, "version": 3, "data": [1, 2, 3] }] }));
-        return;
-    }
-    let socket: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
-    let log = std::path::Path::new(&what[0]).with_extension("log");
-    let log = OpenOptions::new().append(true).create(true).open(log).unwrap();
-    serve(UnixStream::from(socket), log);
+    let Some((socket, log)) = stand_in() else { return };
+    serve(socket, log);
 }
 
 fn serve(mut socket: UnixStream, mut log: File) {

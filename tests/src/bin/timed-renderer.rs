@@ -4,16 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::convert::Infallible;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use paravane_backend::renderer::{Fence, Fences, Library, Message, serve};
 use paravane_protocol::virtio_gpu::ctrl;
+use paravane_tests::gl::stand_in;
 
 struct Gpu {
     queue: Sender<(Fence, Duration)>,
@@ -23,21 +23,14 @@ struct Gpu {
 }
 
 fn main() {
-    let what: Vec<String> = std::env::args().collect();
-    if what[1] == "probe" {
-        println!("{}", serde_json::json!({ "capsets": [{ "id": 2, "version": 3, "data": [1, 2, 3] }] }));
-        return;
-    }
-    let socket: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
-    let log = std::path::Path::new(&what[0]).with_extension("log");
-    let log = OpenOptions::new().append(true).create(true).open(log).unwrap();
+    let Some((socket, log)) = stand_in() else { return };
     let start = |fences: &Arc<Fences>| {
         let (queue, work) = channel();
         let fences = Arc::clone(fences);
         std::thread::spawn(move || draw(&work, &fences));
         Ok(Gpu { queue, work: Duration::ZERO, log })
     };
-    serve(&UnixStream::from(socket), start).unwrap();
+    serve(&socket, start).unwrap();
 }
 
 fn draw(queue: &Receiver<(Fence, Duration)>, fences: &Fences) {
