@@ -59,8 +59,8 @@ impl CopyPages for Places {
         self.0.get(&vm).map(|place| place.page.copying()).unwrap_or_default()
     }
 
-    fn is_spent(&mut self, vm: VmId) -> bool {
-        self.0.get(&vm).is_some_and(|place| !place.page.may_copy())
+    fn is_low(&mut self, vm: VmId) -> bool {
+        self.0.get(&vm).is_some_and(|place| place.page.is_low())
     }
 
     fn allow(&mut self, vm: VmId, more: i64) {

@@ -11,6 +11,8 @@ use paravane_scheduler::{MS, Nanos, VmId};
 /// What the heaviest VM may copy in a round, in bytes: some milliseconds of a
 /// bus's time.
 pub const QUANTUM: i64 = 32 << 20;
+/// With so little left a VM calls: alone, it gets more before it has to wait.
+pub const LOW: i64 = QUANTUM / 4;
 /// What the lightest may.
 const QUANTUM_LEAST: i64 = 1 << 20;
 /// Copies are issued whole, so a VM may owe; at most so much is remembered.
@@ -22,6 +24,8 @@ const LOOK: Nanos = MS / 2;
 /// Who has copied less than this part of what the one that waits has is not
 /// waited for.
 const PART: u64 = 4;
+/// Who has copied this many times what others have is alone.
+const ALONE: u64 = 16;
 /// Nor is who has copied no more than this, where the one that waits owes.
 const LITTLE: u64 = 256 << 10;
 
@@ -40,8 +44,8 @@ pub struct Copying {
 pub trait CopyPages {
     /// What a VM copies.
     fn copying(&mut self, vm: VmId) -> Copying;
-    /// Whether nothing is left of its round: the quick look.
-    fn is_spent(&mut self, vm: VmId) -> bool;
+    /// Whether little or nothing is left of its round: the quick look.
+    fn is_low(&mut self, vm: VmId) -> bool;
     /// Adds to its budget, and lets in who waits.
     fn allow(&mut self, vm: VmId, more: i64);
 }
@@ -85,7 +89,7 @@ impl Copies {
 
     /// Lets in whose turn it is; when to look again, if nobody calls before.
     pub fn look(&mut self, now: Nanos, pages: &mut impl CopyPages) -> Option<Nanos> {
-        if !self.vms.keys().any(|vm| pages.is_spent(*vm)) {
+        if !self.vms.keys().any(|vm| pages.is_low(*vm)) {
             return None;
         }
         let mut all = Vec::with_capacity(self.vms.len());
@@ -97,7 +101,15 @@ impl Copies {
             let moved = copying.bytes.wrapping_sub(vm.before);
             all.push(Seen { id: *id, copying, moved, weight: vm.weight.into(), spent_at: vm.spent_at });
         }
-        let first = all.iter().filter(|seen| seen.spent_at.is_some()).max_by_key(|seen| seen.moved)?;
+        let Some(first) = all.iter().filter(|seen| seen.spent_at.is_some()).max_by_key(|seen| seen.moved) else {
+            let most = all.iter().map(|seen| seen.moved).max().unwrap_or(0);
+            let others = all.iter().filter(|seen| seen.moved > most / ALONE).count();
+            // One that is low and has had most of a round is alone.
+            if most > QUANTUM.unsigned_abs() / 2 && others == 1 {
+                self.begin(now, most / ALONE, &all, pages);
+            }
+            return None;
+        };
         // Who still owes then waits for the next round.
         let soon = now.saturating_add(LOOK);
         match self.held_until(now, first, &all) {

@@ -160,7 +160,9 @@ impl Gate {
     /// Bytes are copied.
     pub fn add_copied(&self, bytes: u64) {
         self.slot().count(Count::CopiedBytes).fetch_add(bytes, Ordering::Relaxed);
-        self.page.spend_copy(bytes);
+        if self.page.spend_copy(bytes) {
+            self.kick();
+        }
     }
 
     /// Whether the VM has bytes left to copy between host and device.

@@ -11,7 +11,7 @@ use paravane_protocol::limits::{CONNECTIONS_MAX, WORKERS_MAX};
 use rustix::thread::futex;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use super::copies::{Copying, QUANTUM};
+use super::copies::{Copying, LOW, QUANTUM};
 use crate::page::Page;
 
 /// The head in its own page, then a slot for each worker and each renderer, of
@@ -203,9 +203,12 @@ impl VmPage {
         self.word(head::BUDGET).load(Ordering::Relaxed).cast_signed()
     }
 
-    /// Takes bytes that are copied between host and device off the VM's round.
-    pub fn spend_copy(&self, bytes: u64) {
-        self.word(head::COPY_BUDGET).fetch_sub(bytes.min(COPY_MAX), Ordering::Relaxed);
+    /// Takes bytes that are copied between host and device off the VM's round;
+    /// whether little is left from now on.
+    pub fn spend_copy(&self, bytes: u64) -> bool {
+        let bytes = bytes.min(COPY_MAX);
+        let before = self.word(head::COPY_BUDGET).fetch_sub(bytes, Ordering::SeqCst).cast_signed();
+        before > LOW && before.saturating_sub_unsigned(bytes) <= LOW
     }
 
     /// What the VM's workers copy. For the arbiter.
@@ -224,6 +227,11 @@ impl VmPage {
 
     fn copy_budget(&self) -> i64 {
         self.word(head::COPY_BUDGET).load(Ordering::SeqCst).cast_signed()
+    }
+
+    /// Whether little is left of the VM's round. For the arbiter.
+    pub fn is_low(&self) -> bool {
+        self.copy_budget() <= LOW
     }
 
     /// Whether a copy may be issued.
@@ -403,7 +411,7 @@ mod tests {
         let (page, _file) = VmPage::create().unwrap();
         assert!(page.may_copy(), "the first round is there");
         page.take_slot(5).unwrap().copies_waiting().store(1, Ordering::SeqCst);
-        page.spend_copy(u64::MAX);
+        assert!(!page.spend_copy(1) && page.spend_copy(u64::MAX) && !page.spend_copy(1), "it is told once");
         let Copying { budget, waiting, .. } = page.copying();
         assert!(waiting && budget < 0 && !page.may_copy());
         page.wait_for_copies(Duration::ZERO);
