@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use paravane_tests::backend::{Backend, eventually, executable, without_symbols};
 use paravane_tests::daemon::Daemon;
@@ -136,6 +137,27 @@ fn a_kernel_beyond_the_limit_ends_its_process_and_no_other() {
         assert!(beside.end().1 > 0);
         assert!(vm.program("stream").1 > 0);
     }
+}
+
+#[test]
+fn processes_and_vms_together_are_told_of_no_more_time_than_has_passed() {
+    let vm = Vm::without_clock(&[]);
+    let begun = Instant::now();
+    let programs = [(); 3].map(|()| Program::start("stream", &vm.backend.socket(), SECOND));
+    assert!(programs.into_iter().all(|program| program.end().1 > 0));
+    let passed = begun.elapsed().as_secs_f64() * 1e9;
+    assert!((0.3 * passed..1.02 * passed).contains(&vm.gpu_ns()), "{} of {passed}", vm.gpu_ns());
+
+    let daemon = Daemon::start("");
+    let socket = daemon.socket();
+    let vms = [(); 2].map(|()| Vm::without_clock(&["--paravaned", socket.to_str().unwrap()]));
+    eventually("both are registered", || daemon.vms().len() == 2);
+    let begun = Instant::now();
+    let programs = vms.each_ref().map(|vm| Program::start("long", &vm.backend.socket(), "2000"));
+    assert!(programs.into_iter().all(|program| program.end().1 > 0));
+    let passed = begun.elapsed().as_secs_f64() * 1e9;
+    let told: f64 = vms.iter().map(Vm::gpu_ns).sum();
+    assert!((0.6 * passed..1.25 * passed).contains(&told), "{told} of {passed}");
 }
 
 /// A device that can be divided to the single multiprocessor.

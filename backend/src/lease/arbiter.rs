@@ -47,6 +47,12 @@ impl Pages for Places {
         }
     }
 
+    fn set_overlap(&mut self, vm: VmId, overlap_ns: Nanos) {
+        if let Some(place) = self.0.get(&vm) {
+            place.page.set_overlap(overlap_ns);
+        }
+    }
+
     fn set_capped(&mut self, vm: VmId, capped: bool) {
         if let Some(place) = self.0.get(&vm) {
             place.page.set_capped(capped);

@@ -16,6 +16,27 @@ const LATE: Nanos = 20 * MS;
 /// Thousandths of a GPU's time.
 const WHOLE: u128 = 1000;
 
+/// What a VM has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VmFigures {
+    /// GPU time, in nanoseconds; what two VMs used at once is split between them.
+    pub gpu_time_ns: u64,
+    /// Time its threads waited for others' leases.
+    pub waited_ns: u64,
+    /// Time its threads waited because of its cap.
+    pub throttled_ns: u64,
+    /// Time its commands took beyond their leases.
+    pub overrun_ns: u64,
+    /// Bytes copied.
+    pub copied_bytes: u64,
+    /// Thousandths of the GPU's time over about the last second.
+    pub share: u32,
+    /// Threads at the gate now.
+    pub waiting: u32,
+    /// Whether the device has work of it now.
+    pub in_flight: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Claim {
     /// GPU time in all: what is shared with another VM split.

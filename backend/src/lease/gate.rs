@@ -142,9 +142,23 @@ impl Gate {
         }
     }
 
+    /// Time that other VMs have had of this one's, up to now.
+    pub fn overlap_ns(&self) -> Nanos {
+        self.page.overlap_ns()
+    }
+
+    /// What a process has had of a time in which its work was in flight: what other
+    /// VMs have had of it, beyond `seen`, is theirs, and so is what other processes
+    /// of the VM have told of.
+    pub fn own_part(&self, span: Nanos, seen: &mut Nanos) -> Nanos {
+        let others = self.page.overlap_ns().saturating_sub(*seen).min(span);
+        *seen += others;
+        self.page.take_time(span - others, now_ns())
+    }
+
     /// Work begins that [`Self::ends`].
     pub fn begins(&self) {
-        self.slot().flying().fetch_add(1, Ordering::SeqCst);
+        self.page.begins(self.slot(), now_ns());
     }
 
     /// So much predicted work is issued.
@@ -211,6 +225,21 @@ mod tests {
     use rustix::event::{EventfdFlags, eventfd};
 
     use super::*;
+
+    #[test]
+    fn what_several_use_at_once_is_divided() {
+        let (arbiter, file) = VmPage::create().unwrap();
+        let kick = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        let gate = Gate::new(VmPage::map(&file).unwrap(), kick);
+        let mut seen = 0;
+        assert_eq!(gate.own_part(10, &mut seen), 10);
+        arbiter.set_overlap(12);
+        assert_eq!((gate.own_part(10, &mut seen), seen), (0, 10), "the rest counts next time");
+        assert_eq!((gate.own_part(10, &mut seen), seen), (8, 12));
+        gate.begins();
+        let all: Nanos = (0..5).map(|_| gate.own_part(Nanos::MAX / 8, &mut seen)).sum();
+        assert!(all < 10_000_000_000, "no more than has passed: {all}");
+    }
 
     #[test]
     fn who_waits_is_let_in_and_what_was_used_is_told() {

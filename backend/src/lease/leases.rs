@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use paravane_scheduler::{Decision, MS, Nanos, SECOND, Scheduler, Settings, SettingsError, VmId};
 
 use super::claim::Claim;
+pub use super::claim::VmFigures;
 use super::page::{Grant, Wants};
 
 /// A holder without work keeps the lease so long: a program that launches and
@@ -34,6 +35,9 @@ const FLIGHT: Nanos = 4 * MS;
 const FLIGHT_SHORT: Nanos = MS;
 /// Time that the change of leases itself takes, which nobody is charged for.
 const CHANGE: Nanos = MS / 5;
+/// Work of which nothing is told for so long may only wait: it takes no time off
+/// other VMs.
+const SILENT: Nanos = SECOND;
 /// What a lease of a VM alone may last for each nanosecond of its budget.
 const ALONE: u64 = 4;
 /// A lease that is kept open is looked at so often while something runs.
@@ -51,6 +55,8 @@ pub trait Pages {
     fn set_capped(&mut self, vm: VmId, capped: bool);
     /// So much of its predicted work may be in flight.
     fn set_flight(&mut self, vm: VmId, flight_ns: Nanos);
+    /// So long, in all, others' work has had the device beside its own.
+    fn set_overlap(&mut self, vm: VmId, overlap_ns: Nanos);
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +115,7 @@ struct Vm {
     claim: Claim,
     capped: bool,
     flight: Nanos,
+    overlap: Nanos,
 }
 
 /// The leases of one GPU.
@@ -119,27 +126,6 @@ pub struct Leases {
     looked: Nanos,
     /// Whether anybody waited for the holder at the last look.
     contended: bool,
-}
-
-/// What a VM has used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct VmFigures {
-    /// GPU time, in nanoseconds; what two VMs used at once is split between them.
-    pub gpu_time_ns: u64,
-    /// Time its threads waited for others' leases.
-    pub waited_ns: u64,
-    /// Time its threads waited because of its cap.
-    pub throttled_ns: u64,
-    /// Time its commands took beyond their leases.
-    pub overrun_ns: u64,
-    /// Bytes copied.
-    pub copied_bytes: u64,
-    /// Thousandths of the GPU's time over about the last second.
-    pub share: u32,
-    /// Threads at the gate now.
-    pub waiting: u32,
-    /// Whether the device has work of it now.
-    pub in_flight: bool,
 }
 
 impl Leases {
@@ -182,6 +168,7 @@ impl Leases {
             claim: Claim::new(now),
             capped: false,
             flight: 0,
+            overlap: 0,
         };
         self.vms.insert(vm, new);
         self.set_flights(pages);
@@ -277,6 +264,7 @@ impl Leases {
                 used.push((*id, delta));
             }
         }
+        self.note_overlap(now, &used, pages);
         let each = passed / u64::try_from(used.len()).unwrap_or(1).max(1);
         for (id, delta) in used {
             let Some(vm) = self.vms.get_mut(&id) else { continue };
@@ -287,6 +275,20 @@ impl Leases {
             self.scheduler.charge(id, charge, now);
         }
         self.vms.values_mut().for_each(|vm| vm.claim.take_sample(now));
+    }
+
+    /// What VMs had of each other's time. Whose work only waits, so that nothing
+    /// is told of it, takes nobody's.
+    fn note_overlap(&mut self, now: Nanos, used: &[(VmId, Nanos)], pages: &mut impl Pages) {
+        let passed = now.saturating_sub(self.looked);
+        let told = |id: &VmId| self.vms.get(id).is_some_and(|vm| now.saturating_sub(vm.told) < SILENT);
+        let at_work: Vec<VmId> = used.iter().map(|(id, _)| *id).filter(told).collect();
+        let others = passed - passed / u64::try_from(at_work.len()).unwrap_or(1).max(1);
+        for id in at_work.into_iter().filter(|_| others > 0) {
+            let Some(vm) = self.vms.get_mut(&id) else { continue };
+            vm.overlap = vm.overlap.saturating_add(others);
+            pages.set_overlap(id, vm.overlap);
+        }
     }
 
     /// VMs come to have work, or have drained. Whether one that has come goes

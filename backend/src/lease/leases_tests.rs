@@ -41,6 +41,7 @@ struct Guest {
     grant: Grant,
     budget: i64,
     flight: Nanos,
+    overlap: Nanos,
     /// Of the queue, so many at its front do not count.
     excused: usize,
     ended: Nanos,
@@ -99,6 +100,9 @@ impl Pages for View<'_> {
         guest.budget = i64::try_from(budget_ns).unwrap();
     }
     fn set_capped(&mut self, _: VmId, _: bool) {}
+    fn set_overlap(&mut self, vm: VmId, overlap_ns: Nanos) {
+        self.of(vm).overlap = overlap_ns;
+    }
     fn set_flight(&mut self, vm: VmId, flight_ns: Nanos) {
         self.of(vm).flight = flight_ns;
     }
@@ -113,6 +117,7 @@ impl Machine {
                 grant: Grant::None,
                 budget: 0,
                 flight: 0,
+                overlap: 0,
                 excused: 0,
                 ended: 0,
                 queue: VecDeque::new(),
@@ -285,6 +290,8 @@ fn two_vms_share_by_weight() {
         let (a, b) = (machine.percent(0), machine.percent(1));
         assert!((a / (a + b) - 0.75).abs() < 0.02, "kernels of {kernel}: {a} {b}");
         assert!(a + b > 97.0, "kernels of {kernel}: {a} {b}");
+        let overlap = machine.guests[0].overlap.max(machine.guests[1].overlap);
+        assert!(overlap < SECOND / 8, "kernels of {kernel}: {overlap}");
     }
 }
 
@@ -352,6 +359,9 @@ fn whoever_does_not_end_holds_nobody_up() {
     // Its work goes on beside, which the device shares.
     assert!(machine.percent(1) > 45.0, "{}", machine.percent(1));
     assert!(machine.guests[1].longest_wait < 100 * MS);
+    // Nothing is told of the endless one: at last it is not believed to take time.
+    machine.run(4 * SECOND);
+    assert!(machine.guests[1].overlap < 600 * MS, "{}", machine.guests[1].overlap);
 }
 
 #[test]

@@ -44,6 +44,8 @@ mod head {
     pub(super) const SLOTS: usize = 192;
     pub(super) const COPY_BUDGET: usize = 256;
     pub(super) const COPY_EPOCH: usize = 264;
+    pub(super) const OVERLAP_NS: usize = 272;
+    pub(super) const USED_UNTIL: usize = 280;
 }
 
 /// A number in a worker's slot. Those that count have counted for all workers
@@ -189,6 +191,39 @@ impl VmPage {
     #[inline]
     pub fn flight_ns(&self) -> u64 {
         self.word(head::FLIGHT_NS).load(Ordering::Relaxed).clamp(FLIGHT_LEAST_NS, FLIGHT_MOST_NS)
+    }
+
+    /// Time that other VMs' work has had, in all, while this one's was in flight.
+    /// For the arbiter.
+    pub fn set_overlap(&self, overlap_ns: u64) {
+        self.word(head::OVERLAP_NS).store(overlap_ns, Ordering::Relaxed);
+    }
+
+    /// Time that other VMs' work has had, in all, while this one's was in flight.
+    pub fn overlap_ns(&self) -> u64 {
+        self.word(head::OVERLAP_NS).load(Ordering::Relaxed)
+    }
+
+    /// Work begins; nobody can have used time before that.
+    pub fn begins(&self, slot: Slot, now: u64) {
+        let is_first = self.slots().all(|slot| slot.flying().load(Ordering::SeqCst) == 0);
+        slot.flying().fetch_add(1, Ordering::SeqCst);
+        if is_first {
+            self.word(head::USED_UNTIL).fetch_max(now, Ordering::Relaxed);
+        }
+    }
+
+    /// What of a time that a worker's work was in flight nobody else of the VM
+    /// has told of: so all together tell of no more than has passed.
+    pub fn take_time(&self, span: u64, now: u64) -> u64 {
+        let mut taken = 0;
+        let take = |until: u64| {
+            taken = span.min(now.saturating_sub(until));
+            Some(until.saturating_add(taken))
+        };
+        // It never refuses.
+        let _ = self.word(head::USED_UNTIL).fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        taken
     }
 
     /// Takes predicted time off the lease; whether there was any left.
@@ -404,6 +439,19 @@ mod tests {
         let wants = page.wants();
         assert_eq!((wants.waiting, wants.in_flight, wants.gpu_ns), (0, false, 11));
         assert_eq!(page.take_slot(13).unwrap().number(), 0);
+    }
+
+    #[test]
+    fn workers_tell_of_no_more_time_than_has_passed() {
+        let (page, _file) = VmPage::create().unwrap();
+        let slots = [1, 2].map(|pid| page.take_slot(pid).unwrap());
+        page.begins(slots[0], 1000);
+        page.begins(slots[1], 1050);
+        assert_eq!([page.take_time(60, 1100), page.take_time(50, 1100), page.take_time(50, 1100)], [60, 40, 0]);
+        assert_eq!(page.take_time(500, 1500), 400, "a long one is told of at its end");
+        slots.iter().for_each(|slot| slot.flying().store(0, Ordering::SeqCst));
+        page.begins(slots[0], 9000);
+        assert_eq!(page.take_time(5000, 9100), 100, "the time without work is nobody's");
     }
 
     #[test]

@@ -41,6 +41,7 @@ fn main() {
         "stream" => program.stream(),
         "await" => program.awaits(),
         "graphs" => program.graphs(),
+        "long" => program.long(),
         "copies" => return program.copy(),
         "value" => program.value(),
         "function" => program.function(),
@@ -158,6 +159,17 @@ impl Program {
             must!(cuda.cuGraphDestroy(graph));
         }
         assert_eq!(self.read(aside), round);
+        done
+    }
+
+    /// Kernels of some 0.2 s, two ahead.
+    fn long(&self) -> u32 {
+        let (cuda, mut done) = (&self.cuda, 0);
+        while self.goes_on() {
+            (0..2).for_each(|_| self.launch(10_000_000, self.stream));
+            done += 2;
+            must!(cuda.cuStreamSynchronize(self.stream));
+        }
         done
     }
 

@@ -67,6 +67,8 @@ struct State {
     watch: Watch,
     /// The library's clock, as last read.
     clock_ns: u64,
+    /// What other VMs have had of this one's time, as far as it is taken off.
+    overlap_ns: Nanos,
 }
 
 /// A process's side of its VM's lease.
@@ -168,6 +170,9 @@ impl ProcessLease {
     fn slice_begins(&self) -> Slice {
         self.gate.begins();
         let mut state = self.lock();
+        if state.begun == state.over {
+            state.overlap_ns = self.gate.overlap_ns();
+        }
         let id = state.begun;
         state.begun += 1;
         state.watch.add(id);
@@ -214,7 +219,7 @@ impl ProcessLease {
                 let now = figure(busy_ns);
                 now.saturating_sub(std::mem::replace(&mut state.clock_ns, now))
             }
-            None => slice.measure(process),
+            None => self.gate.own_part(slice.measure(process), &mut state.overlap_ns),
         };
         state.estimates.learn_together(&slice.commands, used);
         if slice.number >= state.excused {
