@@ -31,10 +31,14 @@ pub enum Counter {
     ThrottledNs,
     /// Time that its commands took beyond the lease.
     OverrunNs,
+    /// Bytes of device memory that went to the host, so that others had room.
+    SwappedOutBytes,
+    /// Bytes that came back.
+    SwappedInBytes,
 }
 
 /// Every counter with its name in the usage report, in the report's order.
-pub const COUNTERS: [(Counter, &str); 10] = [
+pub const COUNTERS: [(Counter, &str); 12] = [
     (Counter::CallsAwaited, "calls_awaited"),
     (Counter::CallsPosted, "calls_posted"),
     (Counter::Kernels, "kernels"),
@@ -45,6 +49,8 @@ pub const COUNTERS: [(Counter, &str); 10] = [
     (Counter::WaitedNs, "waited_ns"),
     (Counter::ThrottledNs, "throttled_ns"),
     (Counter::OverrunNs, "overrun_ns"),
+    (Counter::SwappedOutBytes, "swapped_out_bytes"),
+    (Counter::SwappedInBytes, "swapped_in_bytes"),
 ];
 
 /// A figure's place in the page: what is so now, where a counter says what has
@@ -114,6 +120,6 @@ mod tests {
         worker.gauge(Gauge::MemoryBytes).store(7, Ordering::Relaxed);
         drop(worker);
         assert_eq!(page.gauge(Gauge::MemoryBytes).load(Ordering::Relaxed), 7);
-        assert_eq!(page.read(), [0, 0, 3, 0, 0, 0, 5, 0, 0, 0]);
+        assert_eq!(page.read(), [0, 0, 3, 0, 0, 0, 5, 0, 0, 0, 0, 0]);
     }
 }

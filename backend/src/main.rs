@@ -73,6 +73,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     libcuda.devices.iter().try_for_each(|device| options.wanted.check(device))?;
     let lease = Arc::new(VmLease::start(settings)?);
     lease.set_limit(options.wanted.kernel_limit.map(KernelLimit::duration));
+    lease.set_swap(options.wanted.swap.map_or(0, |swap| swap.0));
     let budget = Budget::create(options.wanted.memory_quota.map_or(UNLIMITED, |quota| quota.0))?;
     let (usage, visible): (Arc<Usage>, Arc<Visible>) = Default::default();
     visible.set(None, options.wanted.sms);

@@ -167,14 +167,16 @@ struct VmTable {
     memory_quota: Option<Bytes>,
     kernel_limit: Option<KernelLimit>,
     sms: Option<u32>,
+    swap: Option<Bytes>,
 }
 
 impl TryFrom<VmTable> for Vm {
     type Error = String;
 
     fn try_from(table: VmTable) -> Result<Self, String> {
-        let VmTable { gpu, uuid, weight, minimum, cap, priority, mode, memory_quota, kernel_limit, sms } = table;
-        let Checked(wanted) = Wanted { weight, minimum, cap, priority, mode, memory_quota, kernel_limit, sms }.try_into()?;
+        let VmTable { gpu, uuid, weight, minimum, cap, priority, mode, memory_quota, kernel_limit, sms, swap } = table;
+        let wanted = Wanted { weight, minimum, cap, priority, mode, memory_quota, kernel_limit, sms, swap };
+        let Checked(wanted) = wanted.try_into()?;
         Ok(Self { wanted, gpu, uuid })
     }
 }
@@ -300,6 +302,7 @@ fn write_table(document: &mut DocumentMut, vm: &str, set: &Wanted) {
         if percent.thousandths().is_multiple_of(10) { toml_edit::value(whole) } else { toml_edit::value(value) }
     };
     let word = |value: serde_json::Value| toml_edit::value(value.as_str().unwrap_or_default());
+    let bytes = |bytes: Bytes| toml_edit::value(i64::try_from(bytes.0).unwrap_or(i64::MAX));
     let values = [
         ("weight", set.weight.map(|weight| toml_edit::value(i64::from(weight)))),
         ("minimum", set.minimum.map(percent)),
@@ -308,7 +311,8 @@ fn write_table(document: &mut DocumentMut, vm: &str, set: &Wanted) {
         ("mode", set.mode.map(|mode| word(serde_json::json!(mode)))),
         ("kernel_limit", set.kernel_limit.map(|limit| toml_edit::value(f64::from(limit)))),
         ("sms", set.sms.map(|sms| toml_edit::value(i64::from(sms)))),
-        ("memory_quota", set.memory_quota.map(|bytes| toml_edit::value(i64::try_from(bytes.0).unwrap_or(i64::MAX)))),
+        ("memory_quota", set.memory_quota.map(bytes)),
+        ("swap", set.swap.map(bytes)),
     ];
     for (key, value) in values {
         if let Some(value) = value {

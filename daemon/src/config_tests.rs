@@ -10,7 +10,8 @@ fn the_example_has_every_setting_and_is_accepted() {
     assert_eq!(config.vm["training"].wanted.cap, Some(Percent::of_thousandths(625)));
     // Every setting is in it, be it in a comment.
     let keys = ["socket", "group", "listen", "hostname", "path", "resolution_s", "retention_days", "placement"];
-    let of_vms = ["weight", "minimum", "cap", "priority", "mode", "memory_quota", "kernel_limit", "sms", "gpu", "uuid"];
+    let of_vms =
+        ["weight", "minimum", "cap", "priority", "mode", "memory_quota", "kernel_limit", "sms", "swap", "gpu", "uuid"];
     for key in keys.iter().chain(&of_vms) {
         let said = EXAMPLE.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} =")));
         assert!(said, "the example lacks {key}");

@@ -69,10 +69,11 @@ fn vms(registry: &mut Registry, snapshot: &Snapshot) {
     let each = || snapshot.vms.iter().zip(&labels);
     let percent = |part: Percent| f64::from(part) / 100.0;
     type Figure = (&'static str, &'static str, fn(&VmView) -> Option<u64>);
-    let figures: [Figure; 7] = [
+    let figures: [Figure; 8] = [
         ("memory_bytes", "Device memory in use", |vm| Some(vm.memory_bytes)),
         ("memory_peak_bytes", "The most device memory in use since the VM registered", |vm| Some(vm.memory_peak_bytes)),
         ("memory_quota_bytes", "The most device memory that the VM may use", |vm| vm.set.memory_quota_bytes),
+        ("swap_bytes", "Host memory that the VM's device memory may lie in", |vm| vm.set.swap_bytes),
         ("weight", "Weight by which time beyond guarantees is shared", |vm| Some(vm.set.weight.into())),
         ("waiting_threads", "Guest threads that wait for the device", |vm| Some(vm.waiting.into())),
         ("processes", "Guest processes that use CUDA", |vm| u64::try_from(vm.processes.len()).ok()),

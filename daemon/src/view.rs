@@ -109,6 +109,9 @@ pub struct Set {
     pub mode: String,
     /// The most device memory.
     pub memory_quota_bytes: Option<u64>,
+    /// Host memory that its device memory may lie in.
+    #[serde(default)]
+    pub swap_bytes: Option<u64>,
     /// How long a kernel may run, in seconds.
     pub kernel_limit_s: Option<f64>,
     /// How many multiprocessors kernels may use.

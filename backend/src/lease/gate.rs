@@ -59,6 +59,11 @@ impl Gate {
         self.slot.get().is_some()
     }
 
+    /// The VM's page.
+    pub fn page(&self) -> &VmPage {
+        &self.page
+    }
+
     /// Whether work goes on without asking: the quick look.
     #[inline]
     pub fn is_open(&self) -> bool {

@@ -3,12 +3,13 @@
 //! what it has used; the arbiter (`arbiter`) gives leases to the VMs of a GPU
 //! in turn, as the scheduler decides (`leases`, which knows no clock). `gate` is
 //! what workers and renderers have of it in common. Copies from and to the host
-//! are shared apart, by bytes (`copies`).
+//! are shared apart, by bytes (`copies`). `holdings` is the memory's side.
 
 pub mod arbiter;
 mod claim;
 pub mod copies;
 pub mod gate;
+pub mod holdings;
 pub mod leases;
 pub mod page;
 pub mod side;
@@ -16,6 +17,7 @@ pub mod vm;
 
 pub use arbiter::{Arbiter, VmFigures};
 pub use gate::Gate;
+pub use holdings::Holdings;
 pub use page::VmPage;
 pub use paravane_scheduler::{Mode, Priority, Settings, SettingsError, VmId};
 pub use side::LeaseSide;

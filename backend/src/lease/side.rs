@@ -62,6 +62,7 @@ impl Side for LeaseSide {
         self.visible.set(device, wanted.sms);
         self.budget.set_limit(wanted.memory_quota.map_or(UNLIMITED, |quota| quota.0));
         self.lease.set_limit(wanted.kernel_limit.map(KernelLimit::duration));
+        self.lease.set_swap(wanted.swap.map_or(0, |swap| swap.0));
         *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = wanted.clone();
     }
 }

@@ -88,6 +88,11 @@ impl VmLease {
         self.page.set_limit(limit);
     }
 
+    /// How many bytes of host memory the device memory of processes may lie in that start from now on.
+    pub fn set_swap(&self, bytes: u64) {
+        self.page.set_swap(bytes);
+    }
+
     /// What the VM has used, where this process arbitrates.
     pub fn figures(&self) -> Option<VmFigures> {
         self.own().as_ref().and_then(|arbiter| arbiter.figures(OWN))

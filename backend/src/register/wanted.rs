@@ -208,6 +208,10 @@ pub struct Wanted {
     #[arg(long, value_name = "N")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sms: Option<u32>,
+    /// Host memory that the VM's device memory may lie in, while other VMs have the device's [default: none]
+    #[arg(long, value_name = "BYTES[K|M|G|T]")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap: Option<Bytes>,
 }
 
 /// Settings that contradict each other.
@@ -239,6 +243,7 @@ impl Wanted {
             memory_quota: over.memory_quota.or(self.memory_quota),
             kernel_limit: over.kernel_limit.or(self.kernel_limit),
             sms: over.sms.or(self.sms),
+            swap: over.swap.or(self.swap),
         }
     }
 
@@ -256,6 +261,7 @@ impl Wanted {
             memory_quota: only(self.memory_quota, there.memory_quota),
             kernel_limit: only(self.kernel_limit, there.kernel_limit),
             sms: only(self.sms, there.sms),
+            swap: only(self.swap, there.swap),
         }
     }
 

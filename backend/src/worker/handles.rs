@@ -226,6 +226,12 @@ impl Handles {
         found.map(|entry| H::from_number(entry.id))
     }
 
+    /// The library's contexts.
+    pub(super) fn contexts(&self) -> Vec<CUcontext> {
+        let table = self.tables[usize::from(CUcontext::TYPE)].read().unwrap_or_else(PoisonError::into_inner);
+        table.iter().filter(|entry| entry.id != 0).map(|entry| CUcontext(entry.native)).collect()
+    }
+
     /// What an id is a part of, 0 for nothing.
     pub(super) fn parent(&self, id: u64) -> u64 {
         self.entry(id).map_or(0, |entry| entry.parent)

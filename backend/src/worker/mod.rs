@@ -24,6 +24,7 @@ mod output;
 mod parts;
 mod process;
 mod resources;
+mod swap;
 mod thread;
 mod turn;
 mod wake;
@@ -44,7 +45,7 @@ use crate::control::{
     KICK_FD, LEASE_FD,
     TURNS_FD, ToWorker,
 };
-use crate::lease::VmPage;
+use crate::lease::{Gate, Holdings, VmPage};
 use crate::sandbox;
 use crate::turn::Turns;
 use lease::ProcessLease;
@@ -98,13 +99,15 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
     let wake = inherited(GUEST_WAKE_FD, "guest wake eventfd")?;
     let account = inherited(ACCOUNT_FD, "account page")?;
     let map_account = || AccountPage::map(&account).map_err(|error| Failure::System("account page", error));
-    let memory = Memory::new(budget_share()?, map_account()?);
     let turns = inherited(TURNS_FD, "page of turns")?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let turns = Turns::map(&turns, cores).map_err(|error| Failure::System("page of turns", error))?;
     let page = inherited(LEASE_FD, "lease page")?;
     let page = VmPage::map(&page).map_err(|error| Failure::System("lease page", error))?;
-    let lease = ProcessLease::new(page, inherited(KICK_FD, "eventfd of the arbiter")?);
+    let gate = Arc::new(Gate::new(page, inherited(KICK_FD, "eventfd of the arbiter")?));
+    let holdings = Arc::new(Holdings::new(Arc::clone(&gate)));
+    let memory = Memory::new(budget_share()?, map_account()?, Arc::clone(&holdings));
+    let lease = ProcessLease::new(gate);
     let path = PathBuf::from(std::env::var_os(ENV_LIBCUDA).ok_or(Failure::NoLibrary)?);
     let lib = Libcuda::load(&path).map_err(|error| Failure::Library(path, error))?;
     let output = Output::begin().map_err(|error| Failure::System("standard output", error))?;
@@ -115,6 +118,7 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
         memory,
         ProcessTurn::new(turns),
         lease,
+        holdings,
         ToBackend { wake, control: Arc::clone(control) },
         output,
     ));

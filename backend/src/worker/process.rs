@@ -28,10 +28,12 @@ use super::nvml::Nvml;
 use super::order::RingState;
 use super::output::Output;
 use super::parts::Parts;
+use super::swap::{self, Swap};
 use super::thread::Thread;
 use super::turn::ProcessTurn;
 use crate::account::AccountPage;
 use crate::control::FromWorker;
+use crate::lease::Holdings;
 
 /// One guest process, as its worker knows it.
 pub(super) struct Process {
@@ -43,6 +45,9 @@ pub(super) struct Process {
     pub(super) turn: ProcessTurn,
     pub(super) lease: ProcessLease,
     pub(super) parts: Parts,
+    /// Set before the first command, where the VM's memory may lie on the host.
+    swap: OnceLock<Swap>,
+    pub(super) holdings: Arc<Holdings>,
     /// Filled where the library cannot tell kernels' parameters.
     pub(super) images: Images,
     pub(super) callbacks: Arc<Callbacks>,
@@ -79,6 +84,7 @@ impl Process {
         memory: Memory,
         turn: ProcessTurn,
         lease: ProcessLease,
+        holdings: Arc<Holdings>,
         backend: ToBackend,
         output: Output,
     ) -> Self {
@@ -91,6 +97,8 @@ impl Process {
             turn,
             lease,
             parts: Parts::inherited(),
+            swap: OnceLock::new(),
+            holdings,
             images: Images::default(),
             callbacks: Arc::new(Callbacks::new()),
             links: Links::default(),
@@ -113,6 +121,12 @@ impl Process {
     /// The host's NVML, if it has one: loaded when it is first asked for.
     pub(super) fn nvml(&self) -> Option<&Nvml> {
         self.nvml.get_or_init(Nvml::load).as_ref()
+    }
+
+    /// What moves this process's memory, where it moves.
+    #[inline]
+    pub(super) fn swap(&self) -> Option<&Swap> {
+        self.swap.get()
     }
 
     pub(super) fn control(&self) -> BorrowedFd<'_> {
@@ -152,6 +166,11 @@ impl Process {
             self.same_kernel.store(flags & GUEST_SAME_KERNEL != 0, Ordering::Relaxed);
             let _ = self.header.set(page);
             lease::start(Arc::clone(self))?;
+            if self.lease.gate.page().swap_bytes() > 0 {
+                // The first area comes once.
+                let _ = self.swap.set(Swap::new());
+                swap::start(Arc::clone(self))?;
+            }
         }
         let first_time = {
             let mut kept = self.ring_areas.lock().unwrap_or_else(PoisonError::into_inner);

@@ -21,6 +21,7 @@ use super::lease::{Class, Part};
 use super::libcuda::cuda;
 use super::order::RingState;
 use super::process::Process;
+use super::swap::{self, Entry};
 use super::turn::Serving;
 use super::wake;
 use crate::account::{Counter, Gauge};
@@ -165,6 +166,8 @@ impl Thread {
         if self.parts_made != self.process.parts.made() {
             self.set_current_again();
         }
+        let moving = self.moving();
+        let _entry = moving.as_ref().and_then(|process| self.enter(process, header.opcode));
         let class = Class::of(header.opcode, body);
         if class != Class::Other {
             self.before(class);
@@ -181,7 +184,8 @@ impl Thread {
         let call = awaited.then(|| self.serving.call(&self.process.turn, header.opcode));
         let mut command =
             Command { thread: self, from: Decoder::new(body), to: Encoder::new(reply) };
-        let answer = dispatch(header.opcode, &mut command);
+        let special = moving.as_ref().and_then(|_| swap::run(header.opcode, &mut command));
+        let answer = special.unwrap_or_else(|| dispatch(header.opcode, &mut command));
         let bytes = command.to.finish();
         match class {
             Class::CaptureEnds => self.process.lease.capture_changed(false),
@@ -215,6 +219,25 @@ impl Thread {
             let native = handles.resolve(CUcontext(self.context)).unwrap_or(CUcontext(0));
             let _ = cuda!(lib.cuCtxSetCurrent(native));
         }
+    }
+
+    /// The process, if its memory moves.
+    #[inline]
+    fn moving(&self) -> Option<Arc<Process>> {
+        self.process.swap().map(|_| self.process())
+    }
+
+    /// Keeps the process's memory where it is while a command is issued.
+    fn enter<'a>(&mut self, process: &'a Process, opcode: u16) -> Option<Entry<'a>> {
+        let swap = process.swap().filter(|_| swap::enters(opcode))?;
+        let Self { ring, serving, part, context, .. } = self;
+        Some(swap.enter(process, |holds| {
+            if holds {
+                part.end(process, *context);
+                serving.pause(&process.turn);
+            }
+            ring.control.store_u32(word::HOST_WAITS, u32::from(holds), Ordering::Relaxed);
+        }))
     }
 
     /// What the lease has to do before a command is issued.

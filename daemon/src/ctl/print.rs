@@ -94,6 +94,9 @@ pub(super) fn info(vm: &VmView) -> String {
     }
     let memory = (bytes(vm.memory_bytes), bytes(vm.memory_peak_bytes), quota(vm.set.memory_quota_bytes));
     fact("memory", format!("{}, at most {}, quota {}", memory.0, memory.1, memory.2));
+    if let Some(swap) = vm.set.swap_bytes {
+        fact("swap", format!("up to {} on the host", bytes(swap)));
+    }
     let layers = [
         ("set by default", &vm.wanted.defaults),
         ("set by command line", &vm.wanted.command_line),

@@ -67,6 +67,7 @@ impl State {
                 priority: word(priority),
                 mode: word(mode),
                 memory_quota_bytes: wanted.memory_quota.map(|bytes| bytes.0),
+                swap_bytes: wanted.swap.map(|bytes| bytes.0),
                 kernel_limit_s: wanted.kernel_limit.map(f64::from),
                 sms: wanted.sms,
             },

@@ -11,9 +11,8 @@ mod slice;
 mod work;
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use paravane_protocol::cuda_types::*;
@@ -22,7 +21,6 @@ use paravane_scheduler::{Estimates, Nanos, Shape};
 use super::libcuda::{cuda, figure};
 use super::process::Process;
 use crate::account::Counter;
-use crate::lease::VmPage;
 use crate::lease::gate::{Gate, Over};
 use limit::Watch;
 use slice::Slice;
@@ -73,7 +71,7 @@ struct State {
 
 /// A process's side of its VM's lease.
 pub(super) struct ProcessLease {
-    gate: Gate,
+    pub(super) gate: Arc<Gate>,
     state: Mutex<State>,
     arrived: Condvar,
     departed: Condvar,
@@ -84,9 +82,9 @@ pub(super) struct ProcessLease {
 }
 
 impl ProcessLease {
-    pub(super) fn new(page: VmPage, kick: OwnedFd) -> Self {
+    pub(super) fn new(gate: Arc<Gate>) -> Self {
         Self {
-            gate: Gate::new(page, kick),
+            gate,
             state: Mutex::default(),
             arrived: Condvar::new(),
             departed: Condvar::new(),
@@ -325,6 +323,11 @@ impl ProcessLease {
     pub(super) fn capture_changed(&self, begins: bool) {
         let change = |count: u32| if begins { count.checked_add(1) } else { count.checked_sub(1) };
         let _ = self.captures.fetch_update(Ordering::SeqCst, Ordering::Relaxed, change);
+    }
+
+    /// Whether a capture has begun that may not have ended.
+    pub(super) fn captures(&self) -> bool {
+        self.captures.load(Ordering::SeqCst) > 0
     }
 
     fn is_captured_id(&self, process: &Process, stream: u64) -> bool {

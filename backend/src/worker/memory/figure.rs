@@ -36,8 +36,9 @@ pub(in crate::worker) fn figures(command: &mut Command) -> Answer {
     cuda!(lib.cuMemGetInfo_v2(&raw mut free, &raw mut total))?;
     process.memory.settle_cheaply(&process);
     let (total, used) = process.memory.vm().of_device(total as u64);
-    // On a GPU others may have what the VM has not.
-    command.to.word((free as u64).min(total - used));
+    // On a GPU others may have what the VM has not; where memory moves, they make room.
+    let free = if process.swap().is_some() { u64::MAX } else { free as u64 };
+    command.to.word(free.min(total - used));
     command.to.word(total);
     Ok(())
 }
@@ -53,7 +54,8 @@ pub(in crate::worker) fn memory_of_device(command: &mut Command) -> Answer {
     cuda!(lib.cuDeviceTotalMem_v2(&raw mut bytes, device))?;
     process.memory.settle(&process);
     let (total, used) = process.memory.vm().of_device(bytes as u64);
-    let free = nvml::free_bytes(&process, ordinal).unwrap_or(u64::MAX);
+    let told = if process.swap().is_some() { None } else { nvml::free_bytes(&process, ordinal) };
+    let free = told.unwrap_or(u64::MAX);
     command.to.word(total);
     command.to.word(used);
     command.to.word(free.min(total - used));

@@ -12,15 +12,17 @@ mod rows;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use paravane_protocol::cuda_types::*;
 
 use super::libcuda::Answer;
 use super::process::Process;
+use super::swap::Swap;
 use crate::account::{AccountPage, Gauge};
 use crate::budget::{Figures, Share, UNLIMITED};
+use crate::lease::Holdings;
 use physical::Physical;
 pub(super) use figure::{figures, memory_of_device};
 pub(super) use measured::*;
@@ -98,6 +100,9 @@ struct Ledger {
     pinned: u64,
     /// What the library has beside that, where it tells.
     other: u64,
+    /// Of the known: what can be moved to the host, wherever it is.
+    swappable: u64,
+    holdings: Arc<Holdings>,
 }
 
 /// The account of a process's memory.
@@ -113,7 +118,7 @@ pub(super) struct Memory {
 }
 
 /// A call that changes memory, from before to behind it.
-struct Change<'a>(&'a Memory);
+pub(super) struct Change<'a>(&'a Memory);
 
 impl Drop for Change<'_> {
     fn drop(&mut self) {
@@ -220,6 +225,7 @@ impl Ledger {
     fn show(&self) {
         let all = self.known.saturating_add(self.other).saturating_add(self.pinned);
         self.share.show(all, self.pinned);
+        self.holdings.set_fixed((all - self.pinned).saturating_sub(self.swappable));
         let has_quota = self.share.limit() != UNLIMITED;
         let bytes = if has_quota { all } else { all - self.pinned };
         self.account.gauge(Gauge::MemoryBytes).store(bytes, Ordering::Relaxed);
@@ -228,7 +234,7 @@ impl Ledger {
 }
 
 impl Memory {
-    pub(super) fn new(share: Share, account: AccountPage) -> Self {
+    pub(super) fn new(share: Share, account: AccountPage, holdings: Arc<Holdings>) -> Self {
         let ledger = Ledger {
             share,
             account,
@@ -239,6 +245,8 @@ impl Memory {
             known: 0,
             pinned: 0,
             other: 0,
+            swappable: 0,
+            holdings,
         };
         Self {
             ledger: Mutex::new(ledger),
@@ -254,7 +262,7 @@ impl Memory {
     }
 
     /// A call that changes memory begins.
-    fn change(&self) -> Change<'_> {
+    pub(super) fn change(&self) -> Change<'_> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         Change(self)
     }
@@ -269,6 +277,24 @@ impl Memory {
             return Ok(Room { memory: self, bytes });
         }
         Err(CUDA_ERROR_OUT_OF_MEMORY)
+    }
+
+    /// Takes bytes for memory that can be moved to the host; they count wherever it is.
+    pub(super) fn take_swappable(&self, process: &Process, bytes: u64) -> Answer {
+        let mut room = self.room(process, bytes)?;
+        let mut ledger = self.ledger();
+        ledger.swappable += bytes;
+        ledger.count(bytes, false);
+        ledger.show();
+        room.bytes = 0;
+        Ok(())
+    }
+
+    /// Such memory is gone.
+    pub(super) fn end_swappable(&self, bytes: u64) {
+        let mut ledger = self.ledger();
+        ledger.swappable = ledger.swappable.saturating_sub(bytes);
+        ledger.end(Charge { bytes, ..Charge::default() });
     }
 
     /// Takes a charge out of the table while the call that ends it is made: its
@@ -301,7 +327,8 @@ impl Memory {
         let ledger = self.ledger();
         let ended = self.ended.load(Ordering::SeqCst);
         let begun = self.begun.load(Ordering::SeqCst);
-        let bytes = figure::own_bytes(process)?;
+        let elsewhere = process.swap().map_or(0, Swap::elsewhere);
+        let bytes = figure::own_bytes(process)?.saturating_add(elsewhere);
         let is_quiet = begun == ended + own && self.begun.load(Ordering::SeqCst) == begun;
         is_quiet.then(|| bytes.saturating_sub(ledger.known))
     }

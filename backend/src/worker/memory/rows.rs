@@ -10,6 +10,7 @@ use super::physical::Out;
 use super::{Charge, Key, Memory, granules};
 use crate::worker::dispatch::Command;
 use crate::worker::libcuda::{Answer, cuda};
+use crate::worker::swap::Swap;
 
 pub(super) use super::pool::freed;
 pub(in crate::worker) use super::pool::{
@@ -284,8 +285,10 @@ pub(in crate::worker) fn cuCtxDestroy_v2(command: &mut Command, run: Run) -> Ans
     let process = command.thread.process();
     let _change = process.memory.change();
     let id = command.from.clone().word();
+    let mut moved = process.swap().map(Swap::hold);
     run(command)?;
     end_context(command, id);
+    moved.iter_mut().for_each(|moved| moved.end_context(&process, id));
     Ok(())
 }
 
@@ -294,6 +297,7 @@ pub(in crate::worker) fn cuDevicePrimaryCtxRelease_v2(command: &mut Command, run
     let process = command.thread.process();
     let lib = &process.lib;
     let change = process.memory.change();
+    let mut moved = process.swap().map(Swap::hold);
     run(command)?;
     process.parts.released(lib, device);
     let (mut flags, mut is_active) = (0, 0);
@@ -301,8 +305,9 @@ pub(in crate::worker) fn cuDevicePrimaryCtxRelease_v2(command: &mut Command, run
     let primary = process.memory.ledger().primaries.get(&device.0).copied();
     if is_active == 0 && let Some(primary) = primary {
         end_context(command, primary);
+        moved.iter_mut().for_each(|moved| moved.end_context(&process, primary));
     }
-    drop(change);
+    drop((moved, change));
     super::settled(command)
 }
 
