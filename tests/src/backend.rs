@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use paravane_backend::lease::VmPage;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -109,6 +110,16 @@ impl Backend {
     /// Its child processes: workers and one spare.
     pub fn children(&self) -> Vec<u32> {
         children(self.pid())
+    }
+
+    /// The lease page of its VM.
+    pub fn lease_page(&self) -> VmPage {
+        let fds = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().flatten();
+        let is_page = |path: &PathBuf| {
+            fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("/memfd:paravane-lease"))
+        };
+        let path = fds.map(|fd| fd.path()).find(is_page).unwrap();
+        VmPage::map(fs::OpenOptions::new().read(true).write(true).open(path).unwrap()).unwrap()
     }
 
     /// What it holds once it has stopped doing things: a spare worker is started

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -56,7 +55,7 @@ impl Survivors {
         eventually("the survivors work", || {
             SURVIVORS.iter().all(|(name, _)| daemon.vm(name).is_some_and(|vm| vm["used"]["kernels"].as_u64() > Some(0)))
         });
-        let watch = Watch::start(backends.each_ref().map(page_of));
+        let watch = Watch::start(backends.each_ref().map(Backend::lease_page));
         Self { backends, programs, watch }
     }
 
@@ -75,14 +74,6 @@ impl Survivors {
         drop(self.backends);
         gpu_time[0] / (gpu_time[0] + gpu_time[1])
     }
-}
-
-/// The lease page of a back end's VM.
-fn page_of(backend: &Backend) -> VmPage {
-    let fds = fs::read_dir(format!("/proc/{}/fd", backend.pid())).unwrap().flatten();
-    let is_page = |path: &std::path::PathBuf| fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("/memfd:paravane-lease"));
-    let path = fds.map(|fd| fd.path()).find(is_page).expect("a back end has a lease page");
-    VmPage::map(fs::OpenOptions::new().read(true).write(true).open(path).unwrap()).unwrap()
 }
 
 /// Looks at lease pages: how long it was at most that all of them waited and none was granted anything.

@@ -45,7 +45,7 @@ use crate::control::{
     KICK_FD, LEASE_FD,
     TURNS_FD, ToWorker,
 };
-use crate::lease::{Gate, Holdings, VmPage};
+use crate::lease::{Gate, VmPage};
 use crate::sandbox;
 use crate::turn::Turns;
 use lease::ProcessLease;
@@ -105,9 +105,8 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
     let page = inherited(LEASE_FD, "lease page")?;
     let page = VmPage::map(&page).map_err(|error| Failure::System("lease page", error))?;
     let gate = Arc::new(Gate::new(page, inherited(KICK_FD, "eventfd of the arbiter")?));
-    let holdings = Arc::new(Holdings::new(Arc::clone(&gate)));
-    let memory = Memory::new(budget_share()?, map_account()?, Arc::clone(&holdings));
     let lease = ProcessLease::new(gate);
+    let memory = Memory::new(budget_share()?, map_account()?, Arc::clone(&lease.holdings));
     let path = PathBuf::from(std::env::var_os(ENV_LIBCUDA).ok_or(Failure::NoLibrary)?);
     let lib = Libcuda::load(&path).map_err(|error| Failure::Library(path, error))?;
     let output = Output::begin().map_err(|error| Failure::System("standard output", error))?;
@@ -118,7 +117,6 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
         memory,
         ProcessTurn::new(turns),
         lease,
-        holdings,
         ToBackend { wake, control: Arc::clone(control) },
         output,
     ));

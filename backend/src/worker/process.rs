@@ -33,7 +33,6 @@ use super::thread::Thread;
 use super::turn::ProcessTurn;
 use crate::account::AccountPage;
 use crate::control::FromWorker;
-use crate::lease::Holdings;
 
 /// One guest process, as its worker knows it.
 pub(super) struct Process {
@@ -47,7 +46,6 @@ pub(super) struct Process {
     pub(super) parts: Parts,
     /// Set before the first command, where the VM's memory may lie on the host.
     swap: OnceLock<Swap>,
-    pub(super) holdings: Arc<Holdings>,
     /// Filled where the library cannot tell kernels' parameters.
     pub(super) images: Images,
     pub(super) callbacks: Arc<Callbacks>,
@@ -84,7 +82,6 @@ impl Process {
         memory: Memory,
         turn: ProcessTurn,
         lease: ProcessLease,
-        holdings: Arc<Holdings>,
         backend: ToBackend,
         output: Output,
     ) -> Self {
@@ -98,7 +95,6 @@ impl Process {
             lease,
             parts: Parts::inherited(),
             swap: OnceLock::new(),
-            holdings,
             images: Images::default(),
             callbacks: Arc::new(Callbacks::new()),
             links: Links::default(),

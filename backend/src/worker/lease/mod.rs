@@ -21,6 +21,7 @@ use paravane_scheduler::{Estimates, Nanos, Shape};
 use super::libcuda::{cuda, figure};
 use super::process::Process;
 use crate::account::Counter;
+use crate::lease::Holdings;
 use crate::lease::gate::{Gate, Over};
 use limit::Watch;
 use slice::Slice;
@@ -72,6 +73,7 @@ struct State {
 /// A process's side of its VM's lease.
 pub(super) struct ProcessLease {
     pub(super) gate: Arc<Gate>,
+    pub(super) holdings: Arc<Holdings>,
     state: Mutex<State>,
     arrived: Condvar,
     departed: Condvar,
@@ -83,8 +85,10 @@ pub(super) struct ProcessLease {
 
 impl ProcessLease {
     pub(super) fn new(gate: Arc<Gate>) -> Self {
+        let holdings = Arc::new(Holdings::new(Arc::clone(&gate)));
         Self {
             gate,
+            holdings,
             state: Mutex::default(),
             arrived: Condvar::new(),
             departed: Condvar::new(),

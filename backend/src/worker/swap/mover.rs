@@ -63,7 +63,7 @@ fn serve(process: &Process) {
 impl Swap {
     fn next(&self, process: &Process) -> Next {
         let page = process.lease.gate.page();
-        let (held, allowed, inside) = (page.held(), page.allowed(), process.holdings.inside());
+        let (held, allowed, inside) = (page.held(), page.allowed(), process.lease.holdings.inside());
         let state = self.state();
         if let Some(left) = state.retry.and_then(|retry| retry.checked_duration_since(Instant::now())) {
             return Next::Wait(left);
@@ -137,7 +137,7 @@ impl Swap {
             return self.failed(is_back);
         }
         drop(change);
-        process.holdings.go_out(gone);
+        process.lease.holdings.go_out(gone);
         process.account.counter(Counter::SwappedOutBytes).fetch_add(gone, Ordering::Relaxed);
         self.recount(&table);
         drop(table);
@@ -174,7 +174,7 @@ impl Swap {
         let mut table = self.table();
         let away = |place: &Place| matches!(place, Place::Host(_));
         let (there, new) = (bytes_at(&table, away), bytes_at(&table, |place| matches!(place, Place::Fresh)));
-        if there + new > 0 && !process.holdings.come_in(there + new) {
+        if there + new > 0 && !process.lease.holdings.come_in(there + new) {
             drop(table);
             if was_out {
                 self.state().phase = Phase::Out;
@@ -188,7 +188,7 @@ impl Swap {
             Err(_) => there + new,
         };
         drop(change);
-        process.holdings.go_out(refused);
+        process.lease.holdings.go_out(refused);
         self.recount(&table);
         drop(table);
         if let Err(error) = fetched {
@@ -248,14 +248,14 @@ impl Swap {
             return;
         }
         let Some(piece) = table.pieces.get_mut(&start).filter(|piece| matches!(piece.place, Place::Fresh)) else { return };
-        if !process.holdings.come_in(piece.bytes) {
+        if !process.lease.holdings.come_in(piece.bytes) {
             return;
         }
         let change = process.memory.change();
         piece.place = match device::map(&process.lib, start, piece.bytes, piece.home.device) {
             Ok(()) => Place::Device,
             Err(_) => {
-                process.holdings.go_out(piece.bytes);
+                process.lease.holdings.go_out(piece.bytes);
                 Place::Refused
             }
         };

@@ -125,8 +125,10 @@ impl Table {
 
     /// Takes out all pieces of a context, with what is in them.
     pub(super) fn take_context(&mut self, id: u64) -> Vec<(u64, Piece)> {
-        let gone: Vec<_> = self.pieces.extract_if(.., |_, piece| piece.home.id == id).collect();
-        self.allocations.retain(|_, allocation| gone.iter().all(|(start, _)| *start != allocation.piece));
+        let of_context = self.pieces.iter().filter(|(_, piece)| piece.home.id == id);
+        let starts: Vec<u64> = of_context.map(|(start, _)| *start).collect();
+        let gone: Vec<_> = starts.iter().filter_map(|start| self.pieces.remove_entry(start)).collect();
+        self.allocations.retain(|_, allocation| starts.binary_search(&allocation.piece).is_err());
         gone
     }
 }

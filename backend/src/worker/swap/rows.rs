@@ -25,6 +25,8 @@ pub(in crate::worker) fn run(opcode: u16, command: &mut Command) -> Option<Answe
         opcode::cuMemAlloc_v2 => linear(command, &process, swap),
         opcode::cuMemAllocPitch_v2 => plane(command, &process, swap),
         opcode::cuMemFree_v2 => free(command, &process, swap),
+        // In a capture it is the library's to refuse.
+        opcode::cuMemFreeAsync if !process.lease.captures() => free(command, &process, swap),
         opcode::cuMemGetAddressRange_v2 => range(command, swap),
         // Handles of mapped memory are another matter in CUDA, of which IPC has none.
         opcode::cuIpcGetMemHandle => refuse(command, swap, from.word(), 0, CUDA_ERROR_NOT_SUPPORTED),
@@ -128,14 +130,14 @@ fn begin(process: &Process, swap: &Swap, home: Home, bytes: u64) -> Answer<Optio
     cuda!(lib.cuDeviceTotalMem_v2(&raw mut total, CUdevice(home.device)))?;
     let change = process.memory.change();
     process.memory.take_swappable(process, whole)?;
-    if !process.holdings.claim(whole) {
+    if !process.lease.holdings.claim(whole) {
         process.memory.end_swappable(whole);
         return Ok(None);
     }
     let fits = page.held().claim <= page.ceiling().min(total as u64);
     let made = if fits { device::reserve(lib, whole) } else { Err(CUDA_ERROR_OUT_OF_MEMORY) };
     let start = made.inspect_err(|_| {
-        process.holdings.give_up(whole, false);
+        process.lease.holdings.give_up(whole, false);
         process.memory.end_swappable(whole);
     })?;
     let mut table = swap.table();
@@ -163,14 +165,16 @@ fn drop_allocation(process: &Process, swap: &Swap, start: u64) -> bool {
     true
 }
 
-/// Waits for all work first, as CUDA does. In: address.
+/// Waits for all work first, as CUDA does. In: address, and a stream that is known to be one, or nothing.
 fn free(command: &mut Command, process: &Process, swap: &Swap) -> Option<Answer> {
-    let start = command.from.clone().word();
+    let mut from = command.from.clone();
+    let (start, stream) = (from.word(), from.word());
     if !swap.table().overlaps(start..start) {
         return None;
     }
     command.from = Decoder::new(&[]);
-    Some(home(command, process).and_then(|_| {
+    let asked = home(command, process).and_then(|_| process.handles.resolve(CUstream(stream)));
+    Some(asked.and_then(|_| {
         if swap.table().piece_of(start).is_none() {
             return Err(CUDA_ERROR_INVALID_VALUE);
         }
