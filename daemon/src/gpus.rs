@@ -37,7 +37,8 @@ impl Gpus {
         for device in devices {
             if self.find(&device.uuid).is_none() {
                 log::info!("device {}: {} ({})", self.0.len(), device.name, device.uuid);
-                self.0.push(Gpu { device: device.clone(), arbiter: Arbiter::start()? });
+                let bytes = if device.memory_bytes == 0 { u64::MAX } else { device.memory_bytes };
+                self.0.push(Gpu { device: device.clone(), arbiter: Arbiter::of_device(bytes)? });
             }
         }
         Ok(())

@@ -15,6 +15,8 @@ pub use super::leases::VmFigures;
 use super::copies::{Copies, CopyPages, Copying};
 use super::leases::{Leases, Pages};
 use super::page::{Grant, VmPage, Wants, now_ns};
+use super::residence::{Residence, Rooms};
+use super::room::Held;
 
 /// A VM's page and the eventfd by which its workers call.
 #[derive(Debug)]
@@ -76,14 +78,57 @@ impl CopyPages for Places {
     }
 }
 
+impl Rooms for Places {
+    fn held(&mut self, vm: VmId) -> Held {
+        self.0.get(&vm).map(|place| place.page.held()).unwrap_or_default()
+    }
+
+    fn moves(&mut self, vm: VmId) -> bool {
+        self.0.get(&vm).is_some_and(|place| place.page.swap_bytes() > 0)
+    }
+
+    fn is_busy(&mut self, vm: VmId) -> bool {
+        let wants = Pages::wants(self, vm);
+        wants.in_flight || wants.waiting > 0
+    }
+
+    fn allowed(&mut self, vm: VmId) -> u64 {
+        self.0.get(&vm).map_or(0, |place| place.page.allowed())
+    }
+
+    fn allow(&mut self, vm: VmId, bytes: u64) {
+        if let Some(place) = self.0.get(&vm) {
+            place.page.allow(bytes);
+        }
+    }
+
+    fn set_ceiling(&mut self, vm: VmId, bytes: u64) {
+        if let Some(place) = self.0.get(&vm) {
+            place.page.set_ceiling(bytes);
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     leases: Leases,
+    residence: Residence,
     copies: Copies,
     places: Places,
     /// Counts VMs that came and went: the thread's list of eventfds is old.
     changes: u64,
     ends: bool,
+}
+
+impl State {
+    /// Reads the pages and changes what is to be changed; when to look again.
+    fn look(&mut self) -> Option<Nanos> {
+        let (Self { leases, copies, residence, places, .. }, now) = (self, now_ns());
+        // Before the leases: who goes out has no work then.
+        let room = residence.look(now, places);
+        let moments = [room, leases.look(now, places), copies.look(now, places)];
+        moments.into_iter().flatten().min()
+    }
 }
 
 #[derive(Debug)]
@@ -111,10 +156,16 @@ pub struct Arbiter {
 }
 
 impl Arbiter {
-    /// An arbiter without VMs.
+    /// An arbiter without VMs, of a device whose memory is no concern of its.
     pub fn start() -> io::Result<Self> {
+        Self::of_device(u64::MAX)
+    }
+
+    /// An arbiter of a device with so many bytes, which says whose memory is on it.
+    pub fn of_device(bytes: u64) -> io::Result<Self> {
         let called = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let shared = Arc::new(Shared { state: Mutex::default(), called });
+        let state = State { residence: Residence::new(bytes), ..State::default() };
+        let shared = Arc::new(Shared { state: Mutex::new(state), called });
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("arbiter".into()).spawn(move || serve(&of_thread))?;
         Ok(Self { shared, thread: Some(thread) })
@@ -133,7 +184,7 @@ impl Arbiter {
         settings: Settings,
     ) -> Result<(), SettingsError> {
         self.change(|state, now| {
-            let State { leases, copies, places, changes, .. } = state;
+            let State { leases, copies, residence, places, changes, .. } = state;
             let before = places.0.insert(vm, Place { page, kick: Arc::new(kick) });
             let set = leases.set(vm, settings, now, places);
             if set.is_err() {
@@ -143,6 +194,7 @@ impl Arbiter {
                 };
             } else {
                 copies.set(vm, settings.weight());
+                residence.set(vm, settings.weight(), now, places);
             }
             *changes += 1;
             set
@@ -155,12 +207,13 @@ impl Arbiter {
     /// As [`Arbiter::add`]. A VM that is not there gets none.
     pub fn set(&self, vm: VmId, settings: Settings) -> Result<(), SettingsError> {
         self.change(
-            |State { leases, copies, places, .. }, now| {
+            |State { leases, copies, residence, places, .. }, now| {
                 if !places.0.contains_key(&vm) {
                     return Ok(());
                 }
                 leases.set(vm, settings, now, places)?;
                 copies.set(vm, settings.weight());
+                residence.set(vm, settings.weight(), now, places);
                 Ok(())
             },
         )
@@ -173,6 +226,7 @@ impl Arbiter {
             let State { leases, places, .. } = state;
             leases.remove(vm, places);
             state.copies.remove(vm);
+            state.residence.remove(vm);
             state.changes += 1;
         });
     }
@@ -183,6 +237,11 @@ impl Arbiter {
         let State { leases, places, .. } = &mut *state;
         leases.look(now_ns(), places);
         leases.figures(vm)
+    }
+
+    /// VMs whose memory was to move and has not for a while: each once.
+    pub fn stuck(&self) -> Vec<VmId> {
+        self.shared.lock().residence.stuck(now_ns())
     }
 
     /// The thousandths of the GPU that each VM is entitled to, had all work.
@@ -222,10 +281,7 @@ fn serve(shared: &Shared) {
                 known = Some(state.changes);
                 kicks = state.places.0.values().map(|place| Arc::clone(&place.kick)).collect();
             }
-            let State { leases, copies, places, .. } = &mut *state;
-            let now = now_ns();
-            let (leased, copied) = (leases.look(now, places), copies.look(now, places));
-            leased.into_iter().chain(copied).min()
+            state.look()
         };
         sleep(shared, &kicks, next);
     }

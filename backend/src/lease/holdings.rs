@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::gate::Gate;
-use super::page::{Holds, Slot};
+use super::page::Slot;
+use super::room::Holds;
 
 /// Bytes.
 #[derive(Debug, Default)]
@@ -115,7 +116,8 @@ impl Holdings {
 mod tests {
     use rustix::event::{EventfdFlags, eventfd};
 
-    use super::super::page::{Held, VmPage};
+    use super::super::page::VmPage;
+    use super::super::room::Held;
     use super::*;
 
     fn worker(file: &std::os::fd::OwnedFd) -> Holdings {

@@ -3,7 +3,8 @@
 //! what it has used; the arbiter (`arbiter`) gives leases to the VMs of a GPU
 //! in turn, as the scheduler decides (`leases`, which knows no clock). `gate` is
 //! what workers and renderers have of it in common. Copies from and to the host
-//! are shared apart, by bytes (`copies`). `holdings` is the memory's side.
+//! are shared apart, by bytes (`copies`). Memory is apart too: `room` is
+//! its part of the page, `holdings` a worker's side, `residence` says whose is on the device.
 
 pub mod arbiter;
 mod claim;
@@ -12,6 +13,8 @@ pub mod gate;
 pub mod holdings;
 pub mod leases;
 pub mod page;
+pub mod residence;
+pub mod room;
 pub mod side;
 pub mod vm;
 
@@ -25,3 +28,5 @@ pub use vm::VmLease;
 
 #[cfg(test)]
 mod leases_tests;
+#[cfg(test)]
+mod residence_tests;

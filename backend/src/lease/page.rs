@@ -39,10 +39,6 @@ mod head {
     pub(super) const LIMIT_NS: usize = 8;
     pub(super) const CAPPED: usize = 16;
     pub(super) const FLIGHT_NS: usize = 24;
-    pub(super) const ALLOWED: usize = 32;
-    pub(super) const CEILING: usize = 40;
-    pub(super) const SWAP: usize = 48;
-    pub(super) const MOVES: usize = 56;
     pub(super) const EPOCH: usize = 64;
     pub(super) const BUDGET: usize = 128;
     pub(super) const SLOTS: usize = 192;
@@ -70,29 +66,6 @@ pub enum Count {
     /// Predicted time of the commands that the device has not finished. Not a
     /// sum: what is so now.
     AheadNs,
-}
-
-/// What a worker has of the device's memory, in its slot, in bytes: what is so now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Holds {
-    /// All that it has or wants: on the device, on the host, asked for.
-    Claim = 8,
-    /// Of these, what is on the device or on its way there.
-    Resident,
-    /// Of the claim, what can be moved to the host.
-    Swappable,
-}
-
-/// A VM's part of the device's memory, summed over its workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held {
-    /// As [`Holds`] has them.
-    pub claim: u64,
-    pub resident: u64,
-    pub swappable: u64,
-    /// Threads that wait for their memory.
-    pub outside: u32,
 }
 
 /// What is granted.
@@ -146,8 +119,7 @@ impl VmPage {
         let (page, file) = Page::create_long("paravane-lease", BYTES)?;
         let page = Self(page);
         page.word(head::COPY_BUDGET).store(QUANTUM.cast_unsigned(), Ordering::Relaxed);
-        page.set_ceiling(u64::MAX);
-        page.allow(u64::MAX);
+        page.begin_room();
         Ok((page, file))
     }
 
@@ -156,8 +128,12 @@ impl VmPage {
         Page::map_long(file, BYTES).map(Self)
     }
 
-    fn word(&self, offset: usize) -> &AtomicU64 {
+    pub(super) fn word(&self, offset: usize) -> &AtomicU64 {
         self.0.words().atomic_u64(offset)
+    }
+
+    pub(super) fn half(&self, offset: usize) -> &AtomicU32 {
+        self.0.words().atomic_u32(offset)
     }
 
     fn epoch(&self) -> &AtomicU32 {
@@ -331,74 +307,6 @@ impl VmPage {
         let _ = futex::wait(self.epoch(), futex::Flags::empty(), seen, limit.as_ref());
     }
 
-    fn moves(&self) -> &AtomicU32 {
-        self.0.words().atomic_u32(head::MOVES)
-    }
-
-    /// How many bytes the VM may hold on the device from now on; `u64::MAX`: as many as there
-    /// are. For the arbiter.
-    pub fn allow(&self, bytes: u64) {
-        self.word(head::ALLOWED).store(bytes, Ordering::SeqCst);
-        self.call_movers();
-    }
-
-    /// How many bytes the VM may hold on the device.
-    pub fn allowed(&self) -> u64 {
-        self.word(head::ALLOWED).load(Ordering::SeqCst)
-    }
-
-    /// More than this the VM cannot hold, whoever else goes out. For the arbiter.
-    pub fn set_ceiling(&self, bytes: u64) {
-        self.word(head::CEILING).store(bytes, Ordering::SeqCst);
-    }
-
-    /// More than this the VM cannot hold, whoever else goes out.
-    pub fn ceiling(&self) -> u64 {
-        self.word(head::CEILING).load(Ordering::SeqCst)
-    }
-
-    /// How many bytes of host memory the VM's device memory may lie in. For the back end.
-    pub fn set_swap(&self, bytes: u64) {
-        self.word(head::SWAP).store(bytes, Ordering::Relaxed);
-    }
-
-    /// How many bytes of host memory the VM's device memory may lie in; 0: it does not move.
-    pub fn swap_bytes(&self) -> u64 {
-        self.word(head::SWAP).load(Ordering::Relaxed)
-    }
-
-    /// Counts what those who move memory look at: they read it, look, and wait for it to change.
-    pub fn moves_now(&self) -> u32 {
-        self.moves().load(Ordering::SeqCst)
-    }
-
-    /// Lets those who move memory look again.
-    pub fn call_movers(&self) {
-        self.moves().fetch_add(1, Ordering::SeqCst);
-        // The kernel says how many it woke, which changes nothing.
-        let _ = futex::wake(self.moves(), futex::Flags::empty(), u32::MAX);
-    }
-
-    /// Sleeps until [`Self::call_movers`] behind `seen`, at most so long.
-    pub fn wait_for_moves(&self, seen: u32, limit: Duration) {
-        let limit = Timespec::try_from(limit).ok();
-        // Any error means: look again.
-        let _ = futex::wait(self.moves(), futex::Flags::empty(), seen, limit.as_ref());
-    }
-
-    /// What the VM has of the device's memory.
-    pub fn held(&self) -> Held {
-        let mut held = Held::default();
-        for slot in self.slots() {
-            let holds = |holds| slot.holds(holds).load(Ordering::SeqCst);
-            held.claim = held.claim.saturating_add(holds(Holds::Claim));
-            held.resident = held.resident.saturating_add(holds(Holds::Resident));
-            held.swappable = held.swappable.saturating_add(holds(Holds::Swappable));
-            held.outside = held.outside.saturating_add(slot.outside().load(Ordering::SeqCst));
-        }
-        held
-    }
-
     /// Gives a worker a slot; `None` if all are taken.
     pub fn take_slot(&self, pid: u32) -> Option<Slot<'_>> {
         let taken = (0..SLOTS_MAX)
@@ -421,15 +329,12 @@ impl VmPage {
             slot.flying().store(0, Ordering::Relaxed);
             slot.copies_waiting().store(0, Ordering::Relaxed);
             slot.count(Count::AheadNs).store(0, Ordering::Relaxed);
-            slot.outside().store(0, Ordering::SeqCst);
-            for holds in [Holds::Claim, Holds::Resident, Holds::Swappable] {
-                slot.holds(holds).store(0, Ordering::SeqCst);
-            }
+            slot.end_holding();
             slot.pid().store(0, Ordering::Release);
         }
     }
 
-    fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
         let used = self.0.words().atomic_u32(head::SLOTS).load(Ordering::Acquire);
         let used = usize::try_from(used).unwrap_or(SLOTS_MAX).min(SLOTS_MAX);
         (0..used).map(|number| Slot { page: self, number })
@@ -462,7 +367,11 @@ pub struct Slot<'a> {
 }
 
 impl<'a> Slot<'a> {
-    fn offset(self) -> usize {
+    pub(super) fn page(self) -> &'a VmPage {
+        self.page
+    }
+
+    pub(super) fn offset(self) -> usize {
         HEAD_BYTES + self.number * SLOT_BYTES
     }
 
@@ -488,16 +397,6 @@ impl<'a> Slot<'a> {
     /// Its threads that wait for the VM's next round of copies.
     pub fn copies_waiting(self) -> &'a AtomicU32 {
         self.page.0.words().atomic_u32(self.offset() + 12)
-    }
-
-    /// Its threads that wait for their memory.
-    pub fn outside(self) -> &'a AtomicU32 {
-        self.page.0.words().atomic_u32(self.offset() + 12)
-    }
-
-    /// What it has of the device's memory.
-    pub fn holds(self, holds: Holds) -> &'a AtomicU64 {
-        self.page.word(self.offset() + holds as usize * size_of::<u64>())
     }
 
     /// One of its numbers.
@@ -579,28 +478,6 @@ mod tests {
         assert!(page.may_copy());
         page.end(5);
         assert!(!page.copying().waiting);
-    }
-
-    #[test]
-    fn what_workers_hold_is_summed_and_goes_with_them() {
-        let (page, file) = VmPage::create().unwrap();
-        assert_eq!((page.allowed(), page.ceiling(), page.swap_bytes()), (u64::MAX, u64::MAX, 0));
-        let worker = VmPage::map(&file).unwrap();
-        let (first, second) = (worker.take_slot(11).unwrap(), worker.take_slot(12).unwrap());
-        for (slot, [claim, resident, swappable]) in [(first, [10, 4, 8]), (second, [u64::MAX, 5, 0])] {
-            slot.holds(Holds::Claim).store(claim, Ordering::SeqCst);
-            slot.holds(Holds::Resident).store(resident, Ordering::SeqCst);
-            slot.holds(Holds::Swappable).store(swappable, Ordering::SeqCst);
-        }
-        first.outside().store(3, Ordering::SeqCst);
-        assert_eq!(page.held(), Held { claim: u64::MAX, resident: 9, swappable: 8, outside: 3 });
-        page.end(11);
-        assert_eq!(page.held(), Held { claim: u64::MAX, resident: 5, ..Held::default() });
-        let seen = worker.moves_now();
-        page.allow(5);
-        worker.wait_for_moves(seen, Duration::from_secs(3600));
-        assert_eq!(worker.allowed(), 5);
-        assert_eq!((page.wants().waiting, page.granted()), (0, Grant::None), "leases are another matter");
     }
 
     #[test]

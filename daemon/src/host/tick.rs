@@ -41,7 +41,17 @@ impl Host {
             }
             Err(_) => {}
         }
+        self.tell_stuck();
         self.prune(tick, now_s);
+    }
+
+    fn tell_stuck(&self) {
+        let state = self.state();
+        for id in state.gpus.0.iter().flat_map(|gpu| gpu.arbiter.stuck()) {
+            let Some(vm) = state.vms.get(&id) else { continue };
+            let text = "others wait for its device memory, which it does not leave: it has work that does not end, or a capture";
+            self.events.say(Kind::Warning, &vm.name, text);
+        }
     }
 
     fn prune(&self, tick: &mut Tick, now_s: u64) {

@@ -64,11 +64,12 @@ impl Swap {
     fn next(&self, process: &Process) -> Next {
         let page = process.lease.gate.page();
         let (held, allowed, inside) = (page.held(), page.allowed(), process.lease.holdings.inside());
+        let movable = held.resident.saturating_sub(held.claim.saturating_sub(held.swappable));
         let state = self.state();
         if let Some(left) = state.retry.and_then(|retry| retry.checked_duration_since(Instant::now())) {
             return Next::Wait(left);
         }
-        let is_over = held.resident > allowed && inside > 0;
+        let is_over = movable > allowed && inside > 0;
         let fits = held.claim <= allowed || self.elsewhere() == 0;
         match state.phase {
             Phase::In | Phase::Out if state.outside > 0 && fits => Next::ComeIn,
@@ -202,6 +203,11 @@ impl Swap {
             self.open(&mut state);
         } else {
             self.changed.notify_all();
+        }
+        drop(state);
+        if process.lease.gate.page().allowed() != u64::MAX {
+            // The arbiter learns how long it took.
+            process.lease.gate.kick();
         }
     }
 }
