@@ -25,7 +25,8 @@ const LOOK: Nanos = SECOND / 10;
 const GROWTH_LOOK: Nanos = SECOND;
 /// Nobody wanted what another had for so long: who had what before is forgotten.
 const CALM: Nanos = SECOND;
-/// A VM that does not go out for so long is told of.
+/// A VM whose memory does not go, or does not come, for so long and a nanosecond more for each byte
+/// is told of; who does not come in loses its turn.
 const STUCK: Nanos = 10 * SECOND;
 /// Of virtual time: that of a VM of weight 1 goes so much faster.
 const SCALE: u64 = 1000;
@@ -96,13 +97,19 @@ impl Vm {
 
     /// Who comes first: those that keep their places, those whose turn it is, those without work.
     fn rank(&self, now: Nanos) -> (u8, u64, bool) {
-        let keeps = self.is_in() && self.settled.is_none_or(|at| now < at.saturating_add(self.hold()));
+        let until = self.settled.map_or(self.late(), |at| at.saturating_add(self.hold()));
+        let keeps = self.is_in() && now < until;
         let class = match (self.waits(), self.is_idle(now), keeps) {
             (false, true, _) => 2,
             (false, false, true) => 0,
             _ => 1,
         };
         (class, self.virtual_time, !self.is_in())
+    }
+
+    /// Until then its memory must have gone, or come.
+    fn late(&self) -> Nanos {
+        self.moving.map_or(Nanos::MAX, |since| since.saturating_add(STUCK).saturating_add(self.held.swappable))
     }
 
     fn hold(&self) -> Nanos {
@@ -162,11 +169,11 @@ impl Residence {
         self.vms.remove(&vm);
     }
 
-    /// VMs that are to go out and do not, or that wait for more than there can be: each once.
+    /// VMs whose memory is to go or to come and does not, or can never come: each once.
     pub fn stuck(&mut self, now: Nanos) -> Vec<VmId> {
         let mut stuck = Vec::new();
         for (id, vm) in &mut self.vms {
-            let is_stuck = vm.inside() > vm.allowed && vm.moving.is_some_and(|since| now.saturating_sub(since) >= STUCK);
+            let is_stuck = now >= vm.late() || vm.waits() && vm.held.claim > vm.ceiling;
             if is_stuck && !vm.told {
                 stuck.push(*id);
             }
@@ -209,12 +216,14 @@ impl Residence {
             let comes = vm.is_in();
             let is_there = if comes { vm.held.resident >= vm.held.claim && vm.held.outside == 0 } else { vm.inside() <= vm.allowed };
             if is_there {
-                if let Some(since) = vm.moving.take() {
+                if let Some(since) = vm.moving.take().filter(|_| vm.settled.is_none()) {
                     vm.took = now.saturating_sub(since);
                 }
                 if comes && vm.settled.is_none() {
                     vm.settled = Some(now);
                 }
+            } else if comes {
+                vm.moving = vm.moving.or(Some(now));
             }
         }
     }
@@ -232,17 +241,17 @@ impl Residence {
         }
         self.pressed = Some(now);
         let least = self.vms.values().filter(|vm| vm.contends).map(|vm| vm.virtual_time).min().unwrap_or(0);
-        let takes_part = |vm: &Vm| vm.held.swappable > 0 && (vm.is_in() || vm.waits());
-        let there = self.vms.values().filter(|vm| vm.held.swappable > 0 && vm.inside() > 0).count();
+        let has_room = |vm: &Vm| vm.held.swappable > 0 && (vm.inside() > 0 || vm.is_in());
+        let there = self.vms.values().filter(|vm| has_room(vm)).count();
         let each = passed / u64::try_from(there).unwrap_or(1).max(1);
         for vm in self.vms.values_mut() {
-            if !takes_part(vm) {
+            if !has_room(vm) && !vm.waits() {
                 continue;
             }
             if !vm.contends {
                 (vm.contends, vm.virtual_time) = (true, vm.virtual_time.max(least));
             }
-            if vm.inside() > 0 {
+            if has_room(vm) {
                 vm.virtual_time = vm.virtual_time.saturating_add(each.saturating_mul(SCALE) / vm.weight);
             }
         }

@@ -27,8 +27,9 @@ struct Guest {
     /// How long its memory is on its way.
     way: Nanos,
     works: bool,
-    /// It never goes out.
+    /// It never goes out, or never comes in.
     stays: bool,
+    is_refused: bool,
     moves: bool,
     phase: Phase,
     allowed: u64,
@@ -47,6 +48,7 @@ impl Guest {
             way: 50 * MS,
             works: true,
             stays: false,
+            is_refused: false,
             moves: true,
             phase: Phase::Out,
             allowed: u64::MAX,
@@ -74,7 +76,7 @@ impl Guest {
     fn step(&mut self, now: Nanos) {
         self.phase = match self.phase {
             Phase::In if self.swappable > self.allowed && !self.stays => Phase::Goes(now + self.way),
-            Phase::Out if self.works && self.claim() <= self.allowed => Phase::Comes(now + self.way),
+            Phase::Out if self.works && self.claim() <= self.allowed && !self.is_refused => Phase::Comes(now + self.way),
             Phase::Goes(until) if now >= until => Phase::Out,
             Phase::Comes(until) if now >= until => {
                 self.ins += 1;
@@ -164,7 +166,7 @@ impl Machine {
                 self.look();
             }
             let works = |guest: &&mut Guest| guest.works && guest.phase == Phase::In;
-            let there = self.guests.values_mut().filter(|guest| works(&guest)).count().max(1);
+            let there = self.guests.values_mut().filter(works).count().max(1);
             let each = STEP / u64::try_from(there).unwrap();
             self.guests.values_mut().filter(works).for_each(|guest| guest.used += each);
             self.check();
@@ -266,6 +268,15 @@ fn one_that_never_goes_out_is_told_of_and_others_keep_what_they_have() {
 }
 
 #[test]
+fn one_that_the_library_refuses_costs_the_other_some_time_only() {
+    let all = vec![(Guest { is_refused: true, ..Guest::new(0, 700) }, 100), (Guest::new(0, 700), 100)];
+    let mut machine = Machine::new(all);
+    machine.run(100 * SECOND);
+    assert!(machine.used(1) > 30_000.0, "{}", machine.used(1));
+    assert!(machine.told.contains(&0));
+}
+
+#[test]
 fn the_room_of_the_dead_is_given_on() {
     let mut machine = Machine::new(vec![(Guest::new(5, 700), 100), (Guest::new(5, 700), 100)]);
     machine.run(10 * SECOND);
@@ -309,10 +320,10 @@ impl Rooms for Any {
         Held { claim, resident, swappable, outside: u32::try_from(claim % 3).unwrap() }
     }
     fn moves(&mut self, vm: VmId) -> bool {
-        self.0[vm.0 as usize][0] % 2 == 0
+        self.0[vm.0 as usize][0].is_multiple_of(2)
     }
     fn is_busy(&mut self, vm: VmId) -> bool {
-        self.0[vm.0 as usize][1] % 2 == 0
+        self.0[vm.0 as usize][1].is_multiple_of(2)
     }
     fn allowed(&mut self, vm: VmId) -> u64 {
         self.0[vm.0 as usize][2]

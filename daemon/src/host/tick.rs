@@ -49,7 +49,7 @@ impl Host {
         let state = self.state();
         for id in state.gpus.0.iter().flat_map(|gpu| gpu.arbiter.stuck()) {
             let Some(vm) = state.vms.get(&id) else { continue };
-            let text = "others wait for its device memory, which it does not leave: it has work that does not end, or a capture";
+            let text = "its memory is to go or to come and does not: its work does not end, or the device has no room";
             self.events.say(Kind::Warning, &vm.name, text);
         }
     }

@@ -34,7 +34,7 @@ struct Block {
 impl Block {
     fn new(cuda: &Cuda, bytes: usize, seed: usize) -> Self {
         let at = value_of!(cuda.cuMemAlloc_v2(NULL, bytes));
-        let pattern = |index: usize| u8::try_from((index ^ index >> 9 ^ seed * 37) % 251).unwrap();
+        let pattern = |index: usize| u8::try_from((index ^ (index >> 9) ^ (seed * 37)) % 251).unwrap();
         Self { at, bytes: (0..bytes).map(pattern).collect() }
     }
 
@@ -82,7 +82,7 @@ impl World {
         let all = self.blocks.iter().enumerate().flat_map(|(block, of)| of.nodes().map(move |node| (block, node)));
         let mut order: Vec<(usize, u64)> = all.collect();
         // From block to block, and back and forth in each.
-        order.sort_by_key(|(block, node)| (node / 8 ^ node >> 21) % 1021 * 64 + u64::try_from(*block).unwrap());
+        order.sort_by_key(|(block, node)| ((node / 8) ^ (node >> 21)) % 1021 * 64 + u64::try_from(*block).unwrap());
         for (at, (block, node)) in order.iter().enumerate() {
             let next = order[(at + 1) % order.len()].1;
             self.blocks[*block].put(*node, 0, next);

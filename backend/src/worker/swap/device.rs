@@ -70,7 +70,7 @@ pub(super) fn unmap(lib: &Libcuda, start: u64, bytes: u64) -> Answer {
 pub(super) fn move_out(lib: &Libcuda, start: u64, piece: &mut Piece) -> Answer {
     let bytes = size(piece.bytes)?;
     let copy = HostCopy::new(bytes).map_err(|error| {
-        log::warn!("swap: {bytes} bytes of host memory: {error}");
+        log::debug!("swap: {bytes} bytes of host memory: {error}");
         CUDA_ERROR_OUT_OF_MEMORY
     })?;
     enter(lib, piece.home)?;

@@ -56,6 +56,8 @@ struct State {
     outside: u32,
     /// Counts moves.
     moves: u64,
+    /// It is in the log that memory does not move.
+    told: bool,
 }
 
 /// A process's memory that moves.
@@ -110,7 +112,7 @@ fn release(process: &Process, start: u64, piece: Piece) {
 impl Swap {
     /// Of a process that has no memory yet.
     pub(super) fn new() -> Self {
-        let state = State { phase: Phase::In, patience: PATIENCE, retry: None, outside: 0, moves: 0 };
+        let state = State { phase: Phase::In, patience: PATIENCE, retry: None, outside: 0, moves: 0, told: false };
         Self {
             inside: AtomicU64::new(0),
             state: Mutex::new(state),

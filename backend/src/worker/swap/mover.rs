@@ -121,6 +121,7 @@ impl Swap {
 
     /// What is on the device goes to the host. If it cannot, it comes back.
     fn go_out(&self, process: &Process) {
+        let since = Instant::now();
         let mut table = self.table();
         let change = process.memory.change();
         let mut gone = 0;
@@ -131,27 +132,31 @@ impl Swap {
             Ok::<(), CUresult>(())
         });
         if let Err(error) = moved {
-            log::warn!("swap: memory cannot go to the host: {error}");
             let is_back = fetch(process, &mut table).is_ok();
             drop(change);
             self.recount(&table);
-            return self.failed(is_back);
+            return self.failed(is_back, &format!("memory cannot go to the host: {error}"));
         }
         drop(change);
+        log::debug!("swap: {gone} bytes out in {:?}", since.elapsed());
         process.lease.holdings.go_out(gone);
         process.account.counter(Counter::SwappedOutBytes).fetch_add(gone, Ordering::Relaxed);
         self.recount(&table);
         drop(table);
         let mut state = self.state();
-        (state.phase, state.patience, state.retry) = (Phase::Out, PATIENCE, None);
+        (state.phase, state.patience, state.retry, state.told) = (Phase::Out, PATIENCE, None, false);
         state.moves += 1;
         drop(state);
         self.changed.notify_all();
         process.lease.gate.kick();
     }
 
-    fn failed(&self, is_in: bool) {
+    /// It is tried again, and said once.
+    fn failed(&self, is_in: bool, why: &str) {
         let mut state = self.state();
+        if !std::mem::replace(&mut state.told, true) {
+            log::warn!("swap: {why}");
+        }
         state.retry = Some(Instant::now() + RETRY);
         state.moves += 1;
         if is_in {
@@ -182,6 +187,7 @@ impl Swap {
             }
             return;
         }
+        let since = Instant::now();
         let change = process.memory.change();
         let fetched = fetch(process, &mut table);
         let refused = match fetched {
@@ -193,12 +199,12 @@ impl Swap {
         self.recount(&table);
         drop(table);
         if let Err(error) = fetched {
-            log::warn!("swap: there is no room on the device, although it was given: {error}");
-            return self.failed(false);
+            return self.failed(false, &format!("there is no room on the device, although it was given: {error}"));
         }
+        log::debug!("swap: {there} bytes in in {:?}", since.elapsed());
         process.account.counter(Counter::SwappedInBytes).fetch_add(there, Ordering::Relaxed);
         let mut state = self.state();
-        (state.moves, state.retry) = (state.moves + 1, None);
+        (state.moves, state.retry, state.told) = (state.moves + 1, None, false);
         if was_out {
             self.open(&mut state);
         } else {
