@@ -14,6 +14,7 @@ use crate::machine::FrontEnd;
 use crate::payload::{Disks, Payload};
 use crate::qemu::Qemu;
 use crate::step::seconds;
+use crate::turns::Turns;
 use crate::screen::{self, Screens};
 use crate::{paths, process, words};
 
@@ -32,6 +33,8 @@ pub(crate) struct Boot<'a> {
     pub(crate) socket: Option<&'a Path>,
     /// Further disks, by the serial that the guest knows them by; nothing writes to them.
     pub(crate) disks: &'a [(String, PathBuf)],
+    /// Other machines that it takes turns with.
+    pub(crate) turns: Option<&'a Turns>,
 }
 
 /// What a boot came to.
@@ -58,12 +61,15 @@ pub(crate) fn run(boot: &Boot, name: &str, payload: Payload, limit_s: u64) -> Re
     let results = paths::made("results")?.join(name);
     let start = Instant::now();
     let screens = Screens::watch(disks.dir(), &results);
-    let mut qemu = process::tie(&mut command)
+    let mut qemu = process::tie_by(&mut command, libc::SIGKILL)
         .stdin(Stdio::null())
         .stdout(errors.try_clone()?)
         .stderr(errors)
         .spawn()
         .context("cannot start QEMU")?;
+    if let Some(turns) = boot.turns {
+        turns.enter(qemu.id()).context("QEMU's process")?;
+    }
     let ended = process::wait_unless(&mut qemu, Duration::from_secs(limit_s), || stopped(&logs));
     if !matches!(ended, Ok(Some(_))) {
         qemu.kill()?;

@@ -13,7 +13,7 @@ mod vhost_device;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Error, Result, bail};
 
 use crate::backend::Backend;
 use crate::boot::{self, Boot, Outcome};
@@ -25,6 +25,7 @@ use crate::qemu::{self, Qemu};
 use crate::samples::Samples;
 use crate::setup::VmSetup;
 use crate::step::{act, done, seconds, step};
+use crate::turns::{self, Turns};
 use crate::{apt, build, package, paths, picture, process, setup};
 use job::Programs;
 use root::Root;
@@ -46,8 +47,8 @@ const GUEST_PACKAGES: &[&str] = &[
 ];
 /// Stages of glmark2.
 const STAGES: &[&str] = &["build", "texture", "shading"];
-/// Boots on each device that `--compare` takes the median of.
-const BOOTS: usize = 3;
+/// Pairs of boots that `--compare` takes the median of.
+const BOOTS: usize = 2;
 /// Everything in an emulated guest.
 const LIMIT_S: u64 = 480;
 
@@ -97,12 +98,13 @@ struct Machine<'a> {
     guest: &'a GuestRoot,
     accelerator: Accelerator,
     front_end: FrontEnd,
+    turns: Option<&'a Turns>,
 }
 
 impl Machine<'_> {
     fn boot(&self, name: &str, socket: &Path, payload: Payload, disks: &[(String, PathBuf)], limit_s: u64) -> Result<Outcome> {
-        let Machine { qemu, guest, accelerator, front_end } = *self;
-        boot::run(&Boot { qemu, guest, accelerator, front_end, socket: Some(socket), disks }, name, payload, limit_s)
+        let Machine { qemu, guest, accelerator, front_end, turns } = *self;
+        boot::run(&Boot { qemu, guest, accelerator, front_end, socket: Some(socket), disks, turns }, name, payload, limit_s)
     }
 }
 
@@ -139,7 +141,7 @@ impl Gl {
             done(guest, if cached { "from the cache" } else { "made" })
         })?;
         let VmSetup { qemu, accelerator, .. } = &vm;
-        let machine = Machine { qemu, guest: &guest, accelerator: *accelerator, front_end: self.front_end };
+        let machine = Machine { qemu, guest: &guest, accelerator: *accelerator, front_end: self.front_end, turns: None };
         if self.record {
             act("the guest draws and is recorded", || recording::record(&machine, &built.renderer, &built.off_screen))?;
             return Ok(ExitCode::SUCCESS);
@@ -198,36 +200,29 @@ fn note_step<T>(what: &str, work: impl FnOnce() -> Result<(T, String)>) -> Resul
     })
 }
 
-/// What glmark2 says on the one device and on the other, each in boots of its own on one QEMU. It is Debian 13's own: QEMU
-/// 11.1 asks for more of a GPU's configuration than vhost-device-gpu 0.2.0 has, and then has no display to draw for.
+/// What glmark2 says on the one device and on the other, in boots of its own that take turns, on one QEMU. It is Debian 13's
+/// own: QEMU 11.1 asks for more of a GPU's configuration than vhost-device-gpu 0.2.0 has, and then has no display to draw for.
 fn compared(root: &Root, renderer: &Path, machine: &Machine, boots: usize) -> Result<Vec<[String; 2]>> {
     let program = note_step("vhost-device-gpu (the first time: some minutes)", || vhost_device::ensure(root))?;
     let qemu = note_step("a QEMU that it runs on (the first time: a minute, 150 MB)", qemu::of_release)?;
-    let machine = Machine { qemu: &qemu, ..*machine };
-    let draw = |what: &str, name: &str, socket: &Path| {
-        step(what, || {
-            let outcome = machine.boot(name, socket, job::only_glmark2()?, &[], LIMIT_S)?;
-            let marks = judge::marks(&outcome.output);
-            done(outcome.output, format!("{marks}, {}", seconds(outcome.took)))
-        })
+    let draw = |name: &str, socket: &Path, turns: &Turns| {
+        let machine = Machine { qemu: &qemu, turns: Some(turns), ..*machine };
+        Ok::<_, Error>(machine.boot(name, socket, job::only_glmark2()?, &[], LIMIT_S)?.output)
     };
-    let other = || {
+    let pair = || {
         let device = vhost_device::Device::start(root, &program)?;
-        draw("glmark2 on vhost-device-gpu", "gl-vhost-device-gpu", &device.socket())
-    };
-    let ours = || {
         let backend = Backend::start("gl-compared", &["--renderer", paths::text(renderer)?])?;
-        let said = draw("glmark2 on Paravane", "gl-compared", &backend.socket())?;
-        backend.stop().map(|_| said)
+        let (ours, other) = turns::during(|turns| {
+            std::thread::scope(|scope| {
+                let other = scope.spawn(|| draw("gl-vhost-device-gpu", &device.socket(), turns));
+                let ours = draw("gl-compared", &backend.socket(), turns);
+                (ours, other.join().unwrap_or_else(|_| bail!("the thread of a guest panicked")))
+            })
+        });
+        backend.stop()?;
+        let said = [ours?, other?];
+        let note = format!("{} and {} frames a second", judge::marks(&said[0]), judge::marks(&said[1]));
+        done(said, note)
     };
-    // In turn, each first every other time: what else the machine does falls on both.
-    let pair = |boot| {
-        if boot % 2 == 0 {
-            let ours = ours()?;
-            return Ok([ours, other()?]);
-        }
-        let other = other()?;
-        Ok([ours()?, other])
-    };
-    (0..boots).map(pair).collect()
+    (0..boots).map(|_| step("glmark2 on Paravane and on vhost-device-gpu, in turn", pair)).collect()
 }

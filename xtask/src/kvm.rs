@@ -93,6 +93,7 @@ fn probe(qemu: &Qemu, guest: &GuestRoot) -> Result<()> {
         front_end: FrontEnd::Nothing,
         socket: None,
         disks: &[],
+        turns: None,
     };
     match boot::run(&boot, "kvm-probe", payload, PROBE_LIMIT_S) {
         Ok(outcome) if outcome.status == 0 => Ok(()),

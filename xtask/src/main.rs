@@ -31,6 +31,7 @@ mod step;
 mod table;
 mod terminal;
 mod test;
+mod turns;
 mod usage;
 mod words;
 

@@ -113,9 +113,14 @@ pub(crate) fn wait_unless(
 
 /// Makes `command` end with xtask, however xtask ends.
 pub(crate) fn tie(command: &mut Command) -> &mut Command {
-    let tie = || {
+    tie_by(command, libc::SIGTERM)
+}
+
+/// The same by another signal: what is stopped hears of SIGKILL alone.
+pub(crate) fn tie_by(command: &mut Command, signal: libc::c_int) -> &mut Command {
+    let tie = move || {
         // SAFETY: prctl with PR_SET_PDEATHSIG takes no pointer.
-        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } {
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }

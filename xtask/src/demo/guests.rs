@@ -81,6 +81,7 @@ fn boot(demo: &Demo, vm: &VmSetup, name: &str, payload: Payload, socket: &Path) 
         front_end: demo.front_end,
         socket: Some(socket),
         disks: &[],
+        turns: None,
     };
     boot::run(&boot, &format!("demo-{name}"), payload, LIMIT_S)
 }

@@ -109,10 +109,10 @@ fn median(mut frames: Vec<u32>) -> Option<u32> {
     frames.get(frames.len().saturating_sub(1) / 2).copied()
 }
 
-/// Frames a second of all stages, in their order.
+/// Frames a second of all stages in their order.
 pub(super) fn marks(output: &str) -> String {
     let said = STAGES.iter().map(|stage| frames(output, stage).map_or_else(|| "-".to_owned(), |frames| frames.to_string()));
-    format!("{} frames a second", said.collect::<Vec<_>>().join(" / "))
+    said.collect::<Vec<_>>().join(" / ")
 }
 
 /// What a line of the guest's says that it draws with: virgl, or it draws by itself.

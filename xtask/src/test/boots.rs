@@ -94,6 +94,7 @@ fn boot(
         front_end,
         socket,
         disks: &[],
+        turns: None,
     };
     let payload = guest_job::payload_with(samples, package, |payload| match front_end {
         FrontEnd::VhostUserGpu => framebuffer::pack(payload),

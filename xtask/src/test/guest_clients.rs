@@ -73,6 +73,7 @@ fn run(vm: &VmSetup, package: &Path, parts: &[Part], luggage: &Luggage) -> Resul
         front_end: FRONT_END,
         socket: Some(&backend.socket()),
         disks: &disks,
+        turns: None,
     };
     let mut payload = Payload::new()?;
     payload.file(guest_job::PACKAGE, package, false)?;
