@@ -56,6 +56,11 @@ pub(crate) fn entry(
     Ok((entry, false))
 }
 
+/// The entry, if it is there.
+pub(crate) fn find(name: &str, key: &str) -> Option<PathBuf> {
+    paths::cache().ok().map(|cache| cache.join(format!("{name}-{key}"))).filter(|entry| entry.exists())
+}
+
 /// What runs that were killed left behind costs only room, so an error here is none.
 fn remove_leftovers(cache: &Path, name: &str) {
     let start = format!("{name}-");

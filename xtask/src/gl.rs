@@ -11,7 +11,7 @@ mod root;
 mod vhost_device;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Error, Result, bail};
 
@@ -48,7 +48,7 @@ const GUEST_PACKAGES: &[&str] = &[
 /// Stages of glmark2.
 const STAGES: &[&str] = &["build", "texture", "shading"];
 /// Pairs of boots that `--compare` takes the median of.
-const BOOTS: usize = 2;
+const BOOTS: usize = 3;
 /// Everything in an emulated guest.
 const LIMIT_S: u64 = 480;
 
@@ -190,6 +190,13 @@ impl Gl {
         println!("pictures: {} and {}", outcome.results.display(), here.with_extension("png").display());
         Ok(verdict.exit_code())
     }
+}
+
+/// Has cargo build the feature `gl` with what is here to build it with. `false`: there is nothing.
+pub(crate) fn build_here(cargo: &mut Command) -> Result<bool> {
+    let Some(root) = root::there() else { return Ok(false) };
+    root.build_with(cargo)?;
+    Ok(true)
 }
 
 /// A step that says what it found.

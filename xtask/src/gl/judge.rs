@@ -17,6 +17,8 @@ use crate::{picture, samples, table};
 const CHANNEL_OFF_MAX: u8 = 3;
 /// And of so many thousandths of the pixels by any amount: edges fall one way or the other.
 const PIXELS_OFF_MAX: usize = 5;
+/// Two boots on one device differ by so much too.
+const NOT_SLOWER: f64 = 0.97;
 /// A VM's account has what its renderers drew under this name.
 const RENDERERS: &str = "OpenGL";
 
@@ -24,7 +26,7 @@ pub(super) struct Verdict {
     /// What each check found, or what is wrong.
     checks: Vec<(&'static str, Result<String>)>,
     /// Frames a second of each stage, by the columns of the table.
-    marks: Vec<(&'static str, [Option<u32>; 4])>,
+    marks: Vec<(&'static str, [Option<f64>; 4])>,
 }
 
 impl Verdict {
@@ -63,7 +65,7 @@ impl Verdict {
             let median = |side: usize| median(said.iter().filter_map(|pair| frames(pair.get(side)?, stage)).collect());
             (marks[2], marks[3]) = (median(0), median(1));
         }
-        let found = not_slower(&self.marks);
+        let found = not_slower(said);
         self.add("no stage slower than on vhost-device-gpu", found);
     }
 
@@ -82,9 +84,8 @@ impl Verdict {
         if self.marks.iter().all(|(_, marks)| marks.iter().all(Option::is_none)) {
             return;
         }
-        let shown = |frames: &Option<u32>| frames.map_or_else(|| "-".to_owned(), |frames| frames.to_string());
-        let row = |(stage, marks): &(&str, [Option<u32>; 4])| {
-            std::iter::once((*stage).to_owned()).chain(marks.iter().map(shown)).collect()
+        let row = |(stage, marks): &(&str, [Option<f64>; 4])| {
+            std::iter::once((*stage).to_owned()).chain(marks.iter().copied().map(shown)).collect()
         };
         let rows: Vec<_> = self.marks.iter().map(row).collect();
         let head = ["glmark2, frames a second", "virgl", "llvmpipe in the guest", "virgl, QEMU 10", "vhost-device-gpu, QEMU 10"];
@@ -96,23 +97,28 @@ impl Verdict {
     }
 }
 
-/// The best of what glmark2 says of a stage: `[build] duration=5: FPS: 35 FrameTime: 28.571 ms`.
-fn frames(output: &str, stage: &str) -> Option<u32> {
+/// Frames a second by what glmark2 says of a stage: `[build] duration=5: FPS: 35 FrameTime: 28.571 ms`. The time is the more
+/// exact figure.
+fn frames(output: &str, stage: &str) -> Option<f64> {
     let start = format!("[{stage}]");
-    let lines = output.lines().filter(|line| line.trim_start().starts_with(&start));
-    lines.filter_map(|line| line.split("FPS:").nth(1)?.split_whitespace().next()?.parse().ok()).max()
+    let line = output.lines().find(|line| line.trim_start().starts_with(&start))?;
+    let milliseconds: f64 = line.split("FrameTime:").nth(1)?.split_whitespace().next()?.parse().ok()?;
+    (milliseconds > 0.0).then(|| 1e3 / milliseconds)
+}
+
+fn shown(frames: Option<f64>) -> String {
+    frames.map_or_else(|| "-".to_owned(), |frames| format!("{frames:.1}"))
 }
 
 /// The lower one where there is none in the middle.
-fn median(mut frames: Vec<u32>) -> Option<u32> {
-    frames.sort_unstable();
-    frames.get(frames.len().saturating_sub(1) / 2).copied()
+fn median(mut figures: Vec<f64>) -> Option<f64> {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len().saturating_sub(1) / 2).copied()
 }
 
 /// Frames a second of all stages in their order.
 pub(super) fn marks(output: &str) -> String {
-    let said = STAGES.iter().map(|stage| frames(output, stage).map_or_else(|| "-".to_owned(), |frames| frames.to_string()));
-    said.collect::<Vec<_>>().join(" / ")
+    STAGES.iter().map(|stage| shown(frames(output, stage))).collect::<Vec<_>>().join(" / ")
 }
 
 /// What a line of the guest's says that it draws with: virgl, or it draws by itself.
@@ -162,18 +168,24 @@ fn cuda(output: &str, usage: &Usage) -> Result<String> {
     Ok(format!("right, and charged: {}", charged.join(", ")))
 }
 
-/// A frame a second less is noise: glmark2 counts whole frames.
-fn not_slower(marks: &[(&str, [Option<u32>; 4])]) -> Result<String> {
-    let mut said = Vec::new();
-    for (stage, [_, _, ours, other]) in marks {
-        let ours = ours.with_context(|| format!("no figure of Paravane's for {stage}"))?;
-        let other = other.with_context(|| format!("no figure of vhost-device-gpu's for {stage}"))?;
-        if ours + 1 < other {
-            bail!("{stage}: {ours} frames a second, {other} there");
+/// In pairs of boots that took turns, by the median of their ratios.
+fn not_slower(said: &[[String; 2]]) -> Result<String> {
+    let ratio = |[ours, other]: &[String; 2], stage: &str| Some(frames(ours, stage)? / frames(other, stage)?);
+    let (mut text, mut slower) = (Vec::new(), false);
+    for stage in STAGES {
+        let ratios: Vec<f64> = said.iter().filter_map(|pair| ratio(pair, stage)).collect();
+        if ratios.len() < said.len() {
+            bail!("a figure for {stage} is missing");
         }
-        said.push(format!("{stage} {ours} to {other}"));
+        let ratio = median(ratios).context("no boot")?;
+        text.push(format!("{stage} {:.1} %", 100.0 * ratio));
+        slower |= ratio < NOT_SLOWER;
     }
-    Ok(said.join(", "))
+    let text = format!("of its frames: {}", text.join(", "));
+    if slower {
+        bail!(text);
+    }
+    Ok(text)
 }
 
 fn to_png(ppm: &Path) -> Result<PathBuf> {
@@ -219,9 +231,17 @@ mod tests {
 
     #[test]
     fn frames_are_read_from_glmarks_line() {
-        let output = "  [texture] duration=5: FPS: 7 FrameTime: 1 ms\n [build] duration=5:use-vbo=false: FPS: 35 FrameTime: 28.5 ms\n\
-                      [build] duration=5: FPS: 31 FrameTime: 32 ms\n";
-        assert_eq!(frames(output, "build"), Some(35));
-        assert_eq!(frames(output, "shading"), None);
+        let output = "  [texture] duration=5: FPS: 7 FrameTime: 1 ms\n [build] duration=5:use-vbo=false: FPS: 35 FrameTime: 28.5 ms\n";
+        let said = ["build", "texture", "shading"].map(|stage| frames(output, stage));
+        assert_eq!(said, [Some(1e3 / 28.5), Some(1e3), None]);
+    }
+
+    #[test]
+    fn slower_is_by_pairs() {
+        let said = |ms: f64| STAGES.iter().fold(String::new(), |all, stage| format!("{all}[{stage}] FPS: 1 FrameTime: {ms} ms\n"));
+        let pair = |ours, other| [said(ours), said(other)];
+        assert!(not_slower(&[pair(10.0, 10.2), pair(30.0, 29.5), pair(20.0, 10.0)]).is_ok());
+        assert!(not_slower(&[pair(10.0, 9.0), pair(30.0, 28.0), pair(10.0, 20.0)]).is_err());
+        assert!(not_slower(&[pair(10.0, 10.0), [said(10.0), String::new()]]).is_err());
     }
 }

@@ -31,6 +31,8 @@ const PACKAGES: &[&str] = &[
 ];
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// In the cache.
+const NAME: &str = "gl-root";
 const LEAST_VERSION: &str = "1.0.0";
 
 /// Where virglrenderer and OpenGL come from.
@@ -43,17 +45,32 @@ pub(super) enum Root {
 
 /// The root, and a word on where it comes from.
 pub(super) fn ensure() -> Result<(Root, String)> {
-    let mut here = Command::new("pkg-config");
-    let newer = format!("--atleast-version={LEAST_VERSION}");
-    if here.arg(newer).arg("virglrenderer").status().is_ok_and(|status| status.success()) {
+    if has(&format!("--atleast-version={LEAST_VERSION}")) {
         return Ok((Root::Host, "this machine's own".to_owned()));
     }
-    let key = cache::key(&[&[SUITE, "/lib"], PACKAGES].concat());
-    let (tree, cached) = cache::entry("gl-root", &key, unpack)?;
+    let (tree, cached) = cache::entry(NAME, &key(), unpack)?;
     let version = fs::read_to_string(tree.join(LIBRARIES).join("pkgconfig/virglrenderer.pc"))?;
     let version = version.lines().find_map(|line| line.strip_prefix("Version:")).unwrap_or("").trim().to_owned();
     let from = if cached { "from the cache" } else { "fetched" };
     Ok((Root::Tree(tree), format!("Debian 13's virglrenderer {version}, {from}")))
+}
+
+/// The root, if there is one without fetching anything, and what builds with it.
+pub(super) fn there() -> Option<Root> {
+    if has(&format!("--atleast-version={LEAST_VERSION}")) {
+        return Some(Root::Host);
+    }
+    let tree = cache::find(NAME, &key())?;
+    Command::new("pkg-config").arg("--version").output().is_ok().then_some(Root::Tree(tree))
+}
+
+fn key() -> String {
+    cache::key(&[&[SUITE, "/lib"], PACKAGES].concat())
+}
+
+/// Whether the machine's own virglrenderer is so.
+fn has(condition: &str) -> bool {
+    Command::new("pkg-config").arg(condition).arg("virglrenderer").status().is_ok_and(|status| status.success())
 }
 
 fn unpack(tree: &Path) -> Result<()> {

@@ -9,13 +9,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::report::{Check, Report};
-use crate::{build, paths, process};
+use crate::{build, gl, paths, process};
 
 /// For building and running: a test that hangs must not hold up the rest.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 pub(crate) fn clippy(report: &mut Report) {
     const NAME: &str = "clippy";
+    const OF_GL: &str = "clippy, OpenGL";
     if process::output(build::cargo("clippy").arg("--version")).is_err() {
         report.add(Check::skipped(
             NAME,
@@ -23,18 +24,23 @@ pub(crate) fn clippy(report: &mut Report) {
         ));
         return;
     }
-    report.check(NAME, || {
-        let mut clippy = build::cargo("clippy");
-        clippy.args([
-            "--release",
-            "--quiet",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "--deny",
-            "warnings",
-        ]);
-        Ok(Check::single(process::run("clippy", &mut clippy)))
+    let mut clippy = build::cargo("clippy");
+    clippy.args(["--release", "--quiet", "--workspace", "--all-targets"]);
+    clean(report, NAME, &mut clippy);
+    // The feature `gl` needs more than the workspace: what `cargo xtask gl` has brought here.
+    let mut clippy = build::cargo("clippy");
+    clippy.args(["--release", "--quiet", "--package", "paravane-backend", "--features", "gl", "--all-targets"]);
+    match gl::build_here(&mut clippy) {
+        Ok(true) => clean(report, OF_GL, &mut clippy),
+        Ok(false) => report.add(Check::skipped(OF_GL, "no virglrenderer 1.0 here; `cargo xtask gl` fetches it")),
+        Err(error) => report.add(Check::failed(OF_GL, error)),
+    }
+}
+
+/// One of clippy's runs, in which a warning is an error.
+fn clean(report: &mut Report, name: &str, clippy: &mut Command) {
+    report.check(name, || {
+        Ok(Check::single(process::run(&name.replace(", ", "-"), clippy.args(["--", "--deny", "warnings"]))))
     });
 }
 
