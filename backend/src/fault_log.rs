@@ -9,13 +9,24 @@ use paravane_protocol::limits::FAULT_LOGS_MAX;
 
 /// How many lines may still be written; one is added each second.
 #[derive(Debug)]
-struct Budget {
+pub(crate) struct Budget {
     left: u32,
     refilled: Instant,
     dropped: u64,
 }
 
+impl Default for Budget {
+    fn default() -> Self {
+        Self { left: FAULT_LOGS_MAX, refilled: Instant::now(), dropped: 0 }
+    }
+}
+
 impl Budget {
+    /// As [`take`](Self::take), of one that several share.
+    pub(crate) fn take_now(shared: &Mutex<Self>, now: Instant) -> Option<u64> {
+        shared.lock().unwrap_or_else(PoisonError::into_inner).take(now)
+    }
+
     /// Takes one line. `None`: not now. Else how many were dropped before it.
     fn take(&mut self, now: Instant) -> Option<u64> {
         let seconds = now.saturating_duration_since(self.refilled).as_secs();
@@ -34,23 +45,15 @@ impl Budget {
 }
 
 /// The one for a back end; all connections share its bound.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct FaultLog {
     budget: Mutex<Budget>,
-}
-
-impl Default for FaultLog {
-    fn default() -> Self {
-        let budget = Budget { left: FAULT_LOGS_MAX, refilled: Instant::now(), dropped: 0 };
-        Self { budget: Mutex::new(budget) }
-    }
 }
 
 impl FaultLog {
     /// Logs a guest's fault, if the bound allows.
     pub fn guest(&self, connection: u64, fault: impl Display) {
-        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-        match budget.take(Instant::now()) {
+        match Budget::take_now(&self.budget, Instant::now()) {
             None => {}
             Some(0) => log::warn!("connection {connection}: guest: {fault}"),
             Some(dropped) => {

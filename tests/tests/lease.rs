@@ -140,6 +140,18 @@ fn a_kernel_beyond_the_limit_ends_its_process_and_no_other() {
 }
 
 #[test]
+fn the_log_says_what_a_worker_has_to_say() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let file = log.reopen().unwrap();
+    let backend = Backend::start_with(&["--kernel-limit", "0.2"], |command| {
+        command.stderr(file);
+    });
+    assert_eq!(Program::start("limit", &backend.socket(), SECOND).end().1, 1);
+    let said = std::fs::read_to_string(log.path()).unwrap();
+    assert!(said.contains("a kernel has run longer than the VM's limit"), "{said}");
+}
+
+#[test]
 fn processes_and_vms_together_are_told_of_no_more_time_than_has_passed() {
     let vm = Vm::without_clock(&[]);
     let begun = Instant::now();

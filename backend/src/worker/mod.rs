@@ -41,12 +41,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::account::AccountPage;
 use crate::budget::Share;
 use crate::control::{
-    self, ACCOUNT_FD, BUDGET_FD, CONTROL_FD, ControlError, ENV_BUDGET_SLOT, ENV_LIBCUDA, FromWorker, GUEST_WAKE_FD,
+    self, ACCOUNT_FD, BUDGET_FD, CONTROL_FD, ControlError, ENV_BUDGET_SLOT, ENV_LIBCUDA, ENV_LOG_LEVEL, FromWorker, GUEST_WAKE_FD,
     KICK_FD, LEASE_FD,
     TURNS_FD, ToWorker,
 };
 use crate::lease::{Gate, VmPage};
-use crate::sandbox;
+use crate::{logging, sandbox};
 use crate::turn::Turns;
 use lease::ProcessLease;
 use libcuda::Libcuda;
@@ -75,6 +75,8 @@ enum Failure {
 
 /// Entry of a process that the backend started with `worker` as argument.
 pub fn main() -> ExitCode {
+    let level = std::env::var(ENV_LOG_LEVEL).ok().and_then(|level| level.parse().ok());
+    logging::start_in_worker(level.unwrap_or(log::LevelFilter::Info));
     let control = match control::inherited(CONTROL_FD) {
         Ok(control) => Arc::new(control),
         Err(error) => {
