@@ -53,8 +53,9 @@ pub trait CopyPages {
 #[derive(Clone, Copy, Debug)]
 struct Vm {
     weight: u32,
-    /// Its bytes when the round began.
+    /// Its bytes when the round began, and what it copied in the last one.
     before: u64,
+    last: u64,
     /// When it was first seen to wait in this round.
     spent_at: Option<Nanos>,
 }
@@ -63,8 +64,10 @@ struct Vm {
 struct Seen {
     id: VmId,
     copying: Copying,
-    /// Bytes in this round.
+    /// Bytes in this round, and those of this one or the last: a copy is counted when
+    /// it is done.
     moved: u64,
+    lately: u64,
     weight: u64,
     spent_at: Option<Nanos>,
 }
@@ -79,7 +82,7 @@ pub struct Copies {
 impl Copies {
     /// A VM comes, or has another weight.
     pub fn set(&mut self, vm: VmId, weight: u32) {
-        self.vms.entry(vm).or_insert(Vm { weight, before: 0, spent_at: None }).weight = weight.max(1);
+        self.vms.entry(vm).or_insert(Vm { weight, before: 0, last: 0, spent_at: None }).weight = weight.max(1);
     }
 
     /// A VM has gone.
@@ -99,11 +102,12 @@ impl Copies {
                 vm.spent_at.get_or_insert(now);
             }
             let moved = copying.bytes.wrapping_sub(vm.before);
-            all.push(Seen { id: *id, copying, moved, weight: vm.weight.into(), spent_at: vm.spent_at });
+            let lately = moved.max(vm.last);
+            all.push(Seen { id: *id, copying, moved, lately, weight: vm.weight.into(), spent_at: vm.spent_at });
         }
         let Some(first) = all.iter().filter(|seen| seen.spent_at.is_some()).max_by_key(|seen| seen.moved) else {
             let most = all.iter().map(|seen| seen.moved).max().unwrap_or(0);
-            let others = all.iter().filter(|seen| seen.moved > most / ALONE).count();
+            let others = all.iter().filter(|seen| seen.lately > most / ALONE).count();
             // One that is low and has had most of a round is alone.
             if most > QUANTUM.unsigned_abs() / 2 && others == 1 {
                 self.begin(now, most / ALONE, &all, pages);
@@ -131,20 +135,24 @@ impl Copies {
             return Some(spent_at.saturating_add(LOOK));
         }
         let least = if owes { LITTLE } else { first.moved / PART };
-        let is_other = |seen: &&Seen| seen.spent_at.is_none() && seen.moved > least;
-        let others: u64 = all.iter().filter(is_other).map(|seen| seen.weight).sum();
-        if others == 0 {
-            return None;
-        }
+        let is_other = |seen: &&Seen| seen.spent_at.is_none() && seen.lately > least;
+        let mut others = all.iter().filter(is_other).peekable();
+        others.peek()?;
+        let left = |seen: &Seen| u64::try_from(seen.copying.budget.min(QUANTUM)).unwrap_or(0);
+        let round = |seen: &Seen| left(seen).saturating_add(seen.moved).min(2 * QUANTUM.unsigned_abs());
+        let rounds = others.map(round).fold(0, u64::saturating_add);
         let took = spent_at.saturating_sub(self.since);
-        let hold = if owes { HOLD_MAX } else { took.saturating_mul(others) / first.weight };
-        Some(spent_at.saturating_add(hold.min(HOLD_MAX)))
+        // Half as long again: paces differ from moment to moment.
+        let needed = u128::from(took) * u128::from(rounds) * 3 / 2 / u128::from(first.moved.max(1));
+        let needed = u64::try_from(needed).unwrap_or(u64::MAX);
+        let hold = if owes { HOLD_MAX } else { needed.saturating_sub(took).clamp(LOOK, HOLD_MAX) };
+        Some(spent_at.saturating_add(hold))
     }
 
     /// A new round. What somebody owes is kept if others have copied more than
     /// `least`.
     fn begin(&mut self, now: Nanos, least: u64, all: &[Seen], pages: &mut impl CopyPages) {
-        let copied = |seen: &&Seen| seen.spent_at.is_some() || seen.moved > least.max(LITTLE);
+        let copied = |seen: &&Seen| seen.spent_at.is_some() || seen.lately > least.max(LITTLE);
         let several = all.iter().filter(copied).count() > 1;
         let heaviest = all.iter().filter(copied).map(|seen| seen.weight).max().unwrap_or(0);
         for seen in all {
@@ -152,7 +160,7 @@ impl Copies {
             let owed = if several { seen.copying.budget.clamp(-DEBT_MAX, 0) } else { 0 };
             pages.allow(seen.id, (owed + quantum).saturating_sub(seen.copying.budget));
             if let Some(vm) = self.vms.get_mut(&seen.id) {
-                *vm = Vm { before: seen.copying.bytes, spent_at: None, ..*vm };
+                *vm = Vm { before: seen.copying.bytes, last: seen.moved, spent_at: None, ..*vm };
             }
         }
         self.since = now;

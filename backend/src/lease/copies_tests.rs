@@ -120,6 +120,11 @@ fn copies_are_shared_by_weight() {
         assert!(part(&all, 0).abs_diff(expected) <= 3, "{weights:?}: {}", part(&all, 0));
         let used = of_bus(all[0].copied + all[1].copied, 2 * SECOND);
         assert!(used > 93, "the bus stood still: {used}");
+        // On a bus that is wide enough for all, and with large pieces.
+        for piece in [PIECE, 2 * PIECE] {
+            let all = run(&weights.map(|weight| guest(weight, piece, 50, 0)), 2 * SECOND);
+            assert!(part(&all, 0).abs_diff(expected) <= 3, "{weights:?}, beside: {}", part(&all, 0));
+        }
     }
 }
 
