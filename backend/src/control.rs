@@ -14,6 +14,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::devices::DEVICES_MAX;
 pub use crate::packet::{Packet, PacketError as ControlError, pair};
 
 /// In a worker: its end of the control socket.
@@ -24,14 +25,14 @@ pub const GUEST_WAKE_FD: RawFd = 4;
 pub const ACCOUNT_FD: RawFd = 5;
 /// In a worker: the page of turns of its backend ([`crate::turn::Turns`]).
 pub const TURNS_FD: RawFd = 6;
-/// In a worker: the lease page of its VM ([`crate::lease::VmPage`]).
-pub const LEASE_FD: RawFd = 7;
-/// In a worker: the eventfd that calls the arbiter.
-pub const KICK_FD: RawFd = 8;
 /// In a worker: the memory budget of its VM ([`crate::budget::Budget`]).
-pub const BUDGET_FD: RawFd = 9;
+pub const BUDGET_FD: RawFd = 7;
+/// In a worker: the lease page of its VM's first device ([`crate::lease::VmPage`]),
+/// the eventfd that calls its arbiter, and so on for all devices.
+pub const LEASES_FD: RawFd = 8;
 /// The highest of these numbers.
-pub const LAST_FD: RawFd = BUDGET_FD;
+pub const LAST_FD: RawFd = LEASES_FD + 31;
+const _: () = assert!(2 * DEVICES_MAX == 32);
 /// In a worker's environment: the libcuda to load.
 pub const ENV_LIBCUDA: &str = "PARAVANE_WORKER_LIBCUDA";
 /// In a worker's environment: what it logs, as `log::LevelFilter` has it.

@@ -3,13 +3,15 @@
 #![allow(unsafe_code)] // Asks the library.
 
 use std::ffi::{c_char, c_int};
+use std::path::Path;
 
 use libloading::Library;
 use paravane_protocol::cuda_types::*;
 use serde::{Deserialize, Serialize};
 
-/// Devices that are told of; a host has some dozens at most.
-pub const DEVICES_MAX: usize = 64;
+/// Devices that a VM can have leases of, and that are told of. Boards have 8, and
+/// the machine with the most of one kind so far 16.
+pub const DEVICES_MAX: usize = 16;
 
 /// One device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +93,18 @@ fn one(library: &Library, ordinal: c_int) -> Option<Device> {
     })
 }
 
+/// Which of the devices a DRM render node belongs to, by UUID.
+pub fn of_node(devices: &[Device], node: &Path) -> Option<String> {
+    let name = node.canonicalize().ok()?;
+    let card = Path::new("/sys/class/drm").join(name.file_name()?).join("device").canonicalize().ok()?;
+    of_address(devices, card.file_name()?.to_str()?)
+}
+
+fn of_address(devices: &[Device], address: &str) -> Option<String> {
+    let is_there = |device: &&Device| device.pci_bus_id.eq_ignore_ascii_case(address);
+    devices.iter().find(is_there).map(|device| device.uuid.clone())
+}
+
 fn text(library: &Library, symbol: &[u8], device: c_int) -> Option<String> {
     const BYTES: usize = 256;
     // SAFETY: both symbols that are asked for have this signature in cuda.h.
@@ -114,7 +128,7 @@ fn uuid(library: &Library, device: c_int) -> Option<String> {
 }
 
 /// A UUID as NVIDIA's tools write it.
-fn in_words(bytes: [u8; 16]) -> String {
+pub(crate) fn in_words(bytes: [u8; 16]) -> String {
     let mut text = "GPU-".to_string();
     for (at, byte) in bytes.iter().enumerate() {
         if matches!(at, 4 | 6 | 8 | 10) {
@@ -173,6 +187,15 @@ fn version(library: &Library) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_render_node_is_its_devices_by_the_bus() {
+        let device = |pci: &str| Device { uuid: format!("GPU-{pci}"), pci_bus_id: pci.into(), ..Device::default() };
+        let devices = [device("0000:01:00.0"), device("0000:A1:00.0")];
+        assert_eq!(of_address(&devices, "0000:a1:00.0"), Some(devices[1].uuid.clone()));
+        assert_eq!(of_address(&devices, "0000:02:00.0"), None);
+        assert_eq!(of_node(&devices, Path::new("/dev/null")), None);
+    }
 
     #[test]
     fn a_uuid_is_written_as_nvidias_tools_do() {

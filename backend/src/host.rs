@@ -11,8 +11,9 @@ use crate::budget::Budget;
 use crate::exchange::Shares;
 use crate::fault_log::FaultLog;
 use crate::gl::{Capset, Renderer};
-use crate::lease::VmLease;
+use crate::lease::{DeviceLease, VmLease};
 use crate::usage::Usage;
+use crate::visible::Visible;
 use crate::worker_process::Starter;
 
 /// Shared by all connections.
@@ -33,8 +34,12 @@ pub struct Host {
     pub usage: Arc<Usage>,
     /// Bounded log of guests' faults.
     pub faults: FaultLog,
-    /// The VM's lease of the GPU.
+    /// The VM's leases of the devices.
     pub lease: Arc<VmLease>,
+    /// What the VM's processes see.
+    pub visible: Arc<Visible>,
+    /// The device that draws, by UUID, where that is known.
+    pub draws: Option<String>,
     /// What workers hand to each other.
     pub shares: Arc<Shares>,
     /// Workers in use.
@@ -47,6 +52,15 @@ impl Host {
         let Some(path) = &self.usage_json else { return };
         if let Err(error) = self.usage.write(&self.name, &self.budget.figures(), path) {
             log::error!("{}: the usage report cannot be written: {error}", path.display());
+        }
+    }
+
+    /// The lease of the device that draws; where that is not known, of the first
+    /// that the VM sees.
+    pub fn drawing_lease(&self) -> &DeviceLease {
+        match &self.draws {
+            Some(uuid) => self.lease.first_of(std::slice::from_ref(uuid)),
+            None => self.lease.first_of(&self.visible.seen().devices),
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use paravane_backend::budget::{Budget, UNLIMITED};
-use paravane_backend::devices::Device;
+use paravane_backend::devices::{self, Device};
 use paravane_backend::fault_log::FaultLog;
 use paravane_backend::gl::{self, Program, Renderer, Starts};
 use paravane_backend::host::Host;
@@ -71,12 +71,15 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let libcuda = libcuda::choose(options.libcuda.as_deref())?;
     log::info!("libcuda is {} ({})", libcuda.path.display(), libcuda.reason);
     libcuda.devices.iter().try_for_each(|device| options.wanted.check(device))?;
-    let lease = Arc::new(VmLease::start(settings)?);
+    let uuids: Vec<String> = libcuda.devices.iter().map(|device| device.uuid.clone()).collect();
+    let lease = Arc::new(VmLease::start(&uuids, settings)?);
     lease.set_limit(options.wanted.kernel_limit.map(KernelLimit::duration));
     lease.set_swap(options.wanted.swap.map_or(0, |swap| swap.0));
     let budget = Budget::create(options.wanted.memory_quota.map_or(UNLIMITED, |quota| quota.0))?;
     let (usage, visible): (Arc<Usage>, Arc<Visible>) = Default::default();
-    visible.set(None, options.wanted.sms);
+    visible.set(&[], options.wanted.sms);
+    let node = renderer.as_ref().and_then(|renderer| renderer.program.render_node.as_deref());
+    let draws = node.and_then(|node| devices::of_node(&libcuda.devices, node));
     let side = LeaseSide::new(
         Arc::clone(&lease),
         Arc::clone(&budget),
@@ -89,7 +92,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         libcuda: libcuda.path,
         log_level: options.log_level,
         lease: Arc::clone(&lease),
-        visible,
+        visible: Arc::clone(&visible),
     };
     let host = Arc::new(Host {
         name: options.name.clone().unwrap_or_else(|| "vm".to_string()),
@@ -101,6 +104,8 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         usage,
         faults: FaultLog::default(),
         lease,
+        visible,
+        draws,
         shares: Arc::default(),
         workers: Arc::default(),
     });

@@ -1,18 +1,20 @@
-//! What the VM's workers see: all devices that libcuda has, or the one that
-//! paravaned has placed the VM on; all multiprocessors of it, or some.
+//! What the VM's workers see: all devices that libcuda has, or those that
+//! paravaned has placed the VM on; all multiprocessors of each, or some.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What libcuda reads when it is initialised.
 pub const ENV_VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
+/// The UUIDs of all devices that libcuda has, in the order of their leases.
+pub const ENV_DEVICES: &str = "PARAVANE_DEVICES";
 /// How many multiprocessors a worker's contexts have.
 pub const ENV_SMS: &str = "PARAVANE_SMS";
 
 /// What a worker that starts now sees.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// The device by UUID; none: all.
-    pub device: Option<String>,
+    /// The devices by UUID; none: all.
+    pub devices: Vec<String>,
     /// Multiprocessors; none: all.
     pub sms: Option<u32>,
 }
@@ -32,7 +34,7 @@ impl Visible {
     }
 
     /// Sets it.
-    pub fn set(&self, device: Option<&str>, sms: Option<u32>) {
-        *self.lock() = Seen { device: device.map(str::to_owned), sms };
+    pub fn set(&self, devices: &[String], sms: Option<u32>) {
+        *self.lock() = Seen { devices: devices.to_vec(), sms };
     }
 }

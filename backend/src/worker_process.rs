@@ -20,12 +20,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use crate::account::AccountPage;
 use crate::budget::{Budget, Slot};
 use crate::control::{
-    self, ACCOUNT_FD, BUDGET_FD, CONTROL_FD, ENV_BUDGET_SLOT, ENV_LIBCUDA, ENV_LOG_LEVEL, GUEST_WAKE_FD, KICK_FD,
-    LAST_FD, LEASE_FD,
-    TURNS_FD,
+    self, ACCOUNT_FD, BUDGET_FD, CONTROL_FD, ENV_BUDGET_SLOT, ENV_LIBCUDA, ENV_LOG_LEVEL,
+    GUEST_WAKE_FD, LAST_FD, LEASES_FD, TURNS_FD,
 };
 use crate::lease::VmLease;
-use crate::visible::{ENV_SMS, ENV_VISIBLE, Seen, Visible};
+use crate::visible::{ENV_DEVICES, ENV_SMS, ENV_VISIBLE, Seen, Visible};
 use crate::turn::Turns;
 
 /// How to start workers.
@@ -64,22 +63,23 @@ impl WorkerProcess {
         let (control, control_there) = control::pair()?;
         let guest_wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (account, account_there) = AccountPage::create()?;
-        let given = [
+        let own = [
             (control_there.as_raw_fd(), CONTROL_FD),
             (guest_wake.as_raw_fd(), GUEST_WAKE_FD),
             (account_there.as_raw_fd(), ACCOUNT_FD),
             (turns.as_raw_fd(), TURNS_FD),
-            (options.lease.file().as_raw_fd(), LEASE_FD),
-            (options.lease.kick().as_raw_fd(), KICK_FD),
             (budget.file().as_raw_fd(), BUDGET_FD),
         ];
+        let leases = options.lease.descriptors().map(|fd| fd.as_raw_fd()).zip(LEASES_FD..);
+        let given: Vec<_> = own.into_iter().chain(leases).collect();
         let mut command = Command::new("/proc/self/exe");
         command.arg0("paravane-worker").arg("worker");
         command.env(ENV_LIBCUDA, &options.libcuda);
         command.env(ENV_LOG_LEVEL, options.log_level.as_str());
         let seen = options.visible.seen();
-        if let Some(device) = &seen.device {
-            command.env(ENV_VISIBLE, device);
+        command.env(ENV_DEVICES, options.lease.uuids().join(","));
+        if !seen.devices.is_empty() {
+            command.env(ENV_VISIBLE, seen.devices.join(","));
         }
         if let Some(sms) = seen.sms {
             command.env(ENV_SMS, sms.to_string());
@@ -89,7 +89,7 @@ impl WorkerProcess {
         let backend = std::process::id();
         // SAFETY: between fork and exec, prepare() makes system calls only and
         // allocates nothing.
-        unsafe { command.pre_exec(move || prepare(given, backend)) };
+        unsafe { command.pre_exec(move || prepare(&given, backend)) };
         let pid = command.spawn()?.id();
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let raw = raw.ok_or_else(|| io::Error::other("a process id out of range"))?;
@@ -168,8 +168,8 @@ impl Drop for WorkerProcess {
 /// In the child, before exec: the descriptors at their numbers, everything
 /// else closed, and death with the backend. The backend holds the numbers
 /// (`reserve_descriptors`), so nothing that exec needs is overwritten.
-fn prepare(given: [(RawFd, RawFd); 7], backend: u32) -> io::Result<()> {
-    for (from, to) in given {
+fn prepare(given: &[(RawFd, RawFd)], backend: u32) -> io::Result<()> {
+    for &(from, to) in given {
         // SAFETY: dup2 takes two numbers; `from` is open, `to` is a placeholder.
         if unsafe { libc::dup2(from, to) } < 0 {
             return Err(io::Error::last_os_error());

@@ -99,8 +99,7 @@ impl Host {
         &self,
         hello: Hello,
         peer: Peer,
-        page: VmPage,
-        kick: OwnedFd,
+        leases: Vec<(VmPage, OwnedFd)>,
         socket: OwnedFd,
     ) -> Result<VmId, String> {
         let boot = printable(&hello.boot);
@@ -140,7 +139,9 @@ impl Host {
         let wanted = layers.all();
         state.issued += 1;
         let id = VmId(state.issued);
-        self.admit(state, id, &name, &wanted, &placed.uuid, (page, kick))?;
+        let mut leases = devices.iter().zip(leases);
+        let lease = leases.find(|(device, _)| device.uuid == placed.uuid).ok_or("its device has no lease")?.1;
+        self.admit(state, id, &name, &wanted, &placed.uuid, lease)?;
         let vm = Vm {
             id,
             name: name.clone(),
@@ -156,8 +157,8 @@ impl Host {
             socket: Some(socket),
             account: Account::after(past),
         };
-        let device = placed.alone.then(|| placed.uuid.clone());
-        vm.tell(&ToBackend::Welcome { name: name.clone(), device, wanted });
+        let devices = if placed.alone { vec![placed.uuid.clone()] } else { Vec::new() };
+        vm.tell(&ToBackend::Welcome { name: name.clone(), devices, wanted });
         state.vms.insert(id, vm);
         state.even_out(&placed.uuid, &self.events);
         let text = format!("registered by process {} of user {}, on {}", peer.pid, peer.uid, placed.uuid);

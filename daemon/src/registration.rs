@@ -147,13 +147,24 @@ fn greet(host: &Host, socket: &OwnedFd, peer: Peer) -> Result<VmId, Ended> {
         return Err(Ended::Protocol("a hello out of bounds"));
     }
     hello.devices.iter_mut().for_each(tidy);
-    let fds: [OwnedFd; 2] = fds.try_into().map_err(|_| Ended::Protocol("a hello has two descriptors"))?;
-    let [page, kick] = fds;
-    let page = VmPage::map(&page)?;
-    // The arbiter reads it to nothing: it must not wait there.
-    rustix::io::ioctl_fionbio(&kick, true).map_err(io::Error::from)?;
+    let leases = leases(hello.devices.len().max(1), fds)?;
     let ours = socket.try_clone()?;
-    host.register(hello, peer, page, kick, ours).map_err(Ended::Refused)
+    host.register(hello, peer, leases, ours).map_err(Ended::Refused)
+}
+
+/// Of each device the VM's page and the eventfd that calls its arbiter.
+fn leases(devices: usize, fds: Vec<OwnedFd>) -> Result<Vec<(VmPage, OwnedFd)>, Ended> {
+    if fds.len() != 2 * devices {
+        return Err(Ended::Protocol("a hello has two descriptors for each device"));
+    }
+    let mut fds = fds.into_iter();
+    let mut leases = Vec::new();
+    while let (Some(page), Some(kick)) = (fds.next(), fds.next()) {
+        // The arbiter reads it to nothing: it must not wait there.
+        rustix::io::ioctl_fionbio(&kick, true).map_err(io::Error::from)?;
+        leases.push((VmPage::map(&page)?, kick));
+    }
+    Ok(leases)
 }
 
 /// What a back end's driver says goes to logs, labels and terminals.

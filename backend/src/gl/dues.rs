@@ -40,7 +40,8 @@ impl Dues {
         let slot = host.budget.slot().ok_or_else(|| io::Error::other("the budget has no slot left"))?;
         let memory = Share::map(host.budget.file(), slot.number())?;
         let (page, file) = AccountPage::create()?;
-        let descriptors = [file.as_fd(), host.lease.file(), host.lease.kick()];
+        let lease = host.drawing_lease();
+        let descriptors = [file.as_fd(), lease.file(), lease.kick()];
         let descriptors = descriptors.iter().map(|fd| fd.try_clone_to_owned()).collect::<io::Result<_>>()?;
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let raw = raw.ok_or_else(|| io::Error::other("a process id out of range"))?;

@@ -9,6 +9,7 @@
 pub mod arbiter;
 mod claim;
 pub mod copies;
+pub mod device;
 pub mod gate;
 pub mod holdings;
 pub mod leases;
@@ -19,12 +20,13 @@ pub mod side;
 pub mod vm;
 
 pub use arbiter::{Arbiter, VmFigures};
+pub use device::DeviceLease;
 pub use gate::Gate;
 pub use holdings::Holdings;
 pub use page::VmPage;
 pub use paravane_scheduler::{Mode, Priority, Settings, SettingsError, VmId};
 pub use side::LeaseSide;
-pub use vm::VmLease;
+pub use vm::{Shares, VmLease};
 
 #[cfg(test)]
 mod leases_tests;

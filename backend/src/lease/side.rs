@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use paravane_scheduler::Settings;
 
-use super::vm::VmLease;
+use super::vm::{Shares, VmLease};
 use crate::budget::{Budget, UNLIMITED};
 use crate::register::Side;
 use crate::register::wanted::{KernelLimit, Wanted, WantedError};
@@ -41,25 +41,27 @@ impl LeaseSide {
 
 impl Side for LeaseSide {
     fn descriptors(&self) -> io::Result<Vec<OwnedFd>> {
-        Ok(vec![self.lease.file().try_clone_to_owned()?, self.lease.kick().try_clone_to_owned()?])
+        self.lease.descriptors().map(|fd| fd.try_clone_to_owned()).collect()
     }
 
     fn hand_over(&self) {
         self.lease.hand_over();
     }
 
-    fn alone(&self, share: Option<u32>) {
-        let settings = self.settings_alone(share).unwrap_or_else(|error| {
-            log::error!("the VM's settings: {error}");
-            Settings::default()
-        });
+    fn alone(&self, shares: &Shares) {
+        let settings = |uuid: &str| {
+            self.settings_alone(shares.get(uuid).copied()).unwrap_or_else(|error| {
+                log::error!("the VM's settings: {error}");
+                Settings::default()
+            })
+        };
         if let Err(error) = self.lease.arbitrate(settings) {
             log::error!("nobody gives the VM leases: {error}");
         }
     }
 
-    fn in_force(&self, wanted: &Wanted, device: Option<&str>) {
-        self.visible.set(device, wanted.sms);
+    fn in_force(&self, wanted: &Wanted, devices: &[String]) {
+        self.visible.set(devices, wanted.sms);
         self.budget.set_limit(wanted.memory_quota.map_or(UNLIMITED, |quota| quota.0));
         self.lease.set_limit(wanted.kernel_limit.map(KernelLimit::duration));
         self.lease.set_swap(wanted.swap.map_or(0, |swap| swap.0));
@@ -74,15 +76,16 @@ mod tests {
     #[test]
     fn alone_it_keeps_its_last_share_as_cap() {
         let wanted = Wanted { weight: Some(3), ..Wanted::default() };
-        let lease = Arc::new(VmLease::start(Settings::default()).unwrap());
+        let uuids = ["GPU-1".to_owned(), "GPU-2".to_owned()];
+        let lease = Arc::new(VmLease::start(&uuids, Settings::default()).unwrap());
         let side = LeaseSide::new(lease, Budget::create(UNLIMITED).unwrap(), Arc::default(), wanted);
         let caps = [None, Some(400), Some(0)].map(|share| side.settings_alone(share).unwrap().cap());
         assert_eq!(caps, [1000, 400, 1]);
-        assert_eq!(side.descriptors().unwrap().len(), 2);
+        assert_eq!(side.descriptors().unwrap().len(), 4);
         side.hand_over();
-        side.alone(Some(250));
-        assert!(side.lease.figures().is_some());
-        side.in_force(&Wanted::default(), Some("GPU-1"));
-        assert_eq!(side.visible.seen().device.as_deref(), Some("GPU-1"));
+        side.alone(&Shares::from([("GPU-2".to_owned(), 250)]));
+        assert!(side.lease.first_of(&uuids).figures().is_some());
+        side.in_force(&Wanted::default(), &uuids[1..]);
+        assert_eq!(side.visible.seen().devices, uuids[1..]);
     }
 }

@@ -1,132 +1,113 @@
-//! The lease of this back end's VM: the page that its workers share, and the
-//! arbiter that gives leases while no other does.
+//! The leases of this back end's VM: one for each device that its libcuda has,
+//! in libcuda's order.
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use paravane_scheduler::{Settings, SettingsError, VmId};
-use rustix::event::{EventfdFlags, eventfd};
+use paravane_scheduler::Settings;
 
-use super::arbiter::{Arbiter, VmFigures};
-use super::page::VmPage;
+use super::device::{DeviceLease, LeaseError};
+use crate::devices::DEVICES_MAX;
 
-/// The only VM of a back end's own arbiter.
-const OWN: VmId = VmId(0);
+/// What the VM is entitled to of each device, in thousandths, by UUID: as
+/// paravaned said last.
+pub type Shares = BTreeMap<String, u32>;
 
-/// Why a VM has no lease.
-#[derive(Debug, thiserror::Error)]
-pub enum VmLeaseError {
-    /// The page, the eventfd or the thread cannot be made.
-    #[error("the VM's lease: {0}")]
-    System(#[from] io::Error),
-    /// The settings cannot be.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-}
-
-/// The VM's lease.
+/// All of them; there is a first.
 #[derive(Debug)]
 pub struct VmLease {
-    page: VmPage,
-    file: OwnedFd,
-    kick: OwnedFd,
-    /// `None` while another arbiter gives the leases.
-    own: Mutex<Option<Arbiter>>,
+    first: DeviceLease,
+    others: Vec<DeviceLease>,
+    uuids: Vec<String>,
 }
 
 impl VmLease {
-    /// A lease that this process arbitrates itself.
+    /// Leases of these devices, by UUID, that this process arbitrates itself. Of a
+    /// library that tells of none there is one all the same; of more than
+    /// [`DEVICES_MAX`] there are no more.
     ///
     /// # Errors
     /// If the system refuses, or the settings cannot be.
-    pub fn start(settings: Settings) -> Result<Self, VmLeaseError> {
-        let (page, file) = VmPage::create()?;
-        let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?;
-        let lease = Self { page, file, kick, own: Mutex::default() };
-        lease.arbitrate(settings)?;
-        Ok(lease)
+    pub fn start(uuids: &[String], settings: Settings) -> Result<Self, LeaseError> {
+        let uuids: Vec<String> = uuids.iter().take(DEVICES_MAX).cloned().collect();
+        let others = uuids.iter().skip(1).map(|_| DeviceLease::start(settings)).collect::<Result<_, _>>()?;
+        Ok(Self { first: DeviceLease::start(settings)?, others, uuids })
     }
 
-    fn own(&self) -> MutexGuard<'_, Option<Arbiter>> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    fn all(&self) -> impl Iterator<Item = &DeviceLease> {
+        std::iter::once(&self.first).chain(&self.others)
     }
 
-    /// The page's descriptor, for workers and for paravaned.
-    pub fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+    /// The devices' UUIDs, in the same order.
+    pub fn uuids(&self) -> &[String] {
+        &self.uuids
     }
 
-    /// The eventfd that calls the arbiter.
-    pub fn kick(&self) -> BorrowedFd<'_> {
-        self.kick.as_fd()
+    /// The lease of the first of some devices, by UUID; of the first there is, where
+    /// they name none.
+    pub fn first_of(&self, uuids: &[String]) -> &DeviceLease {
+        let place = uuids.first().and_then(|first| self.uuids.iter().position(|uuid| uuid == first));
+        place.and_then(|place| self.all().nth(place)).unwrap_or(&self.first)
     }
 
-    /// This process gives the leases from now on, by these settings.
+    /// Of each device the page and the eventfd, in turn.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.all().flat_map(|lease| [lease.file(), lease.kick()])
+    }
+
+    /// This process gives the leases from now on; `settings` says by what, for a
+    /// device's UUID.
     ///
     /// # Errors
     /// As [`VmLease::start`].
-    pub fn arbitrate(&self, settings: Settings) -> Result<(), VmLeaseError> {
-        let mut own = self.own();
-        if let Some(arbiter) = &*own {
-            return Ok(arbiter.set(OWN, settings)?);
-        }
-        let arbiter = Arbiter::start()?;
-        arbiter.add(OWN, VmPage::map(&self.file)?, self.kick.try_clone()?, settings)?;
-        *own = Some(arbiter);
-        Ok(())
+    pub fn arbitrate(&self, settings: impl Fn(&str) -> Settings) -> Result<(), LeaseError> {
+        let uuids = self.uuids.iter().map(String::as_str).chain(std::iter::repeat(""));
+        self.all().zip(uuids).try_for_each(|(lease, uuid)| lease.arbitrate(settings(uuid)))
     }
 
-    /// Another arbiter gives them from now on. The page stays as it is.
+    /// Another process gives them from now on. The pages stay as they are.
     pub fn hand_over(&self) {
-        *self.own() = None;
+        self.all().for_each(DeviceLease::hand_over);
     }
 
     /// How long a kernel of the VM may run.
     pub fn set_limit(&self, limit: Option<Duration>) {
-        self.page.set_limit(limit);
+        self.all().for_each(|lease| lease.set_limit(limit));
     }
 
     /// How many bytes of host memory the device memory of processes may lie in that start from now on.
     pub fn set_swap(&self, bytes: u64) {
-        self.page.set_swap(bytes);
-    }
-
-    /// What the VM has used, where this process arbitrates.
-    pub fn figures(&self) -> Option<VmFigures> {
-        self.own().as_ref().and_then(|arbiter| arbiter.figures(OWN))
+        self.all().for_each(|lease| lease.set_swap(bytes));
     }
 
     /// A worker or renderer is gone, with what it wanted.
     pub fn worker_ended(&self, pid: u32) {
-        self.page.end(pid);
-        // Only a full counter could refuse, and then the arbiter knows already.
-        let _ = rustix::io::write(&self.kick, &1_u64.to_ne_bytes());
+        self.all().for_each(|lease| lease.worker_ended(pid));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::page::Grant;
     use super::*;
 
     #[test]
-    fn a_vm_alone_is_open_and_a_capped_one_is_asked() {
-        let lease = VmLease::start(Settings::default()).unwrap();
-        lease.page.take_slot(5).unwrap().waiting().fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        rustix::io::write(lease.kick(), &1_u64.to_ne_bytes()).unwrap();
-        while !lease.page.is_open() {
-            std::thread::yield_now();
-        }
+    fn each_device_has_a_lease_of_its_own() {
+        let uuids = ["GPU-1".to_owned(), "GPU-2".to_owned()];
+        let lease = VmLease::start(&uuids, Settings::default()).unwrap();
+        assert_eq!((lease.descriptors().count(), lease.uuids()), (4, &uuids[..]));
+        assert!(std::ptr::eq(lease.first_of(&uuids[1..]), &lease.others[0]));
+        assert!(std::ptr::eq(lease.first_of(&["GPU-3".to_owned()]), &lease.first));
         lease.hand_over();
-        assert!(lease.figures().is_none());
-        lease.page.grant(Grant::None, 0);
-        lease.arbitrate(Settings::default()).unwrap();
-        while !lease.page.is_open() {
-            std::thread::yield_now();
-        }
-        lease.worker_ended(5);
-        assert!(!lease.page.wants().in_flight && lease.page.wants().waiting == 0);
+        assert!(lease.all().all(|lease| lease.figures().is_none()));
+        lease.arbitrate(|uuid| {
+            assert!(uuids.iter().any(|known| known == uuid));
+            Settings::default()
+        })
+        .unwrap();
+        assert!(lease.all().all(|lease| lease.figures().is_some()));
+        let many: Vec<String> = (0..DEVICES_MAX + 3).map(|number| number.to_string()).collect();
+        assert_eq!(VmLease::start(&many, Settings::default()).unwrap().descriptors().count(), 2 * DEVICES_MAX);
+        assert_eq!(VmLease::start(&[], Settings::default()).unwrap().descriptors().count(), 2);
     }
 }

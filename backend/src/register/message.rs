@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::wanted::Wanted;
 use crate::devices::Device;
+use crate::lease::Shares;
 use crate::packet::{Packet, PacketError};
 
 /// Counts changes that the other side must know of.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The longest packet. Devices and numbers of processes are what makes one long.
 pub const PACKET_BYTES_MAX: usize = 64 << 10;
 /// The longest name of a VM or a process, in bytes.
@@ -24,7 +25,8 @@ pub type Named = BTreeMap<String, u64>;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum FromBackend {
-    /// First, with the VM page and the eventfd that wakes the arbiter.
+    /// First; with the VM's page of each device and the eventfd that wakes its
+    /// arbiter, in turn and in the order of the devices; of one, where none is told.
     Hello(Hello),
     /// A guest process begins; with its account page.
     Begins {
@@ -89,8 +91,8 @@ pub enum ToBackend {
     Welcome {
         /// The VM's name from now on.
         name: String,
-        /// The device that it is placed on; absent: as libcuda has them.
-        device: Option<String>,
+        /// The devices that it is placed on, by UUID; none: as libcuda has them.
+        devices: Vec<String>,
         /// What is in force.
         wanted: Wanted,
     },
@@ -99,10 +101,10 @@ pub enum ToBackend {
         /// All of them.
         wanted: Wanted,
     },
-    /// What the VM is entitled to now; its cap when paravaned is away.
-    Share {
-        /// Thousandths of the GPU's time.
-        thousandths: u32,
+    /// What the VM is entitled to now; its caps when paravaned is away.
+    Shares {
+        /// Thousandths of each device's time.
+        thousandths: Shares,
     },
     /// What these processes have used in all is on the disk.
     Booked {

@@ -1,7 +1,7 @@
 //! The back end's side of paravaned: a thread that registers the VM, tells of
 //! its processes as they come and go, and hears what is in force. While it is
 //! registered, paravaned's arbiter gives the leases; when the connection ends,
-//! the back end goes on alone at once, with its last share as cap, and tries
+//! the back end goes on alone at once, with its last shares as caps, and tries
 //! again.
 
 pub mod message;
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::lease::Shares;
 use crate::usage::Usage;
 use message::Hello;
 use session::{Ended, Session};
@@ -29,7 +30,7 @@ const RETRY_REFUSED: Duration = Duration::from_secs(5);
 
 /// What a back end does as it is told.
 pub trait Side: Send {
-    /// The VM page and the eventfd, for paravaned.
+    /// Of each device the VM's page and the eventfd, for paravaned.
     ///
     /// # Errors
     /// If there are no descriptors left.
@@ -37,11 +38,11 @@ pub trait Side: Send {
     /// Gives no lease from now on: paravaned is about to. Two at a time would
     /// each take the page for what they wrote.
     fn hand_over(&self);
-    /// paravaned does not, or not any more. At most so many thousandths of the
-    /// time are this VM's, if paravaned has ever said a number.
-    fn alone(&self, share: Option<u32>);
-    /// What is in force, and on which device.
-    fn in_force(&self, wanted: &Wanted, device: Option<&str>);
+    /// paravaned does not, or not any more. At most these parts of the devices'
+    /// time are this VM's, as far as paravaned has ever said them.
+    fn alone(&self, shares: &Shares);
+    /// What is in force, and on which devices; none: all.
+    fn in_force(&self, wanted: &Wanted, devices: &[String]);
 }
 
 /// What the thread has.
@@ -79,14 +80,14 @@ impl Registration {
     }
 
     fn run(self, answered: &SyncSender<()>) {
-        let mut share = None;
+        let mut shares = Shares::new();
         let mut last = String::new();
         loop {
             let (ended, pause) = match connect(&self.socket) {
                 Ok(socket) => {
                     self.side.hand_over();
-                    let Err(ended) = Session::new(&self, socket, &mut share).run(answered);
-                    self.side.alone(share);
+                    let Err(ended) = Session::new(&self, socket, &mut shares).run(answered);
+                    self.side.alone(&shares);
                     let refused = matches!(ended, Ended::Refused(_));
                     (ended.to_string(), if refused { RETRY_REFUSED } else { RETRY })
                 }

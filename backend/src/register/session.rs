@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::Registration;
 use super::message::{self, FromBackend, Last, ToBackend};
 use super::wanted::Wanted;
+use crate::lease::Shares;
 use crate::packet::PacketError;
 use crate::usage::Told;
 
@@ -27,9 +28,9 @@ pub(super) enum Ended {
 pub(super) struct Session<'a> {
     of: &'a Registration,
     socket: OwnedFd,
-    share: &'a mut Option<u32>,
+    shares: &'a mut Shares,
     /// Set once paravaned has welcomed us.
-    device: Option<Option<String>>,
+    devices: Option<Vec<String>>,
     /// Processes that paravaned knows to have begun, or to have ended.
     begun: BTreeSet<u64>,
     ended: BTreeSet<u64>,
@@ -37,20 +38,20 @@ pub(super) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(of: &'a Registration, socket: OwnedFd, share: &'a mut Option<u32>) -> Self {
+    pub(super) fn new(of: &'a Registration, socket: OwnedFd, shares: &'a mut Shares) -> Self {
         let (begun, ended) = (BTreeSet::new(), BTreeSet::new());
-        Self { of, socket, share, device: None, begun, ended, rest: message::Named::new() }
+        Self { of, socket, shares, devices: None, begun, ended, rest: message::Named::new() }
     }
 
     pub(super) fn run(mut self, answered: &SyncSender<()>) -> Result<Infallible, Ended> {
         let hello = FromBackend::Hello(self.of.hello.clone());
         message::send(self.socket.as_fd(), &hello, self.of.side.descriptors()?)?;
         loop {
-            let full = self.device.is_some() && !self.tell()?;
+            let full = self.devices.is_some() && !self.tell()?;
             self.wait(full)?;
             while let Some(heard) = self.hear()? {
                 self.obey(heard)?;
-                if self.device.is_some() {
+                if self.devices.is_some() {
                     // Nobody waits for more than the first.
                     let _ = answered.try_send(());
                 }
@@ -87,16 +88,16 @@ impl<'a> Session<'a> {
     fn obey(&mut self, heard: ToBackend) -> Result<(), Ended> {
         let side = &self.of.side;
         match heard {
-            ToBackend::Welcome { name, device, wanted } => {
+            ToBackend::Welcome { name, devices, wanted } => {
                 log::info!("registered at {} as {name}: {}", self.of.socket.display(), in_words(&wanted));
-                side.in_force(&wanted, device.as_deref());
-                self.device = Some(device);
+                side.in_force(&wanted, &devices);
+                self.devices = Some(devices);
             }
             ToBackend::Settings { wanted } => {
                 log::info!("paravaned sets {}", in_words(&wanted));
-                side.in_force(&wanted, self.device.iter().flatten().next().map(String::as_str));
+                side.in_force(&wanted, self.devices.as_deref().unwrap_or_default());
             }
-            ToBackend::Share { thousandths } => *self.share = Some(thousandths),
+            ToBackend::Shares { thousandths } => *self.shares = thousandths,
             ToBackend::Booked { numbers } => {
                 self.of.usage.booked(&numbers);
                 for number in numbers {

@@ -13,8 +13,8 @@ use crate::usage::Held;
 #[derive(Debug, PartialEq)]
 enum Event {
     HandedOver,
-    Alone(Option<u32>),
-    InForce(Option<u32>, Option<String>),
+    Alone(Shares),
+    InForce(Option<u32>, Vec<String>),
 }
 
 struct Recorder(Mutex<Sender<Event>>);
@@ -32,11 +32,11 @@ impl Side for Recorder {
     fn hand_over(&self) {
         self.say(Event::HandedOver);
     }
-    fn alone(&self, share: Option<u32>) {
-        self.say(Event::Alone(share));
+    fn alone(&self, shares: &Shares) {
+        self.say(Event::Alone(shares.clone()));
     }
-    fn in_force(&self, wanted: &Wanted, device: Option<&str>) {
-        self.say(Event::InForce(wanted.weight, device.map(str::to_owned)));
+    fn in_force(&self, wanted: &Wanted, devices: &[String]) {
+        self.say(Event::InForce(wanted.weight, devices.to_vec()));
     }
 }
 
@@ -57,7 +57,7 @@ impl Daemon {
         let (FromBackend::Hello(hello), fds) = daemon.hear() else { panic!("no hello") };
         assert_eq!((hello.version, hello.boot.as_str(), fds.len()), (message::VERSION, "b", 1));
         let wanted = Wanted { weight: Some(7), ..Wanted::default() };
-        daemon.say(&ToBackend::Welcome { name: "vm".into(), device: Some("GPU-1".into()), wanted });
+        daemon.say(&ToBackend::Welcome { name: "vm".into(), devices: vec!["GPU-1".into()], wanted });
         daemon
     }
 
@@ -91,7 +91,7 @@ fn processes_are_told_until_they_are_booked() {
     let daemon = Daemon::accept(&listener);
     waiting.join().unwrap().unwrap();
     assert_eq!(heard.recv(), Ok(Event::HandedOver));
-    assert_eq!(heard.recv(), Ok(Event::InForce(Some(7), Some("GPU-1".into()))));
+    assert_eq!(heard.recv(), Ok(Event::InForce(Some(7), vec!["GPU-1".into()])));
 
     let first = open(&usage, 41);
     let (FromBackend::Begins { number: 1, pid: 41, name, worker: 1 }, fds) = daemon.hear() else { panic!() };
@@ -102,11 +102,12 @@ fn processes_are_told_until_they_are_booked() {
         (number, counters["kernels"])
     };
     assert_eq!(ended(&daemon), (1, 41));
-    daemon.say(&ToBackend::Share { thousandths: 250 });
+    let shares = Shares::from([("GPU-1".to_owned(), 250)]);
+    daemon.say(&ToBackend::Shares { thousandths: shares.clone() });
     daemon.say(&ToBackend::Settings { wanted: Wanted { weight: Some(9), ..Wanted::default() } });
-    assert_eq!(heard.recv(), Ok(Event::InForce(Some(9), Some("GPU-1".into()))));
+    assert_eq!(heard.recv(), Ok(Event::InForce(Some(9), vec!["GPU-1".into()])));
     drop((daemon, listener));
-    assert_eq!(heard.recv(), Ok(Event::Alone(Some(250))));
+    assert_eq!(heard.recv(), Ok(Event::Alone(shares)));
 
     // While paravaned is away a process runs on, and one comes and goes.
     let (stays, goes) = (open(&usage, 42), open(&usage, 43));
@@ -136,6 +137,6 @@ fn a_refusal_leaves_the_back_end_alone() {
     let _ = daemon.hear();
     daemon.say(&ToBackend::Refused { reason: "another version".into() });
     assert_eq!(heard.recv(), Ok(Event::HandedOver));
-    assert_eq!(heard.recv(), Ok(Event::Alone(None)));
+    assert_eq!(heard.recv(), Ok(Event::Alone(Shares::new())));
     waiting.join().unwrap().unwrap();
 }

@@ -242,6 +242,11 @@ impl Handles {
         table.get(index_of(id) as usize).copied().filter(|entry| entry.id == id)
     }
 
+    /// The context in which something was made, the primary one of a green one; 0 for none.
+    pub(super) fn context_of<H: Handle>(&self, id: H) -> u64 {
+        self.entry(id.number()).map_or(0, |entry| entry.context)
+    }
+
     /// The context whose data another works on: itself, or a green one's primary
     /// context.
     pub(super) fn home(&self, context: u64) -> u64 {

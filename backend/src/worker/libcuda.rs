@@ -20,9 +20,9 @@ macro_rules! functions {
         #[allow(dead_code, reason = "not every row is called")]
         pub(super) struct Libcuda {
             $(pub(super) $name: Option<unsafe extern "C" fn($(<$kind as Arg>::C),*) -> CUresult>,)*
-            /// Nanoseconds that the device has worked, where the library keeps
+            /// Nanoseconds that a device has worked, where the library keeps
             /// that clock itself (cpu-driver does).
-            pub(super) busy_ns: Option<unsafe extern "C" fn() -> u64>,
+            pub(super) busy_ns: Option<unsafe extern "C" fn(i32) -> u64>,
             /// Device memory that this process uses, and its contexts, where the
             /// library tells (cpu-driver does).
             pub(super) memory_bytes: Option<unsafe extern "C" fn() -> u64>,
@@ -92,6 +92,13 @@ pub(super) use cuda;
 pub(super) fn figure(tell: unsafe extern "C" fn() -> u64) -> u64 {
     // SAFETY: cpu-driver's figures take nothing and may be read at any time.
     unsafe { tell() }
+}
+
+/// The clock of a device, where the library has one.
+pub(super) fn clock_ns(lib: &Libcuda, device: CUdevice) -> Option<u64> {
+    let busy_ns = lib.busy_ns?;
+    // SAFETY: it takes any number and may be read at any time.
+    Some(unsafe { busy_ns(device.0) })
 }
 
 /// Makes a call in a mode that captures do not mind.

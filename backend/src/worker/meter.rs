@@ -1,4 +1,4 @@
-//! How busy the device was: where the library keeps the device's clock
+//! How busy the devices were: where the library keeps their clocks
 //! (cpu-driver does), the worker's main thread looks at it from time to time and
 //! writes into the account how much of the period was work. NVML's utilisation
 //! comes from there.
@@ -6,7 +6,6 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::libcuda::figure;
 use super::process::Process;
 use crate::account::{Counter, Gauge};
 
@@ -25,7 +24,7 @@ pub(super) struct Meter {
 impl Meter {
     /// A meter that has looked now.
     pub(super) fn new(process: &Process) -> Self {
-        let busy_ns = process.lib.busy_ns.map_or(0, figure);
+        let busy_ns = process.leases.busy_ns(&process.lib).unwrap_or(0);
         Self { at: Instant::now(), busy_ns, period: BUSY_PERIOD }
     }
 
@@ -37,13 +36,12 @@ impl Meter {
 
     /// Looks, if it is time.
     pub(super) fn look(&mut self, process: &Process) {
-        let Some(busy_ns) = process.lib.busy_ns else { return };
-        process.lease.report(process);
+        let Some(now) = process.leases.busy_ns(&process.lib) else { return };
+        process.leases.all().for_each(|lease| lease.report(process));
         let elapsed = self.at.elapsed();
         if elapsed < self.period {
             return;
         }
-        let now = figure(busy_ns);
         let percent = percent(now.saturating_sub(self.busy_ns), elapsed);
         let account = &process.account;
         account.counter(Counter::GpuTimeNs).fetch_max(now, Ordering::Relaxed);

@@ -29,7 +29,7 @@ mod thread;
 mod turn;
 mod wake;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -42,13 +42,14 @@ use crate::account::AccountPage;
 use crate::budget::Share;
 use crate::control::{
     self, ACCOUNT_FD, BUDGET_FD, CONTROL_FD, ControlError, ENV_BUDGET_SLOT, ENV_LIBCUDA, ENV_LOG_LEVEL, FromWorker, GUEST_WAKE_FD,
-    KICK_FD, LEASE_FD,
-    TURNS_FD, ToWorker,
+    LEASES_FD, TURNS_FD, ToWorker,
 };
+use crate::devices::DEVICES_MAX;
 use crate::lease::{Gate, VmPage};
 use crate::{logging, sandbox};
 use crate::turn::Turns;
-use lease::ProcessLease;
+use crate::visible::ENV_DEVICES;
+use lease::Leases;
 use libcuda::Libcuda;
 use memory::Memory;
 use meter::Meter;
@@ -104,11 +105,8 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
     let turns = inherited(TURNS_FD, "page of turns")?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let turns = Turns::map(&turns, cores).map_err(|error| Failure::System("page of turns", error))?;
-    let page = inherited(LEASE_FD, "lease page")?;
-    let page = VmPage::map(&page).map_err(|error| Failure::System("lease page", error))?;
-    let gate = Arc::new(Gate::new(page, inherited(KICK_FD, "eventfd of the arbiter")?));
-    let lease = ProcessLease::new(gate);
-    let memory = Memory::new(budget_share()?, map_account()?, Arc::clone(&lease.holdings));
+    let leases = leases()?;
+    let memory = Memory::new(budget_share()?, map_account()?, Arc::clone(&leases.first().holdings));
     let path = PathBuf::from(std::env::var_os(ENV_LIBCUDA).ok_or(Failure::NoLibrary)?);
     let lib = Libcuda::load(&path).map_err(|error| Failure::Library(path, error))?;
     let output = Output::begin().map_err(|error| Failure::System("standard output", error))?;
@@ -118,14 +116,14 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
         map_account()?,
         memory,
         ProcessTurn::new(turns),
-        lease,
+        leases,
         ToBackend { wake, control: Arc::clone(control) },
         output,
     ));
     let (mut meter, mut over_limit) = (None, false);
     loop {
         let due = meter.as_ref().map(|meter: &Meter| {
-            let limit = process.lease.limit_due().unwrap_or(Duration::MAX);
+            let limit = process.leases.first().limit_due().unwrap_or(Duration::MAX);
             meter.due(&process).unwrap_or(Duration::MAX).min(process.memory.due()).min(limit)
         });
         let heard = hear(control, due).map_err(|error| Failure::System("control socket", error))?;
@@ -133,7 +131,7 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
             meter.look(&process);
             process.memory.look(&process);
         }
-        if !over_limit && process.lease.has_overrun(&process) {
+        if !over_limit && process.leases.all().any(|lease| lease.has_overrun(&process)) {
             over_limit = true;
             log::warn!("a kernel has run longer than the VM's limit: the process ends");
             // The back end tells the guest the reason, and ends this process.
@@ -151,6 +149,20 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// The VM's leases of its devices.
+fn leases() -> Result<Leases, Failure> {
+    let uuids = std::env::var(ENV_DEVICES).unwrap_or_default();
+    let uuids: Vec<String> = uuids.split(',').take(DEVICES_MAX).map(str::to_owned).collect();
+    let inherited = |fd, what| control::inherited(fd).map_err(|error| Failure::System(what, error));
+    let gate = |page_fd: RawFd| {
+        let page = VmPage::map(inherited(page_fd, "lease page")?);
+        let page = page.map_err(|error| Failure::System("lease page", error))?;
+        Ok(Gate::new(page, inherited(page_fd + 1, "eventfd of the arbiter")?))
+    };
+    let others = (LEASES_FD..).step_by(2).take(uuids.len()).skip(1);
+    Ok(Leases::new(gate(LEASES_FD)?, others.map(gate).collect::<Result<_, Failure>>()?, uuids))
 }
 
 /// This process's part of its VM's memory budget.

@@ -21,7 +21,7 @@ use super::exchange::Exchange;
 use super::handles::Handles;
 use super::host_memory::HostMemory;
 use super::layout::Images;
-use super::lease::{self, ProcessLease};
+use super::lease::{self, Leases};
 use super::libcuda::Libcuda;
 use super::memory::Memory;
 use super::nvml::Nvml;
@@ -42,7 +42,7 @@ pub(super) struct Process {
     pub(super) account: AccountPage,
     pub(super) memory: Memory,
     pub(super) turn: ProcessTurn,
-    pub(super) lease: ProcessLease,
+    pub(super) leases: Leases,
     pub(super) parts: Parts,
     /// Set before the first command, where the VM's memory may lie on the host.
     swap: OnceLock<Swap>,
@@ -81,7 +81,7 @@ impl Process {
         account: AccountPage,
         memory: Memory,
         turn: ProcessTurn,
-        lease: ProcessLease,
+        leases: Leases,
         backend: ToBackend,
         output: Output,
     ) -> Self {
@@ -92,7 +92,7 @@ impl Process {
             account,
             memory,
             turn,
-            lease,
+            leases,
             parts: Parts::inherited(),
             swap: OnceLock::new(),
             images: Images::default(),
@@ -161,8 +161,8 @@ impl Process {
             let flags = page.load_u32(header::GUEST_FLAGS, Ordering::Relaxed);
             self.same_kernel.store(flags & GUEST_SAME_KERNEL != 0, Ordering::Relaxed);
             let _ = self.header.set(page);
-            lease::start(Arc::clone(self))?;
-            if self.lease.gate.page().swap_bytes() > 0 {
+            lease::start(self)?;
+            if self.leases.first().gate.page().swap_bytes() > 0 {
                 // The first area comes once.
                 let _ = self.swap.set(Swap::new());
                 swap::start(Arc::clone(self))?;

@@ -179,7 +179,7 @@ impl Thread {
             self.issued(consumer);
         }
         let ends = matches!(class, Class::Edge | Class::ContextEnds).then(|| self.process());
-        let _edge = ends.as_ref().map(|process| process.lease.hold_edge());
+        let _edge = ends.as_ref().map(|process| process.leases.hold_edge());
         let context = self.context;
         let call = awaited.then(|| self.serving.call(&self.process.turn, header.opcode));
         let mut command =
@@ -188,8 +188,8 @@ impl Thread {
         let answer = special.unwrap_or_else(|| dispatch(header.opcode, &mut command));
         let bytes = command.to.finish();
         match class {
-            Class::CaptureEnds => self.process.lease.capture_changed(false),
-            Class::CaptureBegins if answer.is_err() => self.process.lease.capture_changed(false),
+            Class::CaptureEnds => self.process.leases.capture_changed(false),
+            Class::CaptureBegins if answer.is_err() => self.process.leases.capture_changed(false),
             Class::Work(_) if header.opcode == opcode::cuGraphLaunch && answer.is_ok() => self.tally.graphs += 1,
             _ => {}
         }
@@ -252,16 +252,16 @@ impl Thread {
         };
         match class {
             Class::Work(work) => return part.admit(process, *context, work, holds),
-            Class::Copy => return process.lease.admit_copy(process, holds),
+            Class::Copy => return process.leases.of_current(process, *context).admit_copy(process, holds),
             _ => {}
         }
-        if class == Class::Waits && !process.lease.has_limit() {
+        if class == Class::Waits && !process.leases.has_limit() {
             return;
         }
         part.end(process, *context);
         match class {
-            Class::ContextEnds => process.lease.context_may_end(process),
-            Class::CaptureBegins => process.lease.capture_changed(true),
+            Class::ContextEnds => process.leases.context_may_end(process),
+            Class::CaptureBegins => process.leases.capture_changed(true),
             _ => {}
         }
     }
@@ -329,7 +329,7 @@ impl Thread {
     /// Bytes were copied; counted at once, beside a copy it costs nothing.
     pub(super) fn count_bytes(&self, counter: Counter, bytes: u64) {
         self.process.account.counter(counter).fetch_add(bytes, Ordering::Relaxed);
-        self.process.lease.count_copied(bytes);
+        self.process.leases.of_current(&self.process, self.context).count_copied(bytes);
     }
 
     /// What a call may have changed without naming it: before the reply, so that who
@@ -348,8 +348,7 @@ impl Thread {
     }
 
     fn settle_gpu_time(&self) {
-        let Some(busy_ns) = self.process.lib.busy_ns else { return };
-        let busy_ns = super::libcuda::figure(busy_ns);
+        let Some(busy_ns) = self.process.leases.busy_ns(&self.process.lib) else { return };
         self.process.account.counter(Counter::GpuTimeNs).fetch_max(busy_ns, Ordering::Relaxed);
     }
 

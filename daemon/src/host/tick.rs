@@ -112,7 +112,7 @@ impl State {
                 let Some(vm) = self.vms.get_mut(&id) else { continue };
                 if vm.entitled != thousandths {
                     vm.entitled = thousandths;
-                    vm.tell(&ToBackend::Share { thousandths });
+                    vm.tell(&ToBackend::Shares { thousandths: [(vm.gpu.clone(), thousandths)].into() });
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use paravane_protocol::cuda_types::*;
 use paravane_scheduler::Nanos;
 
-use crate::worker::libcuda::{Libcuda, beside_captures, cuda, figure};
+use crate::worker::libcuda::{Libcuda, beside_captures, cuda};
 
 /// A slice that is not over.
 #[derive(Default)]
@@ -54,19 +54,18 @@ impl Watch {
         }
     }
 
-    /// Whether the device has been at a slice for longer than `limit`. Where the
-    /// library has a clock, that must have gone on meanwhile: else a stream waits
-    /// for its own program.
-    pub(super) fn has_overrun(&mut self, lib: &Libcuda, limit: Duration) -> bool {
-        let clock_ns = lib.busy_ns.map_or(0, figure);
+    /// Whether the device has been at a slice for longer than `limit`. Where it has
+    /// a clock, that must have gone on meanwhile: else a stream waits for its own
+    /// program.
+    pub(super) fn has_overrun(&mut self, lib: &Libcuda, clock_ns: Option<Nanos>, limit: Duration) -> bool {
         for watched in self.0.values_mut() {
             let Watched { starts, is_blind, begun } = watched;
             let is_reached = |start: &CUevent| beside_captures(lib, || cuda!(lib.cuEventQuery(*start))).is_ok();
             if begun.is_none() && (*is_blind || starts.iter().any(is_reached)) {
-                *begun = Some((Instant::now(), clock_ns));
+                *begun = Some((Instant::now(), clock_ns.unwrap_or(0)));
             }
         }
-        self.is_over(limit, lib.busy_ns.map(|_| clock_ns))
+        self.is_over(limit, clock_ns)
     }
 
     fn is_over(&self, limit: Duration, clock_ns: Option<Nanos>) -> bool {

@@ -1,9 +1,10 @@
 //! The gate: where commands that make the device work wait for the VM's lease,
-//! and how what they cost is measured and learned. `work` sorts commands,
-//! `part` is a ring thread's side, `slice` what lies between two edges; one
+//! and how what they cost is measured and learned. There is one for each device
+//! (`devices` says which is whose). `work` sorts commands, `part` is a ring thread's side, `slice` what lies between two edges; one
 //! thread of the process waits for slices to end (`monitor`); `limit` tells which
 //! of them are at a kernel that runs for too long.
 
+mod devices;
 mod limit;
 mod monitor;
 mod part;
@@ -11,21 +12,23 @@ mod slice;
 mod work;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use paravane_protocol::cuda_types::*;
 use paravane_scheduler::{Estimates, Nanos, Shape};
 
-use super::libcuda::{cuda, figure};
+use super::libcuda::{Libcuda, clock_ns, cuda};
 use super::process::Process;
 use crate::account::Counter;
 use crate::lease::Holdings;
 use crate::lease::gate::{Gate, Over};
+use devices::Common;
 use limit::Watch;
 use slice::Slice;
 
+pub(super) use devices::Leases;
 pub(super) use monitor::start;
 pub(super) use part::Part;
 pub(super) use work::Class;
@@ -70,21 +73,20 @@ struct State {
     overlap_ns: Nanos,
 }
 
-/// A process's side of its VM's lease.
+/// A process's side of its VM's lease of a device.
 pub(super) struct ProcessLease {
     pub(super) gate: Arc<Gate>,
     pub(super) holdings: Arc<Holdings>,
     state: Mutex<State>,
     arrived: Condvar,
     departed: Condvar,
-    /// Captures that have begun and may not have ended.
-    captures: AtomicU32,
-    /// Held while ends are recorded, and while a stream or context ends.
-    edge: Mutex<()>,
+    /// As the library names the device; none while nothing has been done there.
+    device: OnceLock<CUdevice>,
+    common: Arc<Common>,
 }
 
 impl ProcessLease {
-    pub(super) fn new(gate: Arc<Gate>) -> Self {
+    fn new(gate: Arc<Gate>, common: Arc<Common>) -> Self {
         let holdings = Arc::new(Holdings::new(Arc::clone(&gate)));
         Self {
             gate,
@@ -92,9 +94,25 @@ impl ProcessLease {
             state: Mutex::default(),
             arrived: Condvar::new(),
             departed: Condvar::new(),
-            captures: AtomicU32::new(0),
-            edge: Mutex::new(()),
+            device: OnceLock::new(),
+            common,
         }
+    }
+
+    /// The library names the device so.
+    fn is_of(&self, device: CUdevice) {
+        // It is said again at most.
+        let _ = self.device.set(device);
+    }
+
+    /// As the library names the device.
+    pub(super) fn device(&self) -> Option<CUdevice> {
+        self.device.get().copied()
+    }
+
+    /// The library's clock of the device, where it has one.
+    fn clock_ns(&self, lib: &Libcuda) -> Option<Nanos> {
+        clock_ns(lib, self.device()?)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -104,7 +122,7 @@ impl ProcessLease {
     /// Whether commands go on without asking: the quick look.
     #[inline]
     fn is_open(&self) -> bool {
-        self.gate.is_open() && self.captures.load(Ordering::Relaxed) == 0
+        self.gate.is_open() && !self.common.captures(Ordering::Relaxed)
     }
 
     fn predict(&self, shape: Shape) -> (Nanos, bool) {
@@ -158,7 +176,7 @@ impl ProcessLease {
             let timeout;
             (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             // In a capture this thread asks nothing that could end it.
-            if timeout.timed_out() && self.captures.load(Ordering::Relaxed) == 0 {
+            if timeout.timed_out() && !self.common.captures(Ordering::Relaxed) {
                 let ended = state.ended.iter().position(|slice| slice.is_over(process));
                 if let Some(slice) = ended.and_then(|at| state.ended.remove(at)) {
                     drop(state);
@@ -182,7 +200,7 @@ impl ProcessLease {
     }
 
     /// Whether the VM's kernels have a limit.
-    pub(super) fn has_limit(&self) -> bool {
+    fn has_limit(&self) -> bool {
         self.gate.limit().is_some()
     }
 
@@ -196,7 +214,7 @@ impl ProcessLease {
         let more = slice.weight.saturating_sub(slice.ahead);
         self.add_ahead(more);
         slice.ahead += more;
-        let quiet = self.captures.load(Ordering::Relaxed) == 0;
+        let quiet = !self.common.captures(Ordering::Relaxed);
         let mut state = self.lock();
         state.weight = state.weight.saturating_add(slice.weight);
         slice.number = state.sent;
@@ -216,11 +234,8 @@ impl ProcessLease {
     /// The device is done with a slice.
     fn slice_is_over(&self, process: &Process, slice: Slice) {
         let mut state = self.lock();
-        let used = match process.lib.busy_ns {
-            Some(busy_ns) => {
-                let now = figure(busy_ns);
-                now.saturating_sub(std::mem::replace(&mut state.clock_ns, now))
-            }
+        let used = match self.clock_ns(&process.lib) {
+            Some(now) => now.saturating_sub(std::mem::replace(&mut state.clock_ns, now)),
             None => self.gate.own_part(slice.measure(process), &mut state.overlap_ns),
         };
         state.estimates.learn_together(&slice.commands, used);
@@ -237,7 +252,7 @@ impl ProcessLease {
             process.account.counter(Counter::GpuTimeNs).fetch_add(used, Ordering::Relaxed);
         }
         let over = Over { used, ahead: slice.ahead, until: slice.until };
-        slice.give_back(process);
+        slice.give_back(process, self);
         self.gate.ends(&process.account, over);
     }
 
@@ -250,14 +265,17 @@ impl ProcessLease {
     /// for longer than a kernel of the VM may run. A stream that waits for its
     /// own program does not count.
     pub(super) fn has_overrun(&self, process: &Process) -> bool {
-        self.gate.limit().is_some_and(|limit| self.lock().watch.has_overrun(&process.lib, limit))
+        let lib = &process.lib;
+        self.gate.limit().is_some_and(|limit| self.lock().watch.has_overrun(lib, self.clock_ns(lib), limit))
     }
 
     /// What the library's clock says is told before a slice is over.
     pub(super) fn report(&self, process: &Process) {
-        let Some(busy_ns) = process.lib.busy_ns.filter(|_| self.gate.has_slot()) else { return };
+        if !self.gate.has_slot() {
+            return;
+        }
+        let Some(now) = self.clock_ns(&process.lib) else { return };
         let mut state = self.lock();
-        let now = figure(busy_ns);
         let used = now.saturating_sub(std::mem::replace(&mut state.clock_ns, now));
         self.gate.add_used(used);
     }
@@ -298,18 +316,9 @@ impl ProcessLease {
         let _ = cuda!(lib.cuEventDestroy_v2(event));
     }
 
-    fn edge(&self) -> MutexGuard<'_, ()> {
-        self.edge.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Streams or contexts may end while this is held.
-    pub(super) fn hold_edge(&self) -> MutexGuard<'_, ()> {
-        self.edge()
-    }
-
-    /// A context may end: what is measured in it is waited for, and its events
-    /// are given back.
-    pub(super) fn context_may_end(&self, process: &Process) {
+    /// A context may end: what is measured is waited for, and events are given
+    /// back.
+    fn context_may_end(&self, process: &Process) {
         let state = self.lock();
         let flies = |state: &mut State| state.flying > 0;
         let waited = self.departed.wait_timeout_while(state, CONTEXT_WAIT, flies);
@@ -323,26 +332,15 @@ impl ProcessLease {
         }
     }
 
-    /// A capture has begun, or one has ended.
-    pub(super) fn capture_changed(&self, begins: bool) {
-        let change = |count: u32| if begins { count.checked_add(1) } else { count.checked_sub(1) };
-        let _ = self.captures.fetch_update(Ordering::SeqCst, Ordering::Relaxed, change);
-    }
-
-    /// Whether a capture has begun that may not have ended.
-    pub(super) fn captures(&self) -> bool {
-        self.captures.load(Ordering::SeqCst) > 0
-    }
-
     fn is_captured_id(&self, process: &Process, stream: u64) -> bool {
-        self.captures.load(Ordering::Relaxed) > 0
+        self.common.captures(Ordering::Relaxed)
             && process.handles.resolve(CUstream(stream)).is_ok_and(|stream| self.is_captured(process, stream))
     }
 
     /// Whether commands on a stream go into a graph. Asked only while there is
     /// a capture in the process.
     fn is_captured(&self, process: &Process, stream: CUstream) -> bool {
-        if self.captures.load(Ordering::Relaxed) == 0 {
+        if !self.common.captures(Ordering::Relaxed) {
             return false;
         }
         let (lib, mut status) = (&process.lib, CU_STREAM_CAPTURE_STATUS_NONE);

@@ -1,4 +1,5 @@
-//! The thread that waits until the device is done with a process's slices.
+//! The threads that wait until the devices are done with a process's slices: one
+//! for each.
 
 use std::io;
 use std::sync::{Arc, PoisonError};
@@ -9,18 +10,21 @@ use super::State;
 use crate::worker::libcuda::cuda;
 use crate::worker::process::Process;
 
-/// Starts the thread, which lives as long as the process.
-pub(in crate::worker) fn start(process: Arc<Process>) -> io::Result<()> {
-    std::thread::Builder::new().name("slices".into()).spawn(move || serve(&process)).map(drop)
+/// Starts the threads, which live as long as the process.
+pub(in crate::worker) fn start(process: &Arc<Process>) -> io::Result<()> {
+    (0..process.leases.all().count()).try_for_each(|device| {
+        let process = Arc::clone(process);
+        std::thread::Builder::new().name("slices".into()).spawn(move || serve(&process, device)).map(drop)
+    })
 }
 
-fn serve(process: &Arc<Process>) {
+fn serve(process: &Arc<Process>, device: usize) {
     let lib = &process.lib;
     // What this thread asks disturbs nobody's capture.
     let mut mode = CU_STREAM_CAPTURE_MODE_RELAXED;
     let _ = cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode));
     loop {
-        let lease = &process.lease;
+        let lease = process.leases.at(device);
         let none = |state: &mut State| state.ended.is_empty();
         let waited = lease.arrived.wait_while(lease.lock(), none);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);

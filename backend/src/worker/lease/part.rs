@@ -2,8 +2,10 @@
 //! command costs a look at the page and one at the shapes of the slice; all
 //! else happens at a slice's edges.
 
+use paravane_protocol::cuda_types::CUstream;
 use paravane_scheduler::{Nanos, Shape};
 
+use super::ProcessLease;
 use super::slice::{Place, Slice};
 use super::work::Work;
 use crate::worker::process::Process;
@@ -25,6 +27,8 @@ struct Entry {
 /// What a thread has issued since the last edge.
 pub(in crate::worker) struct Part {
     slice: Option<Slice>,
+    /// The number of the device that the slice is of.
+    device: usize,
     last: Place,
     predicted: Nanos,
     commands: u32,
@@ -34,13 +38,21 @@ pub(in crate::worker) struct Part {
 impl Default for Part {
     fn default() -> Self {
         let entries = [Entry::default(); SHAPES];
-        Self { slice: None, last: Place::default(), predicted: 0, commands: 0, entries }
+        Self { slice: None, device: 0, last: Place::default(), predicted: 0, commands: 0, entries }
     }
 }
 
 fn place_of(shape: Shape) -> usize {
     let mixed = (shape.kind ^ shape.size.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 58) as usize
+}
+
+/// Where a command's work is done: a copy may name a stream of another context than
+/// the current one.
+fn home_of(process: &Process, here: Place) -> Place {
+    let owner = process.handles.context_of(CUstream(here.stream));
+    let is_here = owner == 0 || owner == process.handles.home(here.context);
+    Place { context: if is_here { here.context } else { owner }, ..here }
 }
 
 impl Part {
@@ -54,12 +66,12 @@ impl Part {
         work: Work,
         holds: impl FnMut(bool),
     ) {
-        let place = Place { context, stream: work.stream };
+        let (lease, place) = (process.leases.at(self.device), Place { context, stream: work.stream });
         let goes_on = self.slice.is_some()
             && self.last == place
-            && self.predicted < process.lease.slice_ns()
+            && self.predicted < lease.slice_ns()
             && self.commands < COMMANDS_MAX
-            && process.lease.is_open();
+            && lease.is_open();
         if goes_on && self.count_known(work.shape) {
             return;
         }
@@ -79,19 +91,23 @@ impl Part {
     }
 
     #[cold]
-    fn admit_slowly(&mut self, process: &Process, place: Place, shape: Shape, holds: impl FnMut(bool)) {
-        let lease = &process.lease;
+    fn admit_slowly(&mut self, process: &Process, here: Place, shape: Shape, holds: impl FnMut(bool)) {
+        let (current, place) = (here.context, home_of(process, here));
+        let device = process.leases.number_of(process, place.context, current);
+        let lease = process.leases.at(device);
         if place.context == 0 || lease.is_captured_id(process, place.stream) {
             return;
         }
         self.make_room(shape);
         let aside = self.slice.as_ref().map_or(0, |slice| slice.commands.len());
-        if self.predicted >= lease.slice_ns() || self.commands >= COMMANDS_MAX || aside >= ASIDE_MAX {
-            self.end(process, place.context);
+        let is_full = self.predicted >= lease.slice_ns() || self.commands >= COMMANDS_MAX || aside >= ASIDE_MAX;
+        if is_full || device != self.device {
+            self.end(process, current);
+            self.device = device;
         }
-        let cost = self.cost(process, shape);
+        let cost = self.cost(lease, shape);
         if !lease.pass(cost.0) {
-            self.end(process, place.context);
+            self.end(process, current);
             lease.wait(process, cost.0, holds);
         }
         let slice = self.slice.get_or_insert_with(|| lease.slice_begins());
@@ -100,8 +116,8 @@ impl Part {
             slice.ahead = slice.ahead.saturating_add(cost.0);
             slice.until = end;
         }
-        slice.note(process, place);
-        self.last = place;
+        slice.note(process, lease, place, current);
+        self.last = here;
         // What nobody knows is measured by itself, and counts for a slice.
         let weight = if cost.1 { cost.0 } else { lease.slice_ns() };
         if let Some(entry) = self.entries.get_mut(place_of(shape)) {
@@ -123,10 +139,10 @@ impl Part {
     }
 
     /// A prediction, and whether it is more than a guess.
-    fn cost(&self, process: &Process, shape: Shape) -> (Nanos, bool) {
+    fn cost(&self, lease: &ProcessLease, shape: Shape) -> (Nanos, bool) {
         match self.entries.get(place_of(shape)) {
             Some(entry) if entry.shape == Some(shape) => (entry.cost, true),
-            _ => process.lease.predict(shape),
+            _ => lease.predict(shape),
         }
     }
 
@@ -139,7 +155,8 @@ impl Part {
         }
         slice.weight = std::mem::take(&mut self.predicted);
         self.commands = 0;
-        slice.record_ends(process, current);
-        process.lease.slice_ends(process, slice);
+        let lease = process.leases.at(self.device);
+        slice.record_ends(process, lease, current);
+        lease.slice_ends(process, slice);
     }
 }

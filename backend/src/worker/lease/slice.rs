@@ -5,6 +5,7 @@
 use paravane_protocol::cuda_types::*;
 use paravane_scheduler::{Nanos, Shape};
 
+use super::ProcessLease;
 use crate::worker::libcuda::{Answer, cuda};
 use crate::worker::process::Process;
 
@@ -12,7 +13,8 @@ use crate::worker::process::Process;
 const EVENT_TIMED: u32 = 1;
 const EVENT_UNTIMED: u32 = 3;
 
-/// A stream as a thread uses it: with the context that is current.
+/// A stream as a thread uses it, with its context: the current one, or that of
+/// which it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Place {
     pub(super) context: u64,
@@ -42,8 +44,8 @@ pub(super) struct Slice {
     pub(super) until: Nanos,
 }
 
-fn new_event(process: &Process, context: u64) -> Option<CUevent> {
-    if let Some(event) = process.lease.take_event(context) {
+fn new_event(process: &Process, lease: &ProcessLease, context: u64) -> Option<CUevent> {
+    if let Some(event) = lease.take_event(context) {
         return Some(event);
     }
     let lib = &process.lib;
@@ -67,35 +69,38 @@ pub(super) fn within<R>(process: &Process, context: u64, back: u64, run: impl Fn
 }
 
 impl Slice {
-    /// A stream is used that was not before; its context is current.
-    pub(super) fn note(&mut self, process: &Process, place: Place) {
+    /// A stream is used that was not before. `current` is the thread's context.
+    pub(super) fn note(&mut self, process: &Process, lease: &ProcessLease, place: Place, current: u64) {
         if self.used.iter().any(|used| used.place == place) {
             return;
         }
         let lib = &process.lib;
-        let needs_start = lib.busy_ns.is_none() || process.lease.has_limit();
-        let start = if needs_start { new_event(process, place.context) } else { None };
-        let start = start.filter(|event| {
-            let stream = process.handles.resolve(CUstream(place.stream));
-            stream.and_then(|stream| cuda!(lib.cuEventRecord(*event, stream))).is_ok()
+        let needs_start = lib.busy_ns.is_none() || lease.has_limit();
+        let start = needs_start.then(|| {
+            within(process, place.context, current, || {
+                let event = new_event(process, lease, place.context)?;
+                let stream = process.handles.resolve(CUstream(place.stream));
+                stream.and_then(|stream| cuda!(lib.cuEventRecord(event, stream))).ok().map(|()| event)
+            })
         });
-        process.lease.lock().watch.note(self.id, start);
+        let start = start.flatten().flatten();
+        lease.lock().watch.note(self.id, start);
         self.used.push(Used { place, start, end: None });
     }
 
     /// Records the ends. `current` is the thread's context. A stream or context
     /// that is gone has no end to wait for.
-    pub(super) fn record_ends(&mut self, process: &Process, current: u64) {
-        let _edge = process.lease.edge();
+    pub(super) fn record_ends(&mut self, process: &Process, lease: &ProcessLease, current: u64) {
+        let _edge = lease.common.edge();
         let lib = &process.lib;
         for used in &mut self.used {
             let Place { context, stream } = used.place;
             used.end = within(process, context, current, || {
                 let stream = process.handles.resolve(CUstream(stream)).ok()?;
-                if process.lease.is_captured(process, stream) {
+                if lease.is_captured(process, stream) {
                     return None;
                 }
-                let event = new_event(process, context)?;
+                let event = new_event(process, lease, context)?;
                 cuda!(lib.cuEventRecord(event, stream)).ok().map(|()| event)
             })
             .flatten();
@@ -137,10 +142,10 @@ impl Slice {
     }
 
     /// The events can be used again.
-    pub(super) fn give_back(self, process: &Process) {
+    pub(super) fn give_back(self, process: &Process, lease: &ProcessLease) {
         for Used { place, start, end } in self.used {
             for event in [start, end].into_iter().flatten() {
-                process.lease.keep_event(process, place.context, event);
+                lease.keep_event(process, place.context, event);
             }
         }
     }

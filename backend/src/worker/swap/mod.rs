@@ -105,7 +105,7 @@ fn release(process: &Process, start: u64, piece: Piece) {
         log::warn!("swap: memory is not given back: {error}");
     }
     device::unreserve(lib, start, piece.bytes);
-    process.lease.holdings.give_up(piece.bytes, was_mapped);
+    process.leases.first().holdings.give_up(piece.bytes, was_mapped);
     process.memory.end_swappable(piece.bytes);
 }
 
@@ -257,10 +257,10 @@ impl<'a> Outside<'a> {
         if self.since_ns.is_none() {
             self.since_ns = Some(now_ns());
             self.swap.state().outside += 1;
-            self.process.lease.holdings.slot().outside().fetch_add(1, Ordering::SeqCst);
-            self.process.lease.gate.page().call_movers();
+            self.process.leases.first().holdings.slot().outside().fetch_add(1, Ordering::SeqCst);
+            self.process.leases.first().gate.page().call_movers();
         }
-        self.process.lease.gate.kick();
+        self.process.leases.first().gate.kick();
     }
 }
 
@@ -268,7 +268,7 @@ impl Drop for Outside<'_> {
     fn drop(&mut self) {
         let Some(since) = self.since_ns else { return };
         self.swap.state().outside -= 1;
-        self.process.lease.holdings.slot().outside().fetch_sub(1, Ordering::SeqCst);
+        self.process.leases.first().holdings.slot().outside().fetch_sub(1, Ordering::SeqCst);
         let waited = now_ns().saturating_sub(since);
         self.process.account.counter(Counter::WaitedNs).fetch_add(waited, Ordering::Relaxed);
     }

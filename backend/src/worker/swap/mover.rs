@@ -40,7 +40,7 @@ pub(in crate::worker) fn start(process: Arc<Process>) -> io::Result<()> {
 
 fn serve(process: &Process) {
     let (lib, Some(swap)) = (&process.lib, process.swap()) else { return };
-    let page = process.lease.gate.page();
+    let page = process.leases.first().gate.page();
     let mut relaxed = false;
     loop {
         let seen = page.moves_now();
@@ -62,8 +62,8 @@ fn serve(process: &Process) {
 
 impl Swap {
     fn next(&self, process: &Process) -> Next {
-        let page = process.lease.gate.page();
-        let (held, allowed, inside) = (page.held(), page.allowed(), process.lease.holdings.inside());
+        let page = process.leases.first().gate.page();
+        let (held, allowed, inside) = (page.held(), page.allowed(), process.leases.first().holdings.inside());
         let movable = held.resident.saturating_sub(held.claim.saturating_sub(held.swappable));
         let state = self.state();
         if let Some(left) = state.retry.and_then(|retry| retry.checked_duration_since(Instant::now())) {
@@ -87,7 +87,7 @@ impl Swap {
     /// Lets nobody in, waits for what is inside and for the device; then the memory goes. Whoever
     /// has waited outside for too long meanwhile has opened again.
     fn leave(&self, process: &Process) {
-        if process.lease.captures() {
+        if process.leases.captures() {
             return self.try_again(CAPTURE_LOOK);
         }
         let mut state = self.state();
@@ -99,7 +99,7 @@ impl Swap {
         if state.phase != Phase::Leaving {
             return;
         }
-        if process.lease.captures() {
+        if process.leases.captures() {
             // It has begun before the gate was closed.
             self.open(&mut state);
             drop(state);
@@ -139,7 +139,7 @@ impl Swap {
         }
         drop(change);
         log::debug!("swap: {gone} bytes out in {:?}", since.elapsed());
-        process.lease.holdings.go_out(gone);
+        process.leases.first().holdings.go_out(gone);
         process.account.counter(Counter::SwappedOutBytes).fetch_add(gone, Ordering::Relaxed);
         self.recount(&table);
         drop(table);
@@ -148,7 +148,7 @@ impl Swap {
         state.moves += 1;
         drop(state);
         self.changed.notify_all();
-        process.lease.gate.kick();
+        process.leases.first().gate.kick();
     }
 
     /// It is tried again, and said once.
@@ -180,7 +180,7 @@ impl Swap {
         let mut table = self.table();
         let away = |place: &Place| matches!(place, Place::Host(_));
         let (there, new) = (bytes_at(&table, away), bytes_at(&table, |place| matches!(place, Place::Fresh)));
-        if there + new > 0 && !process.lease.holdings.come_in(there + new) {
+        if there + new > 0 && !process.leases.first().holdings.come_in(there + new) {
             drop(table);
             if was_out {
                 self.state().phase = Phase::Out;
@@ -195,7 +195,7 @@ impl Swap {
             Err(_) => there + new,
         };
         drop(change);
-        process.lease.holdings.go_out(refused);
+        process.leases.first().holdings.go_out(refused);
         self.recount(&table);
         drop(table);
         if let Err(error) = fetched {
@@ -211,9 +211,9 @@ impl Swap {
             self.changed.notify_all();
         }
         drop(state);
-        if process.lease.gate.page().allowed() != u64::MAX {
+        if process.leases.first().gate.page().allowed() != u64::MAX {
             // The arbiter learns how long it took.
-            process.lease.gate.kick();
+            process.leases.first().gate.kick();
         }
     }
 }
@@ -260,14 +260,14 @@ impl Swap {
             return;
         }
         let Some(piece) = table.pieces.get_mut(&start).filter(|piece| matches!(piece.place, Place::Fresh)) else { return };
-        if !process.lease.holdings.come_in(piece.bytes) {
+        if !process.leases.first().holdings.come_in(piece.bytes) {
             return;
         }
         let change = process.memory.change();
         piece.place = match device::map(&process.lib, start, piece.bytes, piece.home.device) {
             Ok(()) => Place::Device,
             Err(_) => {
-                process.lease.holdings.go_out(piece.bytes);
+                process.leases.first().holdings.go_out(piece.bytes);
                 Place::Refused
             }
         };

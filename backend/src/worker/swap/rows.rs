@@ -26,7 +26,7 @@ pub(in crate::worker) fn run(opcode: u16, command: &mut Command) -> Option<Answe
         opcode::cuMemAllocPitch_v2 => plane(command, &process, swap),
         opcode::cuMemFree_v2 => free(command, &process, swap),
         // In a capture it is the library's to refuse.
-        opcode::cuMemFreeAsync if !process.lease.captures() => free(command, &process, swap),
+        opcode::cuMemFreeAsync if !process.leases.captures() => free(command, &process, swap),
         opcode::cuMemGetAddressRange_v2 => range(command, swap),
         // Handles of mapped memory are another matter in CUDA, of which IPC has none.
         opcode::cuIpcGetMemHandle => refuse(command, swap, from.word(), 0, CUDA_ERROR_NOT_SUPPORTED),
@@ -99,7 +99,7 @@ fn ask_in_capture(process: &Process) -> Answer {
 /// Makes an allocation; `None`: it is more than may lie on the host, and is the library's own.
 fn allocate(command: &Command, process: &Process, swap: &Swap, bytes: u64) -> Answer<Option<u64>> {
     let home = home(command, process)?;
-    if process.lease.captures() {
+    if process.leases.captures() {
         ask_in_capture(process)?;
     }
     if bytes == 0 {
@@ -122,7 +122,7 @@ fn allocate(command: &Command, process: &Process, swap: &Swap, bytes: u64) -> An
 
 /// A piece for an allocation, in which small ones find room later.
 fn begin(process: &Process, swap: &Swap, home: Home, bytes: u64) -> Answer<Option<u64>> {
-    let (lib, page) = (&process.lib, process.lease.gate.page());
+    let (lib, page) = (&process.lib, process.leases.first().gate.page());
     let granularity = device::granularity(lib, home.device)?;
     let whole = bytes.checked_next_multiple_of(granularity).filter(|whole| *whole <= ABSURD);
     let whole = whole.ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
@@ -130,14 +130,14 @@ fn begin(process: &Process, swap: &Swap, home: Home, bytes: u64) -> Answer<Optio
     cuda!(lib.cuDeviceTotalMem_v2(&raw mut total, CUdevice(home.device)))?;
     let change = process.memory.change();
     process.memory.take_swappable(process, whole)?;
-    if !process.lease.holdings.claim(whole) {
+    if !process.leases.first().holdings.claim(whole) {
         process.memory.end_swappable(whole);
         return Ok(None);
     }
     let fits = page.held().claim <= page.ceiling().min(total as u64);
     let made = if fits { device::reserve(lib, whole) } else { Err(CUDA_ERROR_OUT_OF_MEMORY) };
     let start = made.inspect_err(|_| {
-        process.lease.holdings.give_up(whole, false);
+        process.leases.first().holdings.give_up(whole, false);
         process.memory.end_swappable(whole);
     })?;
     let mut table = swap.table();
@@ -157,9 +157,9 @@ fn drop_allocation(process: &Process, swap: &Swap, start: u64) -> bool {
         release(process, start, piece);
         swap.recount(&table);
         drop((table, change));
-        if process.lease.gate.page().allowed() != u64::MAX {
+        if process.leases.first().gate.page().allowed() != u64::MAX {
             // Somebody may wait for it.
-            process.lease.gate.kick();
+            process.leases.first().gate.kick();
         }
     }
     true
@@ -178,7 +178,7 @@ fn free(command: &mut Command, process: &Process, swap: &Swap) -> Option<Answer>
         if swap.table().piece_of(start).is_none() {
             return Err(CUDA_ERROR_INVALID_VALUE);
         }
-        if process.lease.captures() {
+        if process.leases.captures() {
             ask_in_capture(process)?;
         } else {
             let lib = &process.lib;
