@@ -49,6 +49,10 @@ impl Pages for Places {
         }
     }
 
+    fn overlap_ns(&mut self, vm: VmId) -> Nanos {
+        self.0.get(&vm).map_or(0, |place| place.page.overlap_ns())
+    }
+
     fn set_overlap(&mut self, vm: VmId, overlap_ns: Nanos) {
         if let Some(place) = self.0.get(&vm) {
             place.page.set_overlap(overlap_ns);

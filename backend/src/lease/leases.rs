@@ -55,7 +55,10 @@ pub trait Pages {
     fn set_capped(&mut self, vm: VmId, capped: bool);
     /// So much of its predicted work may be in flight.
     fn set_flight(&mut self, vm: VmId, flight_ns: Nanos);
-    /// So long, in all, others' work has had the device beside its own.
+    /// So long, in all, others' work has had the device beside its own, as was
+    /// last told. Any figure may be there.
+    fn overlap_ns(&mut self, vm: VmId) -> Nanos;
+    /// So long it is now.
     fn set_overlap(&mut self, vm: VmId, overlap_ns: Nanos);
 }
 
@@ -157,6 +160,10 @@ impl Leases {
             self.set_flights(pages);
             return Ok(());
         }
+        if self.vms.is_empty() {
+            // Nobody has shared what has passed until now.
+            self.looked = now;
+        }
         pages.grant(vm, Grant::None, 0);
         let new = Vm {
             settings,
@@ -168,7 +175,10 @@ impl Leases {
             claim: Claim::new(now),
             capped: false,
             flight: 0,
-            overlap: 0,
+            // Another arbiter may have told: workers take off what is beyond that.
+            // It is never more than the clock; who writes more there only keeps
+            // what comes next from being taken off its own time.
+            overlap: pages.overlap_ns(vm).min(now),
         };
         self.vms.insert(vm, new);
         self.set_flights(pages);

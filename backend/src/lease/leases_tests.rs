@@ -100,6 +100,9 @@ impl Pages for View<'_> {
         guest.budget = i64::try_from(budget_ns).unwrap();
     }
     fn set_capped(&mut self, _: VmId, _: bool) {}
+    fn overlap_ns(&mut self, vm: VmId) -> Nanos {
+        self.of(vm).overlap
+    }
     fn set_overlap(&mut self, vm: VmId, overlap_ns: Nanos) {
         self.of(vm).overlap = overlap_ns;
     }
@@ -196,6 +199,15 @@ impl Machine {
             Death::Unseen => return,
         }
         self.kicked = self.kicked.or(Some(self.now));
+    }
+
+    /// Another arbiter takes the pages as they are.
+    fn take_over(&mut self, settings: Settings) {
+        self.leases = Leases::new();
+        for vm in (0..).take(self.guests.len()).map(VmId) {
+            self.leases.set(vm, settings, self.now, &mut View(&mut self.guests)).unwrap();
+        }
+        self.timer = self.leases.look(self.now, &mut View(&mut self.guests));
     }
 
     fn percent(&self, vm: usize) -> f64 {
@@ -439,4 +451,28 @@ fn who_held_an_open_lease_idle_owes_nothing_for_that() {
     machine.run(SECOND + 100 * MS);
     let (first, second) = (machine.guests[0].used - before, machine.guests[1].used);
     assert!(first.abs_diff(second) < 10 * MS, "{first} {second}");
+}
+
+#[test]
+fn what_others_had_goes_on_where_another_arbiter_left_it() {
+    let (settings, long) = (of_weight(1), Habit::stream(200 * MS));
+    let run = |lie: Option<Nanos>, taken_over: bool| {
+        let mut machine = Machine::new(&[(settings, long), (settings, long)]);
+        machine.go_on(400 * MS);
+        machine.guests[0].overlap = lie.unwrap_or(machine.guests[0].overlap);
+        let before = [0, 1].map(|vm| machine.guests[vm].overlap);
+        if taken_over {
+            machine.take_over(settings);
+        }
+        machine.go_on(800 * MS);
+        [0, 1].map(|vm| machine.guests[vm].overlap.checked_sub(before[vm]))
+    };
+    let [first, second] = run(None, false).map(Option::unwrap);
+    assert!(first.min(second) > SECOND / 10, "they have something of each other's time: {first} {second}");
+    for (after, of) in run(None, true).into_iter().zip([first, second]) {
+        assert!(after.is_some_and(|after| after.abs_diff(of) < of / 4), "{after:?} beside {of}");
+    }
+    // Who tells of more time than there is has nothing taken off; the other has.
+    let [liar, honest] = run(Some(Nanos::MAX), true);
+    assert!(liar.is_none() && honest.is_some_and(|honest| honest.abs_diff(second) < second / 4), "{liar:?} {honest:?}");
 }
