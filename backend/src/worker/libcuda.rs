@@ -101,13 +101,24 @@ pub(super) fn clock_ns(lib: &Libcuda, device: CUdevice) -> Option<u64> {
     Some(unsafe { busy_ns(device.0) })
 }
 
+/// Puts the calling thread into a capture mode; the one that it was in.
+pub(super) fn capture_mode(lib: &Libcuda, mut mode: CUstreamCaptureMode) -> Answer<CUstreamCaptureMode> {
+    cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode))?;
+    Ok(mode)
+}
+
+/// What the calling thread asks from here on disturbs nobody's capture; the mode
+/// that it was in. A library that has no modes has nothing to disturb.
+pub(super) fn relax(lib: &Libcuda) -> Answer<CUstreamCaptureMode> {
+    capture_mode(lib, CU_STREAM_CAPTURE_MODE_RELAXED)
+}
+
 /// Makes a call in a mode that captures do not mind.
 pub(super) fn beside_captures(lib: &Libcuda, call: impl FnOnce() -> Answer) -> Answer {
-    let mut mode = CU_STREAM_CAPTURE_MODE_RELAXED;
-    let is_relaxed = cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode)).is_ok();
+    let before = relax(lib);
     let answer = call();
-    if is_relaxed {
-        cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode))?;
+    if let Ok(before) = before {
+        capture_mode(lib, before)?;
     }
     answer
 }

@@ -9,7 +9,7 @@ use paravane_protocol::limits::{STAGING_SLOT_BYTES, STAGING_SLOTS};
 use super::take_area;
 use crate::worker::dispatch::Command;
 use crate::worker::host_memory::HostMemory;
-use crate::worker::libcuda::{Answer, Libcuda, cuda};
+use crate::worker::libcuda::{Answer, Libcuda, beside_captures, cuda};
 use crate::worker::process::Process;
 
 /// Portable and mapped: the guest's other contexts and its kernels may use the
@@ -24,14 +24,7 @@ fn mapping_failed(area: u16, error: &std::io::Error) -> CUresult {
 /// Makes a call that the program has not asked for in a mode that captures do
 /// not mind.
 fn unasked(lib: &Libcuda, flags: u64, call: impl FnOnce() -> Answer) -> Answer {
-    let mut mode = CU_STREAM_CAPTURE_MODE_RELAXED;
-    let is_unasked = flags & HOST_ADD_UNASKED != 0;
-    let relaxed = is_unasked && cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode)).is_ok();
-    let answer = call();
-    if relaxed {
-        cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode))?;
-    }
-    answer
+    if flags & HOST_ADD_UNASKED != 0 { beside_captures(lib, call) } else { call() }
 }
 
 /// In: area, address in the guest, bytes, flags. Reply: device address.

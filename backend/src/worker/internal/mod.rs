@@ -13,7 +13,7 @@ use paravane_protocol::cuda_types::*;
 use paravane_protocol::internal as op;
 
 use super::dispatch::Command;
-use super::libcuda::{Answer, cuda};
+use super::libcuda::{Answer, capture_mode, cuda};
 use super::memory;
 use super::nvml;
 
@@ -81,8 +81,7 @@ fn thread_end(command: &mut Command) -> Answer {
     let process = command.thread.process();
     let lib = &process.lib;
     // The ring's next thread starts in the default capture mode, as a new one.
-    let mut mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
-    let _ = cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode));
+    let _ = capture_mode(lib, CU_STREAM_CAPTURE_MODE_GLOBAL);
     // Before the guest's cuInit has reached libcuda there is nothing to end.
     let _ = cuda!(lib.cuCtxSetCurrent(CUcontext(0)));
     Ok(())

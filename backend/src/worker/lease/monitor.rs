@@ -4,10 +4,8 @@
 use std::io;
 use std::sync::{Arc, PoisonError};
 
-use paravane_protocol::cuda_types::*;
-
 use super::State;
-use crate::worker::libcuda::cuda;
+use crate::worker::libcuda::relax;
 use crate::worker::process::Process;
 
 /// Starts the threads, which live as long as the process.
@@ -19,10 +17,7 @@ pub(in crate::worker) fn start(process: &Arc<Process>) -> io::Result<()> {
 }
 
 fn serve(process: &Arc<Process>, device: usize) {
-    let lib = &process.lib;
-    // What this thread asks disturbs nobody's capture.
-    let mut mode = CU_STREAM_CAPTURE_MODE_RELAXED;
-    let _ = cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode));
+    let _ = relax(&process.lib);
     loop {
         let lease = process.leases.at(device);
         let none = |state: &mut State| state.ended.is_empty();

@@ -12,7 +12,7 @@ use paravane_protocol::cuda_types::*;
 use super::pieces::{Place, Table};
 use super::{CLOSED, LOOK, PATIENCE, Phase, Swap, device};
 use crate::account::Counter;
-use crate::worker::libcuda::cuda;
+use crate::worker::libcuda::relax;
 use crate::worker::process::Process;
 
 /// Nothing is waited for: how long until the next look.
@@ -39,17 +39,15 @@ pub(in crate::worker) fn start(process: Arc<Process>) -> io::Result<()> {
 }
 
 fn serve(process: &Process) {
-    let (lib, Some(swap)) = (&process.lib, process.swap()) else { return };
+    let Some(swap) = process.swap() else { return };
     let page = process.leases.first().gate.page();
     let mut relaxed = false;
     loop {
         let seen = page.moves_now();
         let next = swap.next(process);
         if !relaxed && !matches!(next, Next::Wait(_)) {
-            // What this thread asks disturbs nobody's capture.
-            let mut mode = CU_STREAM_CAPTURE_MODE_RELAXED;
-            let _ = cuda!(lib.cuThreadExchangeStreamCaptureMode(&raw mut mode));
             relaxed = true;
+            let _ = relax(&process.lib);
         }
         match next {
             Next::Leave => swap.leave(process),
