@@ -110,6 +110,9 @@ fn textures_are_of_the_memory_quota() {
     let mut guest = FrontEnd::connect(&backend.socket());
     assert_eq!([large_texture(&mut guest, 1), large_texture(&mut guest, 2)], [ctrl::OK_NODATA; 2]);
     assert_eq!(large_texture(&mut guest, 3), ctrl::ERR_OUT_OF_MEMORY);
+    // Who decides whose memory is on the device knows of it.
+    let page = backend.lease_page();
+    assert_eq!((page.held().claim, page.held().resident), (8 << 20, 8 << 20));
     // The VM goes on, and what is freed can be had again.
     assert_eq!([texture(&mut guest, 3), unref(&mut guest, 1)], [ctrl::OK_NODATA; 2]);
     assert_eq!(large_texture(&mut guest, 1), ctrl::OK_NODATA);
@@ -118,6 +121,7 @@ fn textures_are_of_the_memory_quota() {
     // A renderer that dies gives back all that it had.
     context(&mut guest, 5);
     assert_eq!(submit(&mut guest, 5, 3, b"die!"), ctrl::ERR_UNSPEC);
+    assert_eq!(page.held().resident, 0);
     assert_eq!([large_texture(&mut guest, 6), large_texture(&mut guest, 7)], [ctrl::OK_NODATA; 2]);
     drop(guest);
     let mebi = 1_u64 << 20;

@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::account::{AccountPage, Gauge};
 use crate::budget::{Share, Slot};
 use crate::host::Host;
-use crate::lease::VmLease;
+use crate::lease::DeviceLease;
 use crate::usage::{Held, ProcessAccount, Usage};
 
 /// How a renderer's account is named: what it draws for several of the guest's
@@ -24,7 +24,9 @@ const NAME: &str = "OpenGL";
 /// A renderer's dues.
 pub(super) struct Dues {
     pid: u32,
-    lease: Arc<VmLease>,
+    lease: Arc<DeviceLease>,
+    /// Where the lease's page is told of its memory.
+    place: usize,
     usage: Arc<Usage>,
     account: Arc<ProcessAccount>,
     memory: Share,
@@ -46,10 +48,11 @@ impl Dues {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let raw = raw.ok_or_else(|| io::Error::other("a process id out of range"))?;
         let held = Held { page: file, pidfd: pidfd_open(raw, PidfdFlags::empty())? };
+        let place = lease.memory_slot(pid).ok_or_else(|| io::Error::other("the lease has no slot left"))?;
         // No process of the guest has the id 0.
         let account = host.usage.open(0, NAME.to_owned(), pid, page, Some(held));
-        let (lease, usage) = (Arc::clone(&host.lease), Arc::clone(&host.usage));
-        Ok((Self { pid, lease, usage, account, memory, memory_bytes: 0, _slot: slot }, descriptors))
+        let usage = Arc::clone(&host.usage);
+        Ok((Self { pid, lease, place, usage, account, memory, memory_bytes: 0, _slot: slot }, descriptors))
     }
 
     /// Takes memory; `false` where it would go beyond the VM's quota.
@@ -70,6 +73,7 @@ impl Dues {
     fn set_memory(&mut self, bytes: u64) {
         self.memory_bytes = bytes;
         self.memory.show(bytes, 0);
+        self.lease.set_memory(self.place, bytes);
         let page = &self.account.page;
         page.gauge(Gauge::MemoryBytes).store(bytes, Ordering::Relaxed);
         page.gauge(Gauge::MemoryPeakBytes).fetch_max(bytes, Ordering::Relaxed);

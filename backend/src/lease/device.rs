@@ -10,7 +10,7 @@ use paravane_scheduler::{Settings, SettingsError, VmId};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::arbiter::{Arbiter, VmFigures};
-use super::page::VmPage;
+use super::page::{Slot, VmPage};
 
 /// The only VM of a back end's own arbiter.
 const OWN: VmId = VmId(0);
@@ -98,6 +98,17 @@ impl DeviceLease {
         self.own().as_ref().and_then(|arbiter| arbiter.figures(OWN))
     }
 
+    /// A slot for a renderer's memory, beside that in which it tells of its work;
+    /// `None` if all are taken.
+    pub fn memory_slot(&self, pid: u32) -> Option<usize> {
+        self.page.take_slot(pid).map(Slot::number)
+    }
+
+    /// In such a slot: so much of the device's memory is there to stay.
+    pub fn set_memory(&self, slot: usize, bytes: u64) {
+        self.page.slot(slot).set_fixed(bytes);
+    }
+
     /// A worker or renderer is gone, with what it wanted.
     pub fn worker_ended(&self, pid: u32) {
         self.page.end(pid);
@@ -126,7 +137,14 @@ mod tests {
         while !lease.page.is_open() {
             std::thread::yield_now();
         }
+        let [first, second] = [5, 6].map(|pid| lease.memory_slot(pid).unwrap());
+        for (slot, bytes) in [(first, 70), (second, 7), (second, 8)] {
+            lease.set_memory(slot, bytes);
+        }
+        assert_eq!((lease.page.held().claim, lease.page.held().resident), (78, 78));
+        lease.worker_ended(6);
         lease.worker_ended(5);
+        assert_eq!(lease.page.held().claim, 0);
         assert!(!lease.page.wants().in_flight && lease.page.wants().waiting == 0);
     }
 }

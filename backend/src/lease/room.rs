@@ -130,6 +130,12 @@ impl<'a> Slot<'a> {
         self.page().word(self.offset() + holds as usize * size_of::<u64>())
     }
 
+    /// It has so much, all of which stays on the device.
+    pub(super) fn set_fixed(self, bytes: u64) {
+        self.holds(Holds::Claim).store(bytes, Ordering::SeqCst);
+        self.holds(Holds::Resident).store(bytes, Ordering::SeqCst);
+    }
+
     /// Its worker has ended, with its memory.
     pub(super) fn end_holding(self) {
         self.outside().store(0, Ordering::SeqCst);

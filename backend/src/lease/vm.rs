@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use paravane_scheduler::Settings;
@@ -17,8 +18,8 @@ pub type Shares = BTreeMap<String, u32>;
 /// All of them; there is a first.
 #[derive(Debug)]
 pub struct VmLease {
-    first: DeviceLease,
-    others: Vec<DeviceLease>,
+    first: Arc<DeviceLease>,
+    others: Vec<Arc<DeviceLease>>,
     uuids: Vec<String>,
 }
 
@@ -31,11 +32,12 @@ impl VmLease {
     /// If the system refuses, or the settings cannot be.
     pub fn start(uuids: &[String], settings: Settings) -> Result<Self, LeaseError> {
         let uuids: Vec<String> = uuids.iter().take(DEVICES_MAX).cloned().collect();
-        let others = uuids.iter().skip(1).map(|_| DeviceLease::start(settings)).collect::<Result<_, _>>()?;
-        Ok(Self { first: DeviceLease::start(settings)?, others, uuids })
+        let start = || DeviceLease::start(settings).map(Arc::new);
+        let others = uuids.iter().skip(1).map(|_| start()).collect::<Result<_, _>>()?;
+        Ok(Self { first: start()?, others, uuids })
     }
 
-    fn all(&self) -> impl Iterator<Item = &DeviceLease> {
+    fn all(&self) -> impl Iterator<Item = &Arc<DeviceLease>> {
         std::iter::once(&self.first).chain(&self.others)
     }
 
@@ -46,7 +48,7 @@ impl VmLease {
 
     /// The lease of the first of some devices, by UUID; of the first there is, where
     /// they name none.
-    pub fn first_of(&self, uuids: &[String]) -> &DeviceLease {
+    pub fn first_of(&self, uuids: &[String]) -> &Arc<DeviceLease> {
         let place = uuids.first().and_then(|first| self.uuids.iter().position(|uuid| uuid == first));
         place.and_then(|place| self.all().nth(place)).unwrap_or(&self.first)
     }
@@ -68,7 +70,7 @@ impl VmLease {
 
     /// Another process gives them from now on. The pages stay as they are.
     pub fn hand_over(&self) {
-        self.all().for_each(DeviceLease::hand_over);
+        self.all().for_each(|lease| lease.hand_over());
     }
 
     /// How long a kernel of the VM may run.
@@ -81,7 +83,7 @@ impl VmLease {
         self.all().for_each(|lease| lease.set_swap(bytes));
     }
 
-    /// A worker or renderer is gone, with what it wanted.
+    /// A worker is gone, with what it wanted.
     pub fn worker_ended(&self, pid: u32) {
         self.all().for_each(|lease| lease.worker_ended(pid));
     }
@@ -96,8 +98,8 @@ mod tests {
         let uuids = ["GPU-1".to_owned(), "GPU-2".to_owned()];
         let lease = VmLease::start(&uuids, Settings::default()).unwrap();
         assert_eq!((lease.descriptors().count(), lease.uuids()), (4, &uuids[..]));
-        assert!(std::ptr::eq(lease.first_of(&uuids[1..]), &lease.others[0]));
-        assert!(std::ptr::eq(lease.first_of(&["GPU-3".to_owned()]), &lease.first));
+        assert!(Arc::ptr_eq(lease.first_of(&uuids[1..]), &lease.others[0]));
+        assert!(Arc::ptr_eq(lease.first_of(&["GPU-3".to_owned()]), &lease.first));
         lease.hand_over();
         assert!(lease.all().all(|lease| lease.figures().is_none()));
         lease.arbitrate(|uuid| {
