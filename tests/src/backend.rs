@@ -112,14 +112,22 @@ impl Backend {
         children(self.pid())
     }
 
-    /// The lease page of its VM.
+    /// The lease page of its VM's first device.
     pub fn lease_page(&self) -> VmPage {
+        self.lease_pages().swap_remove(0)
+    }
+
+    /// The lease pages of its VM, in the devices' order: it makes them so.
+    pub fn lease_pages(&self) -> Vec<VmPage> {
         let fds = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().flatten();
+        let number = |path: &Path| path.file_name().unwrap().to_string_lossy().parse::<u32>().unwrap();
+        let mut paths: Vec<PathBuf> = fds.map(|fd| fd.path()).collect();
+        paths.sort_by_key(|path| number(path));
         let is_page = |path: &PathBuf| {
             fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("/memfd:paravane-lease"))
         };
-        let path = fds.map(|fd| fd.path()).find(is_page).unwrap();
-        VmPage::map(fs::OpenOptions::new().read(true).write(true).open(path).unwrap()).unwrap()
+        let open = |path| VmPage::map(fs::OpenOptions::new().read(true).write(true).open(path).unwrap()).unwrap();
+        paths.into_iter().filter(is_page).map(open).collect()
     }
 
     /// What it holds once it has stopped doing things: a spare worker is started

@@ -68,7 +68,7 @@ macro_rules! result_of {
     ($cuda:ident . $name:ident ($($arg:expr),* $(,)?)) => {{
         $cuda.note(stringify!($name));
         // SAFETY: the table's prototype; pointers are to locals of the test.
-        #[allow(unsafe_code, reason = "foreign function")]
+        #[allow(unsafe_code, clippy::macro_metavars_in_unsafe, reason = "foreign function")]
         unsafe { ($cuda.$name)($($arg),*) }
     }};
 }

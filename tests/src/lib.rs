@@ -17,5 +17,6 @@ pub mod nvml;
 pub mod recording;
 pub mod replay;
 pub mod report;
+pub mod spin;
 pub mod steady;
 pub mod screen;

@@ -33,8 +33,9 @@ impl VmLease {
     pub fn start(uuids: &[String], settings: Settings) -> Result<Self, LeaseError> {
         let uuids: Vec<String> = uuids.iter().take(DEVICES_MAX).cloned().collect();
         let start = || DeviceLease::start(settings).map(Arc::new);
+        let first = start()?;
         let others = uuids.iter().skip(1).map(|_| start()).collect::<Result<_, _>>()?;
-        Ok(Self { first: start()?, others, uuids })
+        Ok(Self { first, others, uuids })
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<DeviceLease>> {

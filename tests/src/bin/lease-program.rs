@@ -11,19 +11,18 @@ use std::time::{Duration, Instant};
 
 use paravane_protocol::cuda_types::*;
 use paravane_tests::cuda::Cuda;
+use paravane_tests::spin::Spin;
 use paravane_tests::{must, result_of, value_of};
 
 const NULL: CUdeviceptr = CUdeviceptr(0);
 const GLOBAL: CUstreamCaptureMode = CU_STREAM_CAPTURE_MODE_GLOBAL;
-
-const SPIN: &str = concat!(include_str!("../spin.ptx"), "\0");
 
 /// Nobody waits for more.
 static ENDS: AtomicBool = AtomicBool::new(false);
 
 struct Program {
     cuda: Cuda,
-    spin: CUfunction,
+    spin: Spin,
     word: CUdeviceptr,
     stream: CUstream,
     started: Instant,
@@ -82,28 +81,17 @@ impl Program {
     fn start(libcuda: &Path, limit: Duration) -> Self {
         let cuda = Cuda::load(libcuda);
         must!(cuda.cuInit(0));
-        let context = value_of!(cuda.cuDevicePrimaryCtxRetain(CUcontext(0), CUdevice(0)));
-        must!(cuda.cuCtxSetCurrent(context));
-        let module = value_of!(cuda.cuModuleLoadData(CUmodule(0), SPIN.as_ptr() as Pointer));
-        let spin = value_of!(cuda.cuModuleGetFunction(CUfunction(0), module, c"spin".as_ptr()));
-        let word = value_of!(cuda.cuMemAlloc_v2(NULL, 4096));
-        must!(cuda.cuMemsetD32_v2(word, 0, 1024));
-        let stream = value_of!(cuda.cuStreamCreate(CUstream(0), 1));
+        let spin = Spin::new(&cuda, 0);
+        let (word, stream) = (spin.word, spin.stream);
         Self { cuda, spin, word, stream, started: Instant::now(), limit }
     }
 
     fn launch(&self, turns: u32, stream: CUstream) {
-        let (mut word, mut turns) = (self.word, turns);
-        let mut params: [Pointer; 2] = [(&raw mut word).cast(), (&raw mut turns).cast()];
-        let (cuda, params) = (&self.cuda, params.as_mut_ptr());
-        must!(cuda.cuLaunchKernel(self.spin, 1, 1, 1, 1, 1, 1, 0, stream, params, ptr::null_mut()));
+        self.spin.launch(&self.cuda, turns, stream);
     }
 
     fn read(&self, at: CUdeviceptr) -> u32 {
-        let (cuda, mut value) = (&self.cuda, 0_u32);
-        must!(cuda.cuCtxSynchronize());
-        must!(cuda.cuMemcpyDtoH_v2((&raw mut value).cast(), at, 4));
-        value
+        Spin::read(&self.cuda, at)
     }
 
     fn goes_on(&self) -> bool {
