@@ -1,6 +1,6 @@
 //! A running paravane-backend: started with its socket in a directory of its own, ended with SIGTERM, asked for its account.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -28,9 +28,19 @@ impl Backend {
 
     /// As `start`, with variables for its workers' libcuda.
     pub(crate) fn start_with(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
+        Self::start_program(&build::backend()?, name, arguments, environment)
+    }
+
+    /// As `start_with`, a paravane-backend that lies elsewhere.
+    pub(crate) fn start_program(
+        program: &Path,
+        name: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let dir =
             TempDir::with_prefix("paravane-").context("cannot create a temporary directory")?;
-        let mut command = Command::new(build::backend()?);
+        let mut command = Command::new(program);
         command
             .arg("--socket-path")
             .arg(dir.path().join("backend.sock"))

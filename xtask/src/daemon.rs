@@ -20,6 +20,8 @@ pub(crate) struct Daemon {
     child: Child,
     dir: TempDir,
     log: PathBuf,
+    /// Its paravanectl.
+    control: PathBuf,
 }
 
 /// What `paravanectl -o json list` says, as far as anybody here asks.
@@ -51,6 +53,11 @@ impl Host {
 impl Daemon {
     /// Starts paravaned with its ledger in `home`, and waits until it listens.
     pub(crate) fn start(name: &str, home: &Path) -> Result<Self> {
+        Self::start_program(&build::program("paravaned")?, name, home)
+    }
+
+    /// As `start`, a paravaned that lies elsewhere; paravanectl lies beside it.
+    pub(crate) fn start_program(program: &Path, name: &str, home: &Path) -> Result<Self> {
         // A socket's path is short, which a source tree's need not be.
         let dir = TempDir::with_prefix("paravane-").context("cannot create a temporary directory")?;
         let ledger = home.join("ledger.db");
@@ -64,9 +71,10 @@ impl Daemon {
             dir.path().join("control.sock"),
         );
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
-        let mut command = Command::new(build::program("paravaned")?);
+        let mut command = Command::new(program);
         let (child, log) = process::start(&format!("{name}-paravaned"), command.arg("--config").arg(&config))?;
-        let mut daemon = Self { child, dir, log };
+        let control = program.with_file_name("paravanectl");
+        let mut daemon = Self { child, dir, log, control };
         daemon.wait_until_it_listens()?;
         Ok(daemon)
     }
@@ -78,7 +86,7 @@ impl Daemon {
 
     /// What paravanectl prints when it is called so.
     pub(crate) fn said(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(build::program("paravanectl")?);
+        let mut command = Command::new(&self.control);
         process::output(command.arg("--socket").arg(self.dir.path().join("control.sock")).args(arguments))
     }
 

@@ -158,7 +158,7 @@ impl Gl {
     fn show(&self, machine: &Machine, built: &Built) -> Result<ExitCode> {
         let Built { root, samples, renderer, off_screen } = built;
         step("hostile guests", || done(hostile::run(renderer)?, "every command is answered, CUDA lives"))?;
-        let (package, on_screen) = (package::make(&paths::made("package")?)?, root.compile(job::ON_SCREEN)?);
+        let (package, on_screen) = (package::guest::make(&paths::made("package")?)?, root.compile(job::ON_SCREEN)?);
         let here = paths::made("gl")?.join("scene-here.ppm");
         step("the scene, drawn here", || {
             let said = process::output(root.command(off_screen)?.arg(&here))?;

@@ -5,6 +5,7 @@ mod boots;
 mod cargo;
 pub(crate) mod framebuffer;
 mod guest_clients;
+mod host_package;
 mod no_vm;
 pub(crate) mod report;
 
@@ -100,6 +101,7 @@ impl Test {
             report.check("samples, host processes", || {
                 no_vm::over_the_socket(samples)
             });
+            report.check("the host package, installed", || host_package::installed(samples));
         }
         let Some(vm) = vm else { return Ok(()) };
         if self.runs(Part::Boots) {

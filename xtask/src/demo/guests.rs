@@ -38,7 +38,7 @@ impl Load for Guest {
 pub(super) fn run(demo: &Demo) -> Result<Ran> {
     let vm = setup::to_boot(demo.accelerator)?;
     let samples = build::all()?;
-    let package = package::make(&paths::made("package")?)?;
+    let package = package::guest::make(&paths::made("package")?)?;
     let stage = Stage::set(demo)?;
     let payload = |vm| guest_job::payload_of_load(&samples, &package, &shares::arguments(vm), vm == 0);
     let payloads = [payload(0)?, payload(1)?];

@@ -24,7 +24,7 @@ const NO_DEVICE: &str = "cuInit(0) answered CUDA_ERROR_NO_DEVICE (100)";
 
 pub(crate) fn all(report: &mut Report, vm: &VmSetup, samples: &Samples) -> Result<()> {
     eprintln!("        guests run with {}", vm.accelerator_note);
-    let package = package::make(&paths::made("package")?)?;
+    let package = package::guest::make(&paths::made("package")?)?;
     for front_end in FRONT_ENDS {
         let name = format!("guest on {}", front_end.name());
         report.check(&name, || with_paravane(vm, samples, &package, front_end));

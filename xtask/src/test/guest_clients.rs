@@ -24,7 +24,7 @@ const FRONT_END: FrontEnd = FrontEnd::VhostUserGpu;
 
 /// One check a client.
 pub(crate) fn all(report: &mut Report, vm: &VmSetup) -> Result<()> {
-    let package = package::make(&paths::made("package")?)?;
+    let package = package::guest::make(&paths::made("package")?)?;
     let mut luggage = Luggage::new()?;
     let mut parts = Vec::new();
     for client in clients::all() {
