@@ -1,17 +1,21 @@
 //! paravaned's file: read and checked whole before anything starts, so that an error names file, line and key. What
 //! `paravanectl set --persistent` sets is written back into the same file, comments and order kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use paravane_backend::devices::DEVICES_MAX;
 use paravane_backend::register::wanted::{Bytes, KernelLimit, Mode, Percent, Priority, Wanted};
 use paravane_backend::register::{DEFAULT_SOCKET, message};
 use paravane_scheduler::{Minimums, Settings};
-use serde::{Deserialize, Serialize};
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use toml_edit::DocumentMut;
 
 /// Where the file is unless `--config` says otherwise.
@@ -31,7 +35,7 @@ pub struct Config {
     pub metrics: Metrics,
     /// The ledger.
     pub ledger: LedgerFile,
-    /// On which device a VM is placed that names none.
+    /// On which devices a VM is placed that names none.
     pub placement: Placement,
     /// What counts for every VM where neither its command line nor its table says otherwise.
     pub defaults: Checked,
@@ -118,12 +122,12 @@ impl TryFrom<u32> for Resolution {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Placement {
-    /// The first device that has room.
+    /// The first devices that have room.
     #[default]
     Packed,
-    /// The device with the fewest VMs.
+    /// The devices with the fewest VMs.
     Spread,
-    /// None: the VM has all devices of its libcuda, and its leases are for the first.
+    /// All devices of the VM's libcuda.
     Everything,
 }
 
@@ -147,17 +151,66 @@ impl TryFrom<Wanted> for Checked {
 pub struct Vm {
     /// Its settings.
     pub wanted: Wanted,
-    /// The device it is placed on, by UUID.
-    pub gpu: Option<String>,
+    /// The devices it is placed on, by UUID, in the order in which it sees them.
+    pub gpu: Option<Named>,
+    /// How many `placement` chooses, where it names none.
+    pub devices: Option<NonZeroU8>,
     /// The VM is known by this too: a back end with this UUID is this VM, whatever name it says.
     pub uuid: Option<String>,
+}
+
+/// Devices by UUID: one, or several in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for Named {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Uuids;
+        impl<'de> Visitor<'de> for Uuids {
+            type Value = Named;
+
+            fn expecting(&self, to: &mut fmt::Formatter) -> fmt::Result {
+                to.write_str("a device's UUID, or a list of them")
+            }
+
+            fn visit_str<E: de::Error>(self, uuid: &str) -> Result<Named, E> {
+                Named::new(vec![uuid.to_owned()]).map_err(E::custom)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Named, A::Error> {
+                let mut uuids = Vec::new();
+                while let Some(uuid) = list.next_element()? {
+                    uuids.push(uuid);
+                }
+                Named::new(uuids).map_err(de::Error::custom)
+            }
+        }
+        from.deserialize_any(Uuids)
+    }
+}
+
+impl Named {
+    fn new(uuids: Vec<String>) -> Result<Self, String> {
+        if uuids.is_empty() || uuids.len() > DEVICES_MAX {
+            return Err(format!("must name from 1 to {DEVICES_MAX} devices"));
+        }
+        if uuids.iter().any(String::is_empty) {
+            return Err("a UUID is empty".into());
+        }
+        let mut seen = BTreeSet::new();
+        match uuids.iter().find(|uuid| !seen.insert(*uuid)) {
+            Some(twice) => Err(format!("{twice} comes twice")),
+            None => Ok(Self(uuids)),
+        }
+    }
 }
 
 /// Not flattened from [`Wanted`]: then an error would name the table's line, not the key's.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct VmTable {
-    gpu: Option<String>,
+    gpu: Option<Named>,
+    devices: Option<NonZeroU8>,
     uuid: Option<String>,
     weight: Option<u32>,
     minimum: Option<Percent>,
@@ -174,10 +227,14 @@ impl TryFrom<VmTable> for Vm {
     type Error = String;
 
     fn try_from(table: VmTable) -> Result<Self, String> {
-        let VmTable { gpu, uuid, weight, minimum, cap, priority, mode, memory_quota, kernel_limit, sms, swap } = table;
+        let VmTable { gpu, devices, uuid, .. } = table;
+        let VmTable { weight, minimum, cap, priority, mode, memory_quota, kernel_limit, sms, swap, .. } = table;
+        if gpu.is_some() && devices.is_some() {
+            return Err("devices: gpu names them already".into());
+        }
         let wanted = Wanted { weight, minimum, cap, priority, mode, memory_quota, kernel_limit, sms, swap };
         let Checked(wanted) = wanted.try_into()?;
-        Ok(Self { wanted, gpu, uuid })
+        Ok(Self { wanted, gpu, devices, uuid })
     }
 }
 
@@ -227,17 +284,22 @@ impl Config {
 
     /// What no single value shows.
     fn check(&self) -> Result<(), (String, String)> {
-        let mut minimums: BTreeMap<Option<&str>, Minimums> = BTreeMap::new();
+        let mut minimums: BTreeMap<&str, Minimums> = BTreeMap::new();
         for (name, vm) in &self.vm {
             if name.is_empty() || name.len() > message::NAME_BYTES_MAX || name.chars().any(char::is_control) {
                 return Err((name.clone(), "must be a name of at most 128 printable bytes".into()));
             }
             let all = self.defaults.0.under(&vm.wanted);
             let settings = all.settings(1).map_err(|error| (name.clone(), error.to_string()))?;
+            if vm.devices.is_some() && self.placement == Placement::Everything {
+                return Err((name.clone(), "devices: placement \"everything\" gives it all".into()));
+            }
             // Those that name no device may be apart; those of one device are together.
-            if vm.gpu.is_some() && !is_equal_share(&all) {
-                let sum = minimums.entry(vm.gpu.as_deref()).or_default();
-                sum.replace(0, settings.minimum()).map_err(|error| (name.clone(), error.to_string()))?;
+            let named = vm.gpu.iter().flat_map(|named| &named.0).filter(|_| !is_equal_share(&all));
+            for uuid in named {
+                let sum = minimums.entry(uuid).or_default();
+                let sum = sum.replace(0, settings.minimum());
+                sum.map_err(|error| (name.clone(), format!("on {uuid}: {error}")))?;
             }
         }
         Ok(())

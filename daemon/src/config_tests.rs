@@ -11,7 +11,7 @@ fn the_example_has_every_setting_and_is_accepted() {
     // Every setting is in it, be it in a comment.
     let keys = ["socket", "group", "listen", "hostname", "path", "resolution_s", "retention_days", "placement"];
     let of_vms =
-        ["weight", "minimum", "cap", "priority", "mode", "memory_quota", "kernel_limit", "sms", "swap", "gpu", "uuid"];
+        ["weight", "minimum", "cap", "priority", "mode", "memory_quota", "kernel_limit", "sms", "swap", "gpu", "devices", "uuid"];
     for key in keys.iter().chain(&of_vms) {
         let said = EXAMPLE.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} =")));
         assert!(said, "the example lacks {key}");
@@ -37,6 +37,14 @@ fn errors_name_line_and_key() {
         ("[vm.a]\nmode = \"fixed-share\"\n", ["line 1", "mode fixed-share needs cap"]),
         ("[defaults]\nminimum = 60\n\n[vm.\"a.b\"]\ncap = 50\n", ["line 4", "above the cap"]),
         ("[vm.a]\ngpu=\"G\"\nminimum=60\n[vm.b]\ngpu=\"G\"\nminimum=60\n", ["line 4", "add up to 120%"]),
+        ("[vm.a]\ngpu=\"G\"\nminimum=60\n[vm.b]\ngpu=[\"F\", \"G\"]\nminimum=60\n", ["line 4", "on G: the minimums of the GPU's VMs add up to 120%"]),
+        ("[vm.a]\ngpu = [\"G\", \"F\", \"G\"]\n", ["line 2", "G comes twice"]),
+        ("[vm.a]\nweight = 1\ngpu = []\n", ["line 3", "from 1 to 16 devices"]),
+        ("[vm.a]\ngpu = \"\"\n", ["line 2", "a UUID is empty"]),
+        ("[vm.a]\ngpu = 7\n", ["line 2", "a device's UUID, or a list of them"]),
+        ("[vm.a]\ndevices = 0\n", ["line 2", "nonzero"]),
+        ("[vm.a]\ngpu = \"G\"\ndevices = 2\n", ["line 1", "gpu names them already"]),
+        ("placement = \"everything\"\n[vm.a]\ndevices = 2\n", ["line 2", "gives it all"]),
         ("[metrics]\nlisten = \"nowhere\"\n", ["line 2", "listen"]),
         ("placement = \"packet\"\n", ["line 1", "spread"]),
         ("a b\n", ["line 1", "a b"]),

@@ -9,20 +9,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use paravane_backend::account::AccountPage;
 use paravane_backend::devices::Device;
-use paravane_backend::lease::{VmFigures, VmId, VmPage};
+use paravane_backend::lease::{VmId, VmPage};
 use paravane_backend::register::message::{Hello, Last, Named, ToBackend};
-use paravane_backend::register::wanted::{Percent, Wanted};
-use paravane_scheduler::Settings;
+use paravane_backend::register::wanted::Wanted;
 
 use crate::config::{self, Config, is_equal_share, settings_of};
 use crate::events::{self, Events, Kind};
-use crate::gpus::{self, Choice, Gpus};
+use crate::gpus::{Choice, Gpus, Wish};
 use crate::history::History;
 use crate::ledger::{Ledger, LedgerError, Reader};
 use crate::peer;
 use crate::view::Layers;
 use crate::vm::{Account, Peer, Vm, printable};
 
+mod place;
 mod show;
 mod tick;
 
@@ -123,15 +123,15 @@ impl Host {
         let mut layers = Layers {
             defaults: state.config.defaults.0.clone(),
             command_line: hello.wanted,
-            file: table.wanted,
+            file: table.wanted.clone(),
             live: Wanted::default(),
         };
         let wanted = layers.all();
         // Equal shares make room for each other.
         let minimum = if is_equal_share(&wanted) { 0 } else { settings_of(&wanted, 1)?.minimum() };
         let choices: Vec<Choice> = devices.iter().map(|device| state.choice(&device.uuid)).collect();
-        let placed = gpus::place(table.gpu.as_deref(), state.config.placement, minimum, &choices)?;
-        if let Some(why) = state.gpus.lacks(&placed.uuid, &wanted) {
+        let uuids = Wish::of(&state.config, &table, minimum).place(&choices)?;
+        if let Some(why) = state.gpus.lacks(&uuids, &wanted) {
             let text = format!("not in force: {why}");
             self.events.say(Kind::Warning, &name, text);
             layers.forget_sms();
@@ -139,29 +139,28 @@ impl Host {
         let wanted = layers.all();
         state.issued += 1;
         let id = VmId(state.issued);
-        let mut leases = devices.iter().zip(leases);
-        let lease = leases.find(|(device, _)| device.uuid == placed.uuid).ok_or("its device has no lease")?.1;
-        self.admit(state, id, &name, &wanted, &placed.uuid, lease)?;
+        let leases: Vec<_> = devices.iter().map(|device| device.uuid.as_str()).zip(leases).collect();
+        let placed = self.admit(state, id, &name, &wanted, &uuids, leases)?;
         let vm = Vm {
             id,
             name: name.clone(),
             uuid: uuid.unwrap_or_default(),
             boot,
             peer,
-            gpu: placed.uuid.clone(),
+            devices: placed,
             since_s: events::now().as_secs(),
             layers,
-            entitled: 0,
             memory_peak_bytes: 0,
-            figures: VmFigures::default(),
             socket: Some(socket),
             account: Account::after(past),
         };
-        let devices = if placed.alone { vec![placed.uuid.clone()] } else { Vec::new() };
-        vm.tell(&ToBackend::Welcome { name: name.clone(), devices, wanted });
+        // As libcuda has them needs no word.
+        let all = devices.iter().map(|device| &device.uuid).eq(&uuids);
+        let told = if all { Vec::new() } else { uuids.clone() };
+        vm.tell(&ToBackend::Welcome { name: name.clone(), devices: told, wanted });
         state.vms.insert(id, vm);
-        state.even_out(&placed.uuid, &self.events);
-        let text = format!("registered by process {} of user {}, on {}", peer.pid, peer.uid, placed.uuid);
+        state.even_out(&uuids, &self.events);
+        let text = format!("registered by process {} of user {}, on {}", peer.pid, peer.uid, uuids.join(", "));
         self.events.say(Kind::Registered, &name, text);
         Ok(id)
     }
@@ -176,32 +175,6 @@ impl Host {
         let other = other.unwrap_or_default();
         self.events.say(Kind::Warning, &other, format!("there is a VM {name} already: this one is called {other}"));
         other
-    }
-
-    /// Gives a VM to its device's arbiter. A guarantee that has no room is not given; the VM comes in without it.
-    fn admit(
-        &self,
-        state: &State,
-        id: VmId,
-        name: &str,
-        wanted: &Wanted,
-        uuid: &str,
-        (page, kick): (VmPage, OwnedFd),
-    ) -> Result<(), String> {
-        let gpu = state.gpus.find(uuid).ok_or("its device has gone")?;
-        let vms = state.equals(uuid, is_equal_share(wanted));
-        let settings = settings_of(wanted, vms)?;
-        let fits = state.choice(uuid).guaranteed + settings.minimum() <= 1000;
-        let settings = if fits || is_equal_share(wanted) {
-            settings
-        } else {
-            let text = format!("its minimum of {} is not guaranteed: others have the rest", Percent::of_thousandths(settings.minimum()));
-            self.events.say(Kind::Warning, name, text);
-            without_minimum(settings)
-        };
-        // Equal shares are made even right after; until then nothing is guaranteed.
-        let first = if is_equal_share(wanted) { without_minimum(settings) } else { settings };
-        gpu.arbiter.add(id, page, kick, first).map_err(|error| error.to_string())
     }
 
     /// A back end's process begins.
@@ -235,17 +208,14 @@ impl Host {
     pub fn leave(&self, id: VmId, why: &str) {
         let mut state = self.state();
         let Some(mut vm) = state.vms.remove(&id) else { return };
-        if let Some(gpu) = state.gpus.find(&vm.gpu) {
-            if let Some(figures) = gpu.arbiter.figures(id) {
-                vm.figures = figures;
-            }
+        let uuids = vm.uuids();
+        for gpu in uuids.iter().filter_map(|uuid| state.gpus.find(uuid)) {
             gpu.arbiter.remove(id);
         }
         vm.leave();
         self.events.say(Kind::Left, &vm.name, why);
-        let uuid = vm.gpu.clone();
         state.leaving.push((tick::LAST_LOOKS, vm));
-        state.even_out(&uuid, &self.events);
+        state.even_out(&uuids, &self.events);
     }
 
     /// Other settings for a VM, from now on or for good.
@@ -286,8 +256,8 @@ impl Host {
             let for_good = if persistent { ", for good" } else { "" };
             let text = format!("set {}{for_good}", serde_json::to_string(set).unwrap_or_default());
             self.events.say(Kind::Set, name, text);
-            let uuid = vm.gpu.clone();
-            state.even_out(&uuid, &self.events);
+            let uuids = vm.uuids();
+            state.even_out(&uuids, &self.events);
         }
         Ok(wanted)
     }
@@ -328,7 +298,7 @@ impl Host {
             }
         }
         let devices: Vec<String> = state.gpus.0.iter().map(|gpu| gpu.device.uuid.clone()).collect();
-        devices.iter().for_each(|uuid| state.even_out(uuid, &self.events));
+        state.even_out(&devices, &self.events);
         self.events.say(Kind::Reloaded, "", self.config_path.display().to_string());
         Ok(())
     }
@@ -351,10 +321,6 @@ impl Host {
     }
 }
 
-fn without_minimum(settings: Settings) -> Settings {
-    Settings::new(settings.weight(), 0, settings.cap(), settings.priority()).unwrap_or(settings)
-}
-
 fn vm_name_in_file(state: &State, id: VmId) -> Option<String> {
     let vm = state.vms.get(&id)?;
     state.config.vm_of(&vm.name, Some(&vm.uuid)).map(|(name, _)| name.to_owned())
@@ -363,49 +329,6 @@ fn vm_name_in_file(state: &State, id: VmId) -> Option<String> {
 impl State {
     pub(crate) fn id(&self, name: &str) -> Option<VmId> {
         self.vms.values().find(|vm| vm.name == name).map(|vm| vm.id)
-    }
-
-    /// How many VMs of a device have equal shares, with one more if that is to be.
-    fn equals(&self, uuid: &str, one_more: bool) -> u32 {
-        let there = self.vms.values().filter(|vm| vm.gpu == uuid && is_equal_share(&vm.layers.all())).count();
-        u32::try_from(there).unwrap_or(u32::MAX).saturating_add(u32::from(one_more))
-    }
-
-    fn choice<'a>(&self, uuid: &'a str) -> Choice<'a> {
-        let there: Vec<&Vm> = self.vms.values().filter(|vm| vm.gpu == uuid).collect();
-        let equals = self.equals(uuid, false);
-        let minimum = |vm: &&Vm| settings_of(&vm.layers.all(), equals).map_or(0, |settings| settings.minimum());
-        Choice { uuid, vms: there.len(), guaranteed: there.iter().map(minimum).sum() }
-    }
-
-    /// Other settings for a VM's arbiter.
-    fn change(&self, id: VmId, wanted: &Wanted) -> Result<(), String> {
-        let vm = self.vms.get(&id).ok_or("it has gone")?;
-        let others = self.equals(&vm.gpu, false);
-        let was = u32::from(is_equal_share(&vm.layers.all()));
-        let equals = others - was + u32::from(is_equal_share(wanted));
-        let settings = settings_of(wanted, equals)?;
-        let gpu = self.gpus.find(&vm.gpu).ok_or("its device has gone")?;
-        wanted.check(&gpu.device).map_err(|error| error.to_string())?;
-        gpu.arbiter.set(id, settings).map_err(|error| error.to_string())
-    }
-
-    /// Gives those with equal shares what is equal now.
-    fn even_out(&mut self, uuid: &str, events: &Events) {
-        let equals = self.equals(uuid, false);
-        let Some(gpu) = self.gpus.find(uuid) else { return };
-        let even = |vm: &&Vm| vm.gpu == uuid && is_equal_share(&vm.layers.all());
-        // First all down, then each to its place: the sum never is too great on the way.
-        for vm in self.vms.values().filter(even) {
-            let Ok(settings) = settings_of(&vm.layers.all(), equals) else { continue };
-            let _ = gpu.arbiter.set(vm.id, without_minimum(settings));
-        }
-        for vm in self.vms.values().filter(even) {
-            let Ok(settings) = settings_of(&vm.layers.all(), equals) else { continue };
-            if let Err(error) = gpu.arbiter.set(vm.id, settings) {
-                events.say(Kind::Warning, &vm.name, format!("its equal share is not guaranteed: {error}"));
-            }
-        }
     }
 }
 

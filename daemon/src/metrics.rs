@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use paravane_backend::register::wanted::Percent;
 
 use crate::counters::COLUMNS;
-use crate::view::{GpuView, Snapshot, VmView};
+use crate::view::{DeviceView, GpuView, Snapshot, VmView};
 
 /// What the answer is.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -67,39 +67,31 @@ fn of_device(gpu: &GpuView, host: &str) -> Labels {
 fn vms(registry: &mut Registry, snapshot: &Snapshot) {
     let labels: Vec<Labels> = snapshot.vms.iter().map(|vm| of_vm(vm, &snapshot.host)).collect();
     let each = || snapshot.vms.iter().zip(&labels);
-    let percent = |part: Percent| f64::from(part) / 100.0;
-    type Figure = (&'static str, &'static str, fn(&VmView) -> Option<u64>);
-    let figures: [Figure; 8] = [
-        ("memory_bytes", "Device memory in use", |vm| Some(vm.memory_bytes)),
-        ("memory_peak_bytes", "The most device memory in use since the VM registered", |vm| Some(vm.memory_peak_bytes)),
-        ("memory_quota_bytes", "The most device memory that the VM may use", |vm| vm.set.memory_quota_bytes),
-        ("swap_bytes", "Host memory that the VM's device memory may lie in", |vm| vm.set.swap_bytes),
+    type Figure = (&'static str, &'static str, fn(&VmView) -> Option<f64>);
+    let figures: [Figure; 9] = [
+        ("memory_bytes", "Device memory in use", |vm| Some(float(vm.memory_bytes))),
+        ("memory_peak_bytes", "The most device memory in use since the VM registered", |vm| {
+            Some(float(vm.memory_peak_bytes))
+        }),
+        ("memory_quota_bytes", "The most device memory that the VM may use", |vm| {
+            vm.set.memory_quota_bytes.map(float)
+        }),
+        ("swap_bytes", "Host memory that the VM's device memory may lie in", |vm| vm.set.swap_bytes.map(float)),
         ("weight", "Weight by which time beyond guarantees is shared", |vm| Some(vm.set.weight.into())),
-        ("waiting_threads", "Guest threads that wait for the device", |vm| Some(vm.waiting.into())),
-        ("processes", "Guest processes that use CUDA", |vm| u64::try_from(vm.processes.len()).ok()),
-        ("registered_seconds", "When the VM registered, since 1970", |vm| Some(vm.since_s)),
+        ("processes", "Guest processes that use CUDA", |vm| Some(vm.processes.len() as f64)),
+        ("registered_seconds", "When the VM registered, since 1970", |vm| Some(float(vm.since_s))),
+        ("minimum_ratio", "Part of each of its devices' time that is to be guaranteed", |vm| Some(ratio(vm.set.minimum))),
+        ("cap_ratio", "Part of each of its devices' time that is never exceeded", |vm| Some(ratio(vm.set.cap))),
     ];
     for (name, help, figure) in figures {
         let family = gauge(registry, &format!("paravane_vm_{name}"), help);
         for (vm, labels) in each() {
             if let Some(value) = figure(vm) {
-                family.get_or_create(labels).set(float(value));
+                family.get_or_create(labels).set(value);
             }
         }
     }
-    type Part = (&'static str, &'static str, fn(&VmView) -> Percent);
-    let parts: [Part; 4] = [
-        ("share", "Part of the device's time in the last second", |vm| vm.share),
-        ("entitled", "Part of the device's time that the VM would get, had all work", |vm| vm.entitled),
-        ("minimum", "Guaranteed part of the device's time", |vm| vm.set.minimum),
-        ("cap", "Part of the device's time that is never exceeded", |vm| vm.set.cap),
-    ];
-    for (name, help, part) in parts {
-        let family = gauge(registry, &format!("paravane_vm_{name}_ratio"), help);
-        for (vm, labels) in each() {
-            family.get_or_create(labels).set(percent(part(vm)));
-        }
-    }
+    on_devices(registry, snapshot);
     for column in COLUMNS {
         let (name, scale) = match column.strip_suffix("_ns") {
             Some(stem) => (format!("paravane_vm_{stem}_seconds"), 1e-9),
@@ -113,13 +105,41 @@ fn vms(registry: &mut Registry, snapshot: &Snapshot) {
     }
 }
 
+/// A series for each device of a VM.
+fn on_devices(registry: &mut Registry, snapshot: &Snapshot) {
+    type Figure = (&'static str, &'static str, fn(&DeviceView) -> f64);
+    let figures: [Figure; 4] = [
+        ("share_ratio", "Part of the device's time in the last second", |on| ratio(on.share)),
+        ("entitled_ratio", "Part of the device's time that the VM would get, had all work", |on| ratio(on.entitled)),
+        ("waiting_threads", "Guest threads that wait for the device", |on| on.waiting.into()),
+        ("device_memory_bytes", "Device memory in use on the device", |on| float(on.memory_bytes)),
+    ];
+    for (name, help, figure) in figures {
+        let family = gauge(registry, &format!("paravane_vm_{name}"), help);
+        for vm in &snapshot.vms {
+            for on in &vm.devices {
+                family.get_or_create(&of_vm_on(vm, on, &snapshot.host)).set(figure(on));
+            }
+        }
+    }
+}
+
 fn of_vm(vm: &VmView, host: &str) -> Labels {
     vec![
         ("vm", vm.name.clone()),
         ("vm_uuid", vm.uuid.clone()),
-        ("UUID", vm.gpu.clone()),
         ("Hostname", host.to_owned()),
     ]
+}
+
+fn of_vm_on(vm: &VmView, on: &DeviceView, host: &str) -> Labels {
+    let mut labels = of_vm(vm, host);
+    labels.extend([("gpu", on.index.to_string()), ("UUID", on.uuid.clone())]);
+    labels
+}
+
+fn ratio(part: Percent) -> f64 {
+    f64::from(part) / 100.0
 }
 
 /// As Prometheus counts; beyond 2^53 the last digits go.
@@ -146,14 +166,22 @@ mod tests {
             busy: Percent::of_thousandths(425),
             ..GpuView::default()
         };
-        let mut vm = VmView { name: "a".into(), gpu: "GPU-1".into(), ..VmView::default() };
+        let on = |uuid: &str, index, share| DeviceView {
+            uuid: uuid.into(),
+            index,
+            share: Percent::of_thousandths(share),
+            ..DeviceView::default()
+        };
+        let devices = vec![on("GPU-1", 0, 300), on("GPU-2", 1, 125)];
+        let mut vm = VmView { name: "a".into(), devices, ..VmView::default() };
         vm.used.set("kernels", 12);
         vm.used.set("gpu_time_ns", 1_500_000_000);
         let snapshot = Snapshot { host: "h".into(), gpus: vec![gpu], vms: vec![vm], ..Snapshot::default() };
         let text = text(&snapshot);
         let labels = "{gpu=\"0\",UUID=\"GPU-1\",pci_bus_id=\"0000:01:00.0\",device=\"nvidia0\",\
                       modelName=\"Big \\\"GPU\\\"\",Hostname=\"h\"}";
-        let of_vm = "{vm=\"a\",vm_uuid=\"\",UUID=\"GPU-1\",Hostname=\"h\"}";
+        let of_vm = "{vm=\"a\",vm_uuid=\"\",Hostname=\"h\"}";
+        let on = |gpu, uuid| format!("{{vm=\"a\",vm_uuid=\"\",Hostname=\"h\",gpu=\"{gpu}\",UUID=\"{uuid}\"}}");
         for line in [
             format!("DCGM_FI_DEV_GPU_UTIL{labels} 42.5"),
             format!("DCGM_FI_DEV_FB_USED{labels} 3072.0"),
@@ -161,6 +189,8 @@ mod tests {
             format!("paravane_vm_kernels_total{of_vm} 12.0"),
             format!("paravane_vm_gpu_time_seconds_total{of_vm} 1.5"),
             format!("paravane_vm_cap_ratio{of_vm} 0.0"),
+            format!("paravane_vm_share_ratio{} 0.3", on(0, "GPU-1")),
+            format!("paravane_vm_share_ratio{} 0.125", on(1, "GPU-2")),
         ] {
             assert!(text.lines().any(|said| said == line), "no {line} in\n{text}");
         }

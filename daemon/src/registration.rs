@@ -2,6 +2,7 @@
 //! group's, and yet nothing that it says is believed: lengths are bounded, descriptors are checked before they are
 //! mapped, and what is too much ends the connection.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -147,6 +148,10 @@ fn greet(host: &Host, socket: &OwnedFd, peer: Peer) -> Result<VmId, Ended> {
         return Err(Ended::Protocol("a hello out of bounds"));
     }
     hello.devices.iter_mut().for_each(tidy);
+    let different: BTreeSet<&str> = hello.devices.iter().map(|device| device.uuid.as_str()).collect();
+    if different.len() < hello.devices.len() {
+        return Err(Ended::Refused("two devices of its libcuda have one UUID".into()));
+    }
     let leases = leases(hello.devices.len().max(1), fds)?;
     let ours = socket.try_clone()?;
     host.register(hello, peer, leases, ours).map_err(Ended::Refused)

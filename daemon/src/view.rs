@@ -70,21 +70,21 @@ pub struct VmView {
     pub pid: i32,
     /// As above.
     pub uid: u32,
-    /// The device it is placed on, by UUID.
-    pub gpu: String,
+    /// The devices it is placed on, in the order in which it sees them.
+    pub devices: Vec<DeviceView>,
     /// When it registered, in seconds since 1970.
     pub since_s: u64,
     /// Settings in force.
     pub set: Set,
     /// Where they come from.
     pub wanted: Layers,
-    /// What it would get now, had all VMs work.
+    /// What it would get of all its devices together, had all VMs work.
     pub entitled: Percent,
-    /// What it got in the last second.
+    /// What it got of them in the last second.
     pub share: Percent,
-    /// Its threads that wait for the device now.
+    /// Its threads that wait for a device now.
     pub waiting: u32,
-    /// Device memory in use.
+    /// Device memory in use, on all its devices.
     pub memory_bytes: u64,
     /// The most there was in use since it registered.
     pub memory_peak_bytes: u64,
@@ -92,6 +92,33 @@ pub struct VmView {
     pub used: Counters,
     /// Its processes that run.
     pub processes: Vec<ProcessView>,
+}
+
+/// What a VM has of one of its devices.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeviceView {
+    /// The device.
+    pub uuid: String,
+    /// Its number on the host, as [`GpuView`] has it.
+    pub index: u32,
+    /// What the VM would get of it now, had all VMs work.
+    pub entitled: Percent,
+    /// What it got in the last second.
+    pub share: Percent,
+    /// The guarantee in force here: none, where others have the rest.
+    pub minimum: Percent,
+    /// The cap in force here.
+    pub cap: Percent,
+    /// Threads that wait for it now.
+    pub waiting: u32,
+    /// Device memory in use there.
+    pub memory_bytes: u64,
+    /// Time that threads have waited for other VMs since this one registered, in nanoseconds.
+    pub waited_ns: u64,
+    /// Likewise for the VM's own cap.
+    pub throttled_ns: u64,
+    /// Time that commands took beyond their leases, likewise.
+    pub overrun_ns: u64,
 }
 
 /// What is in force for a VM.

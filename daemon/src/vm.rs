@@ -61,6 +61,21 @@ impl Process {
     }
 }
 
+/// What a VM has of a device.
+#[derive(Clone, Debug, Default)]
+pub struct OnDevice {
+    /// The device's UUID.
+    pub uuid: String,
+    /// Whether the VM's guarantee is given here: it had room.
+    pub guaranteed: bool,
+    /// What it was last told to be entitled to, in thousandths.
+    pub entitled: u32,
+    /// What the arbiter said last.
+    pub figures: VmFigures,
+    /// Device memory that its workers say is there.
+    pub resident_bytes: u64,
+}
+
 /// A VM.
 #[derive(Debug)]
 pub struct Vm {
@@ -74,18 +89,14 @@ pub struct Vm {
     pub boot: String,
     /// The back end.
     pub peer: Peer,
-    /// The device, by UUID.
-    pub gpu: String,
+    /// The devices that it is placed on, in the order in which it sees them.
+    pub devices: Vec<OnDevice>,
     /// When it registered, in seconds since 1970.
     pub since_s: u64,
     /// What is set.
     pub layers: Layers,
-    /// What it was last told to be entitled to.
-    pub entitled: u32,
     /// The most memory that was in use at a look.
     pub memory_peak_bytes: u64,
-    /// What the arbiter said last.
-    pub figures: VmFigures,
     /// None once the back end has gone. Does not block.
     pub socket: Option<OwnedFd>,
     /// What its processes use.
@@ -116,6 +127,32 @@ impl Vm {
             // Its reader notices.
             let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
         }
+    }
+
+    /// What it has of a device, if it is placed there.
+    pub fn on(&self, uuid: &str) -> Option<&OnDevice> {
+        self.devices.iter().find(|on| on.uuid == uuid)
+    }
+
+    /// The same, to change it.
+    pub fn on_mut(&mut self, uuid: &str) -> Option<&mut OnDevice> {
+        self.devices.iter_mut().find(|on| on.uuid == uuid)
+    }
+
+    /// The UUIDs of its devices.
+    pub fn uuids(&self) -> Vec<String> {
+        self.devices.iter().map(|on| on.uuid.clone()).collect()
+    }
+
+    /// Its part of all its devices' time in the last second, in thousandths.
+    pub fn share(&self) -> u32 {
+        mean(self.devices.iter().map(|on| on.figures.share))
+    }
+
+    /// Device memory of its on one of its devices. Of a VM on one device the account has all of it;
+    /// what its workers say of each is seen a little later.
+    pub fn memory_on(&self, on: &OnDevice) -> u64 {
+        if self.devices.len() == 1 { self.memory_bytes() } else { on.resident_bytes }
     }
 
     /// A process begins. False: there are too many, or it is known.
@@ -231,6 +268,12 @@ impl Vm {
         };
         running.map(view).collect()
     }
+}
+
+/// The mean of some parts; 0 of none.
+pub fn mean(parts: impl Iterator<Item = u32>) -> u32 {
+    let (sum, count) = parts.fold((0_u64, 0_u64), |(sum, count), part| (sum + u64::from(part), count + 1));
+    u32::try_from(sum / count.max(1)).unwrap_or(u32::MAX)
 }
 
 /// Processes of a VM that are known at a time: those that run, and those that ended since the last booking or while

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use paravane_backend::account::{AccountPage, Counter, Gauge};
 use paravane_backend::devices::Device;
 use paravane_backend::lease::VmPage;
+use paravane_backend::lease::room::Holds;
 use paravane_backend::register::message::{FromBackend, Hello, Last, ToBackend, VERSION, receive, send};
 use paravane_backend::register::wanted::Wanted;
 use paravane_tests::backend::{eventually, executable};
@@ -39,8 +40,15 @@ impl Backend {
         Hello { version: VERSION, boot: boot.into(), name, devices: vec![device], ..Hello::default() }
     }
 
+    /// Of each device a page and an eventfd; and the pages.
+    fn leases(devices: usize) -> (Vec<VmPage>, Vec<OwnedFd>) {
+        let leases = (0..devices).map(|_| (VmPage::create().unwrap(), eventfd(0, EventfdFlags::NONBLOCK).unwrap()));
+        let (pages, fds): (_, Vec<_>) = leases.map(|((page, file), kick)| (page, [file, kick])).unzip();
+        (pages, fds.into_iter().flatten().collect())
+    }
+
     fn fds() -> Vec<OwnedFd> {
-        vec![VmPage::create().unwrap().1, eventfd(0, EventfdFlags::NONBLOCK).unwrap()]
+        Self::leases(1).1
     }
 
     fn register(daemon: &Daemon, hello: Hello) -> (Self, String, Wanted) {
@@ -136,6 +144,58 @@ fn operators_see_and_set() {
     assert!(file.contains("weight = 400\nminimum = 25 # a quarter") && file.contains("[vm.later]"), "{file}");
     let metrics = Command::new(executable().with_file_name("paravanectl")).arg("--help").output().unwrap();
     assert!(String::from_utf8_lossy(&metrics.stdout).contains("Examples:"));
+}
+
+#[test]
+fn a_vm_on_two_devices_has_a_share_and_memory_of_each() {
+    const OTHER: &str = "GPU-00000000-0000-0000-0000-000000000002";
+    let mut daemon = Daemon::start(&format!("[vm.both]\ngpu = [{OTHER:?}, {GPU:?}]\nweight = 300\n[vm.second]\ndevices = 2\n"));
+    let comes = |daemon: &Daemon, boot: &str| {
+        let mut hello = Backend::hello(boot, Some(boot));
+        let other = Device { uuid: OTHER.into(), memory_bytes: 4 << 30, ..hello.devices[0].clone() };
+        hello.devices.push(other);
+        let backend = Backend(Backend::connect(daemon));
+        let (pages, fds) = Backend::leases(2);
+        backend.say(&FromBackend::Hello(hello), fds);
+        let ToBackend::Welcome { devices, .. } = backend.hear() else { panic!("no welcome") };
+        (backend, pages, devices)
+    };
+    let shares = |backend: &Backend| {
+        backend.hear_that(|heard| match heard {
+            ToBackend::Shares { thousandths } => Some(thousandths.into_values().collect::<Vec<_>>()),
+            _ => None,
+        })
+    };
+    let (both, _pages, devices) = comes(&daemon, "both");
+    assert_eq!(devices, [OTHER, GPU], "in the file's order");
+    let (second, pages, devices) = comes(&daemon, "second");
+    assert!(devices.is_empty(), "it has all that there are");
+    while shares(&both) != [750, 750] {}
+    assert_eq!(shares(&second), [250, 250]);
+    // What its workers say that they hold, on the second device only.
+    let slot = pages[1].take_slot(7).unwrap();
+    slot.holds(Holds::Resident).store(1 << 30, Ordering::SeqCst);
+    slot.waiting().store(2, Ordering::SeqCst);
+    eventually("it is seen", || daemon.json("info second")["devices"][1]["memory_bytes"] == 1_u64 << 30);
+    let vm = daemon.json("info second");
+    let of = |name: &str| [0, 1].map(|at| vm["devices"][at][name].clone());
+    assert_eq!(of("uuid"), [GPU, OTHER]);
+    assert_eq!((of("entitled"), of("waiting")), ([25.0, 25.0].map(Value::from), [0, 2].map(Value::from)));
+    let list = daemon.said("list");
+    assert_eq!(list.lines().filter(|line| line.contains("75.0%")).count(), 2, "a line for each device\n{list}");
+    let used: Vec<Value> = daemon.json("list")["gpus"].as_array().unwrap().iter().map(|gpu| gpu["memory_used_bytes"].clone()).collect();
+    assert_eq!(used, [0, 1_u64 << 30].map(Value::from), "in the order in which they were told of");
+    for word in ["device 0", "device 1", OTHER, "1.0 GiB", "25.0% entitled"] {
+        assert!(daemon.said("info second").contains(word), "info lacks {word}:\n{}", daemon.said("info second"));
+    }
+    daemon.said("set both --weight 100");
+    while shares(&second) != [500, 500] {}
+    assert!(daemon.refused("set both --sms 1").contains("no green contexts"));
+    daemon.kill();
+    daemon.restart();
+    let (both, ..) = comes(&daemon, "both");
+    let (_second, ..) = comes(&daemon, "second");
+    while shares(&both) != [750, 750] {}
 }
 
 #[test]
@@ -236,6 +296,11 @@ fn who_breaks_the_protocol_is_shown_out() {
     assert!(refusal(hello(), Vec::new()).contains("two descriptors"));
     let not_sealed = || OwnedFd::from(tempfile::tempfile().unwrap());
     refusal(hello(), vec![not_sealed(), not_sealed()]);
+    let twice = Hello { devices: [hello().devices, hello().devices].concat(), ..hello() };
+    assert!(refusal(twice.clone(), Backend::fds()).contains("one UUID"));
+    let other = Device { uuid: "GPU-2".into(), ..Device::default() };
+    let several = Hello { devices: [hello().devices, vec![other]].concat(), ..hello() };
+    assert!(refusal(several, Backend::fds()).contains("two descriptors for each device"));
     assert!(refusal(Backend::hello("b", Some("placed")), Backend::fds()).contains("GPU-of-another-host"));
     let socket = Backend::connect(&daemon);
     rustix::net::send(&socket, b"no JSON", rustix::net::SendFlags::empty()).unwrap();

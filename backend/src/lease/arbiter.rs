@@ -243,6 +243,11 @@ impl Arbiter {
         leases.figures(vm)
     }
 
+    /// What a VM has of the device's memory, as its workers say.
+    pub fn held(&self, vm: VmId) -> Option<Held> {
+        self.shared.lock().places.0.get(&vm).map(|place| place.page.held())
+    }
+
     /// VMs whose memory was to move and has not for a while: each once.
     pub fn stuck(&self) -> Vec<VmId> {
         self.shared.lock().residence.stuck(now_ns())

@@ -37,6 +37,13 @@ impl LeaseSide {
         let minimum = settings.minimum().min(cap);
         Ok(Settings::new(settings.weight(), minimum, cap, settings.priority())?)
     }
+
+    fn settings_of_share(&self, share: Option<u32>) -> Settings {
+        self.settings_alone(share).unwrap_or_else(|error| {
+            log::error!("the VM's settings: {error}");
+            Settings::default()
+        })
+    }
 }
 
 impl Side for LeaseSide {
@@ -49,14 +56,18 @@ impl Side for LeaseSide {
     }
 
     fn alone(&self, shares: &Shares) {
-        let settings = |uuid: &str| {
-            self.settings_alone(shares.get(uuid).copied()).unwrap_or_else(|error| {
-                log::error!("the VM's settings: {error}");
-                Settings::default()
-            })
-        };
+        let settings = |uuid: &str| self.settings_of_share(shares.get(uuid).copied());
         if let Err(error) = self.lease.arbitrate(settings) {
             log::error!("nobody gives the VM leases: {error}");
+        }
+    }
+
+    fn placed(&self, devices: &[String], shares: &Shares) {
+        let settings = |uuid: &str| self.settings_of_share(shares.get(uuid).copied());
+        if !devices.is_empty()
+            && let Err(error) = self.lease.arbitrate_beside(devices, settings)
+        {
+            log::error!("nobody gives the VM leases of other devices: {error}");
         }
     }
 
@@ -87,5 +98,9 @@ mod tests {
         assert!(side.lease.first_of(&uuids).figures().is_some());
         side.in_force(&Wanted::default(), &uuids[1..]);
         assert_eq!(side.visible.seen().devices, uuids[1..]);
+        side.hand_over();
+        side.placed(&uuids[1..], &Shares::new());
+        assert!(side.lease.first_of(&uuids).figures().is_some(), "processes of before are not left without");
+        assert!(side.lease.first_of(&uuids[1..]).figures().is_none());
     }
 }

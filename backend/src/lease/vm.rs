@@ -69,6 +69,13 @@ impl VmLease {
         self.all().zip(uuids).try_for_each(|(lease, uuid)| lease.arbitrate(settings(uuid)))
     }
 
+    /// As [`VmLease::arbitrate`], of all devices but some. Of a library that tells of no device there is nothing
+    /// to leave out.
+    pub fn arbitrate_beside(&self, placed: &[String], settings: impl Fn(&str) -> Settings) -> Result<(), LeaseError> {
+        let beside = self.all().zip(&self.uuids).filter(|(_, uuid)| !placed.contains(uuid));
+        beside.into_iter().try_for_each(|(lease, uuid)| lease.arbitrate(settings(uuid)))
+    }
+
     /// Another process gives them from now on. The pages stay as they are.
     pub fn hand_over(&self) {
         self.all().for_each(|lease| lease.hand_over());
@@ -109,6 +116,9 @@ mod tests {
         })
         .unwrap();
         assert!(lease.all().all(|lease| lease.figures().is_some()));
+        lease.hand_over();
+        lease.arbitrate_beside(&uuids[1..], |_| Settings::default()).unwrap();
+        assert!(lease.first.figures().is_some() && lease.others[0].figures().is_none());
         let many: Vec<String> = (0..DEVICES_MAX + 3).map(|number| number.to_string()).collect();
         assert_eq!(VmLease::start(&many, Settings::default()).unwrap().descriptors().count(), 2 * DEVICES_MAX);
         assert_eq!(VmLease::start(&[], Settings::default()).unwrap().descriptors().count(), 2);

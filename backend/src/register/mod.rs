@@ -41,6 +41,9 @@ pub trait Side: Send {
     /// paravaned does not, or not any more. At most these parts of the devices'
     /// time are this VM's, as far as paravaned has ever said them.
     fn alone(&self, shares: &Shares);
+    /// The VM is placed on these devices; none: all. paravaned gives no leases of others, which
+    /// processes may use that began before.
+    fn placed(&self, devices: &[String], shares: &Shares);
     /// What is in force, and on which devices; none: all.
     fn in_force(&self, wanted: &Wanted, devices: &[String]);
 }

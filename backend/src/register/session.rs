@@ -91,6 +91,7 @@ impl<'a> Session<'a> {
             ToBackend::Welcome { name, devices, wanted } => {
                 log::info!("registered at {} as {name}: {}", self.of.socket.display(), in_words(&wanted));
                 side.in_force(&wanted, &devices);
+                side.placed(&devices, self.shares);
                 self.devices = Some(devices);
             }
             ToBackend::Settings { wanted } => {

@@ -15,6 +15,7 @@ enum Event {
     HandedOver,
     Alone(Shares),
     InForce(Option<u32>, Vec<String>),
+    Placed(Vec<String>, Shares),
 }
 
 struct Recorder(Mutex<Sender<Event>>);
@@ -34,6 +35,9 @@ impl Side for Recorder {
     }
     fn alone(&self, shares: &Shares) {
         self.say(Event::Alone(shares.clone()));
+    }
+    fn placed(&self, devices: &[String], shares: &Shares) {
+        self.say(Event::Placed(devices.to_vec(), shares.clone()));
     }
     fn in_force(&self, wanted: &Wanted, devices: &[String]) {
         self.say(Event::InForce(wanted.weight, devices.to_vec()));
@@ -92,6 +96,7 @@ fn processes_are_told_until_they_are_booked() {
     waiting.join().unwrap().unwrap();
     assert_eq!(heard.recv(), Ok(Event::HandedOver));
     assert_eq!(heard.recv(), Ok(Event::InForce(Some(7), vec!["GPU-1".into()])));
+    assert_eq!(heard.recv(), Ok(Event::Placed(vec!["GPU-1".into()], Shares::new())));
 
     let first = open(&usage, 41);
     let (FromBackend::Begins { number: 1, pid: 41, name, worker: 1 }, fds) = daemon.hear() else { panic!() };
@@ -107,7 +112,7 @@ fn processes_are_told_until_they_are_booked() {
     daemon.say(&ToBackend::Settings { wanted: Wanted { weight: Some(9), ..Wanted::default() } });
     assert_eq!(heard.recv(), Ok(Event::InForce(Some(9), vec!["GPU-1".into()])));
     drop((daemon, listener));
-    assert_eq!(heard.recv(), Ok(Event::Alone(shares)));
+    assert_eq!(heard.recv(), Ok(Event::Alone(shares.clone())));
 
     // While paravaned is away a process runs on, and one comes and goes.
     let (stays, goes) = (open(&usage, 42), open(&usage, 43));
@@ -117,6 +122,9 @@ fn processes_are_told_until_they_are_booked() {
     let daemon = Daemon::accept(&listener);
     let (FromBackend::Begins { number: 2, .. }, _) = daemon.hear() else { panic!() };
     assert_eq!((ended(&daemon), ended(&daemon)), ((1, 41), (3, 43)));
+    assert_eq!(heard.recv(), Ok(Event::HandedOver));
+    assert_eq!(heard.recv(), Ok(Event::InForce(Some(7), vec!["GPU-1".into()])));
+    assert_eq!(heard.recv(), Ok(Event::Placed(vec!["GPU-1".into()], shares)), "as paravaned said last");
     daemon.say(&ToBackend::Booked { numbers: vec![1, 3] });
     usage.close(&stays);
     assert_eq!(ended(&daemon), (2, 42));

@@ -53,12 +53,13 @@ pub(super) fn list(host: &Snapshot) -> String {
         ">GPU TIME",
     ]);
     for vm in &host.vms {
-        let index = host.gpus.iter().find(|gpu| gpu.uuid == vm.gpu).map(|gpu| gpu.index.to_string());
+        let mut devices = vm.devices.iter().map(|on| [on.index.to_string(), percent(on.share), percent(on.entitled)]);
+        let [index, share, entitled] = devices.next().unwrap_or_default();
         vms.row(vec![
             vm.name.clone(),
-            index.unwrap_or_default(),
-            percent(vm.share),
-            percent(vm.entitled),
+            index,
+            share,
+            entitled,
             vm.set.weight.to_string(),
             percent(vm.set.minimum),
             percent(vm.set.cap),
@@ -68,6 +69,8 @@ pub(super) fn list(host: &Snapshot) -> String {
             vm.processes.len().to_string(),
             duration(vm.used.get("gpu_time_ns")),
         ]);
+        // A share is one of the device beside it: a VM on several has a line for each.
+        devices.for_each(|cells| vms.row(std::iter::once(String::new()).chain(cells).collect()));
     }
     if host.vms.is_empty() {
         return format!("{}\nNo VM is registered.\n", gpus.text());
@@ -81,8 +84,17 @@ pub(super) fn info(vm: &VmView) -> String {
     fact("name", vm.name.clone());
     fact("uuid", or_dash(vm.uuid.clone()));
     fact("back end", format!("process {} of user {}, since {}", vm.pid, vm.uid, time::shown(vm.since_s)));
-    fact("device", vm.gpu.clone());
-    fact("share now", format!("{} of {} entitled", percent(vm.share), percent(vm.entitled)));
+    for on in &vm.devices {
+        fact(&format!("device {}", on.index), on.uuid.clone());
+        fact("  share now", format!("{} of {} entitled", percent(on.share), percent(on.entitled)));
+        if vm.devices.len() > 1 {
+            fact("  memory there", bytes(on.memory_bytes));
+        }
+        // Not what is set for all: others have the rest, or equal shares differ.
+        if (on.minimum, on.cap) != (vm.set.minimum, vm.set.cap) {
+            fact("  minimum, cap", format!("{}, {}", percent(on.minimum), percent(on.cap)));
+        }
+    }
     fact("weight", vm.set.weight.to_string());
     fact("minimum, cap", format!("{}, {}", percent(vm.set.minimum), percent(vm.set.cap)));
     fact("priority, mode", format!("{}, {}", vm.set.priority, vm.set.mode));

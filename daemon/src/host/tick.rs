@@ -1,11 +1,14 @@
 //! The second hand: books what has been used, notes a point of history, tells back ends what they are entitled to.
 
+use std::collections::BTreeSet;
+
 use paravane_backend::register::message::ToBackend;
 
 use super::{Host, State};
 use crate::events::{self, Kind};
 use crate::ledger::Entry;
 use crate::view::Point;
+use crate::vm::OnDevice;
 
 /// Looks at the pages of a VM that has gone, so that its workers' last figures are seen: they die with the back end,
 /// but not in the same moment.
@@ -47,10 +50,14 @@ impl Host {
 
     fn tell_stuck(&self) {
         let state = self.state();
-        for id in state.gpus.0.iter().flat_map(|gpu| gpu.arbiter.stuck()) {
-            let Some(vm) = state.vms.get(&id) else { continue };
-            let text = "its memory is to go or to come and does not: its work does not end, or the device has no room";
-            self.events.say(Kind::Warning, &vm.name, text);
+        for gpu in &state.gpus.0 {
+            for vm in gpu.arbiter.stuck().iter().filter_map(|id| state.vms.get(id)) {
+                let text = format!(
+                    "its memory is to go or to come on {} and does not: its work does not end, or the device has no room",
+                    gpu.device.uuid
+                );
+                self.events.say(Kind::Warning, &vm.name, text);
+            }
         }
     }
 
@@ -70,9 +77,10 @@ impl State {
     /// Reads all pages and arbiters.
     fn look(&mut self) -> Vec<Entry> {
         for vm in self.vms.values_mut() {
-            let Some(gpu) = self.gpus.find(&vm.gpu) else { continue };
-            if let Some(figures) = gpu.arbiter.figures(vm.id) {
-                vm.figures = figures;
+            for on in &mut vm.devices {
+                let Some(gpu) = self.gpus.find(&on.uuid) else { continue };
+                on.figures = gpu.arbiter.figures(vm.id).unwrap_or(on.figures);
+                on.resident_bytes = gpu.arbiter.held(vm.id).map_or(0, |held| held.resident);
             }
             vm.memory_peak_bytes = vm.memory_peak_bytes.max(vm.memory_bytes());
         }
@@ -92,12 +100,12 @@ impl State {
         let mib = |bytes: u64| bytes >> 20;
         let vms = self.vms.values();
         let mut points: Vec<(String, Point)> = vms
-            .map(|vm| (vm.name.clone(), Point { share: vm.figures.share, memory_mib: mib(vm.memory_bytes()) }))
+            .map(|vm| (vm.name.clone(), Point { share: vm.share(), memory_mib: mib(vm.memory_bytes()) }))
             .collect();
         for gpu in &self.gpus.0 {
-            let there = self.vms.values().filter(|vm| vm.gpu == gpu.device.uuid);
-            let (share, bytes) = there.fold((0_u32, 0_u64), |(share, bytes), vm| {
-                (share.saturating_add(vm.figures.share), bytes.saturating_add(vm.memory_bytes()))
+            let there = self.vms.values().filter_map(|vm| Some((vm, vm.on(&gpu.device.uuid)?)));
+            let (share, bytes) = there.fold((0_u32, 0_u64), |(share, bytes), (vm, on)| {
+                (share.saturating_add(on.figures.share), bytes.saturating_add(vm.memory_on(on)))
             });
             let point = Point { share: share.min(1000), memory_mib: mib(bytes) };
             points.push((gpu.device.uuid.clone(), point));
@@ -107,14 +115,19 @@ impl State {
 
     /// What each is to keep to while we are away.
     fn tell_shares(&mut self) {
+        let mut changed = BTreeSet::new();
         for gpu in &self.gpus.0 {
             for (id, thousandths) in gpu.arbiter.shares() {
-                let Some(vm) = self.vms.get_mut(&id) else { continue };
-                if vm.entitled != thousandths {
-                    vm.entitled = thousandths;
-                    vm.tell(&ToBackend::Shares { thousandths: [(vm.gpu.clone(), thousandths)].into() });
+                let on = self.vms.get_mut(&id).and_then(|vm| vm.on_mut(&gpu.device.uuid));
+                if let Some(on) = on.filter(|on| on.entitled != thousandths) {
+                    on.entitled = thousandths;
+                    changed.insert(id);
                 }
             }
+        }
+        for vm in changed.iter().filter_map(|id| self.vms.get(id)) {
+            let of = |on: &OnDevice| (on.uuid.clone(), on.entitled);
+            vm.tell(&ToBackend::Shares { thousandths: vm.devices.iter().map(of).collect() });
         }
     }
 

@@ -130,7 +130,8 @@ fn draw_curves(frame: &mut Frame, area: Rect, screen: &Screen) {
     let sides = Layout::horizontal([Constraint::Percentage(60), Constraint::Percentage(40)]);
     let [shares, memory] = sides.areas(area);
     let share = |point: &Point| f64::from(point.share) / 10.0;
-    draw_chart(frame, shares, screen, "share of the device, %", 100.0, share);
+    let title = if screen.now.gpus.len() > 1 { "share of the VM's devices, %" } else { "share of the device, %" };
+    draw_chart(frame, shares, screen, title, 100.0, share);
     let used = |point: &Point| point.memory_mib as f64;
     let most = screen.now.history.values().flatten().map(used).fold(64.0, f64::max);
     draw_chart(frame, memory, screen, "device memory, MiB", most * 1.1, used);
@@ -175,7 +176,8 @@ fn draw_chart(frame: &mut Frame, area: Rect, screen: &Screen, title: &str, top: 
 /// A column of the VMs: its head, its width, whether it is to the right, and from which width of the screen on it is shown.
 type Column = (&'static str, u16, bool, u16);
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 13] = [
+    ("ON", 5, true, 0),
     ("GPU", 6, true, 0),
     ("ENTITLED", 8, true, 58),
     ("WEIGHT", 6, true, 74),
@@ -192,8 +194,10 @@ const COLUMNS: [Column; 12] = [
 
 fn draw_vms(frame: &mut Frame, area: Rect, screen: &Screen) {
     const NAME_COLUMNS: u16 = 16;
+    // Where there is one device, all are on it.
+    let first = usize::from(screen.now.gpus.len() < 2);
     let shown: Vec<(usize, &Column)> =
-        COLUMNS.iter().enumerate().filter(|(_, column)| column.3 <= area.width).collect();
+        COLUMNS.iter().enumerate().skip(first).filter(|(_, column)| column.3 <= area.width).collect();
     let taken: u16 = shown.iter().map(|(_, column)| column.1 + 1).sum();
     let bar_columns = area.width.saturating_sub(taken + NAME_COLUMNS + 4).clamp(4, 30);
     let rows = screen.now.vms.iter().enumerate().map(|(at, vm)| {
@@ -226,6 +230,7 @@ fn draw_vms(frame: &mut Frame, area: Rect, screen: &Screen) {
 /// A VM's cells, as [`COLUMNS`] has them.
 fn figures(screen: &Screen, vm: &VmView) -> [String; COLUMNS.len()] {
     [
+        devices_of(vm),
         format!("{:.1}%", f64::from(vm.share)),
         format!("{:.1}%", f64::from(vm.entitled)),
         vm.set.weight.to_string(),
@@ -239,6 +244,16 @@ fn figures(screen: &Screen, vm: &VmView) -> [String; COLUMNS.len()] {
         duration(vm.used.get("gpu_time_ns")),
         vm.processes.len().to_string(),
     ]
+}
+
+/// Their numbers: 0,2 or 0-3.
+fn devices_of(vm: &VmView) -> String {
+    let indices: Vec<u32> = vm.devices.iter().map(|on| on.index).collect();
+    let (first, last) = (indices.first().copied().unwrap_or_default(), indices.last().copied().unwrap_or_default());
+    if indices.len() > 2 && (first..=last).eq(indices.iter().copied()) {
+        return format!("{first}-{last}");
+    }
+    indices.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn limits(vm: &VmView) -> String {
@@ -302,10 +317,15 @@ fn draw_processes(frame: &mut Frame, area: Rect, screen: &Screen) {
     let head = line(&OF_PROCESSES.map(|(name, ..)| name.to_owned()), "PROCESS").style(Style::new().fg(FAINT));
     let mut widths: Vec<Constraint> = shown.iter().map(|(_, column)| Constraint::Length(column.1)).collect();
     widths.insert(1, Constraint::Fill(1));
+    let mut title = format!("processes of {}", vm.name);
+    if vm.devices.len() > 1 {
+        let shares = vm.devices.iter().map(|on| format!("device {}: {:.1}%", on.index, f64::from(on.share)));
+        title.push_str(&format!("   {}", shares.collect::<Vec<_>>().join("  ")));
+    }
     let table = Table::new(rows, widths)
         .header(head)
         .column_spacing(1)
-        .block(boxed(format!("processes of {}", vm.name)));
+        .block(boxed(title));
     frame.render_widget(table, area);
 }
 

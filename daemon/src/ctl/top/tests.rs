@@ -3,13 +3,13 @@
 use paravane_backend::register::wanted::Percent;
 
 use super::*;
-use crate::view::{GpuView, Point, ProcessView, Set};
+use crate::view::{DeviceView, GpuView, Point, ProcessView, Set};
 
 fn vm(name: &str, share: u32, kernels: u64) -> VmView {
     let mut vm = VmView {
         name: name.into(),
         boot: format!("boot of {name}"),
-        gpu: "GPU-1".into(),
+        devices: vec![DeviceView { uuid: "GPU-1".into(), share: Percent::of_thousandths(share), ..DeviceView::default() }],
         share: Percent::of_thousandths(share),
         entitled: Percent::of_thousandths(500),
         memory_bytes: 700 << 20,
@@ -65,6 +65,21 @@ fn everything_is_on_the_screen() {
     }
     let braille = picture.chars().filter(|letter| ('\u{2801}'..='\u{28ff}').contains(letter)).count();
     assert!(braille > 100, "curves have {braille} cells");
+}
+
+#[test]
+fn a_vm_on_several_devices_has_a_share_of_each() {
+    let mut host = host(1000);
+    let second = GpuView { index: 1, uuid: "GPU-2".into(), name: "Another GPU".into(), ..GpuView::default() };
+    host.gpus.push(second);
+    let on = DeviceView { uuid: "GPU-2".into(), index: 1, share: Percent::of_thousandths(75), ..DeviceView::default() };
+    host.vms[0].devices.push(on);
+    host.vms[0].share = Percent::of_thousandths(350);
+    host.vms[1].devices = (4..8).map(|index| DeviceView { index, ..DeviceView::default() }).collect();
+    let picture = picture(&Screen::new(host), (140, 36), false);
+    for word in ["Another GPU", "ON", "  0,1 ", "  4-7 ", "35.0%", "processes of desktop   device 0: 62.5%  device 1: 7.5%"] {
+        assert!(picture.contains(word), "no {word:?} in\n{picture}");
+    }
 }
 
 #[test]
