@@ -22,6 +22,7 @@ mod nvml;
 mod order;
 mod output;
 mod parts;
+mod primary;
 mod process;
 mod resources;
 mod swap;

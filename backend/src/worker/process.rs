@@ -28,6 +28,7 @@ use super::nvml::Nvml;
 use super::order::RingState;
 use super::output::Output;
 use super::parts::Parts;
+use super::primary::Primaries;
 use super::swap::{self, Swap};
 use super::thread::Thread;
 use super::turn::ProcessTurn;
@@ -44,6 +45,7 @@ pub(super) struct Process {
     pub(super) turn: ProcessTurn,
     pub(super) leases: Leases,
     pub(super) parts: Parts,
+    pub(super) primaries: Primaries,
     /// Set before the first command, where the VM's memory may lie on the host.
     swap: OnceLock<Swap>,
     /// Filled where the library cannot tell kernels' parameters.
@@ -94,6 +96,7 @@ impl Process {
             turn,
             leases,
             parts: Parts::inherited(),
+            primaries: Primaries::default(),
             swap: OnceLock::new(),
             images: Images::default(),
             callbacks: Arc::new(Callbacks::new()),

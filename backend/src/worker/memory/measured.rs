@@ -106,20 +106,19 @@ pub(in crate::worker) fn cuKernelGetFunction(command: &mut Command, run: Run) ->
     first_use(command, run, library)
 }
 
-pub(in crate::worker) fn cuDevicePrimaryCtxRetain(command: &mut Command, run: Run) -> Answer {
-    let mut from = command.from.clone();
-    let (device, id) = (CUdevice::from_word(from.word()), from.word());
-    command.thread.process_ref().memory.ledger().primaries.insert(device.0, id);
-    measure(command, run, id, id, |command| {
-        let process = command.thread.process();
-        let lib = &process.lib;
-        cuda!(lib.cuDevicePrimaryCtxRelease_v2(device)).map(|()| true)
-    })
+/// Runs a row that makes a context, or finds it there; `undo` as for [`measure`].
+pub(in crate::worker) fn context_begins(
+    command: &mut Command,
+    run: Run,
+    id: u64,
+    undo: impl FnOnce(&mut Command) -> Answer<bool>,
+) -> Answer {
+    measure(command, run, id, id, undo)
 }
 
 pub(in crate::worker) fn cuCtxCreate_v2(command: &mut Command, run: Run) -> Answer {
     let id = command.from.clone().word();
-    measure(command, run, id, id, |command| {
+    context_begins(command, run, id, |command| {
         let process = command.thread.process();
         let lib = &process.lib;
         let native = process.handles.resolve(CUcontext(id))?;

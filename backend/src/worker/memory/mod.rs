@@ -26,6 +26,8 @@ use crate::lease::Holdings;
 use physical::Physical;
 pub(super) use figure::{figures, memory_of_device};
 pub(super) use measured::*;
+// They pass here from a place of their own.
+pub(super) use super::primary::{cuDevicePrimaryCtxRelease_v2, cuDevicePrimaryCtxReset_v2, cuDevicePrimaryCtxRetain};
 pub(super) use rows::*;
 
 /// What memory is allocated in: the library rounds a size up to this.
@@ -92,8 +94,6 @@ struct Ledger {
     /// What each of the library's pools keeps, in use or not, and what is taken
     /// beside that for allocations from it that are under way.
     pools: HashMap<u64, Kept>,
-    /// The id of each device's primary context.
-    primaries: HashMap<i32, u64>,
     /// Sum of all above that is the device's.
     known: u64,
     /// Sum of all above that is pinned.
@@ -241,7 +241,6 @@ impl Memory {
             charges: HashMap::new(),
             physical: Physical::default(),
             pools: HashMap::new(),
-            primaries: HashMap::new(),
             known: 0,
             pinned: 0,
             other: 0,

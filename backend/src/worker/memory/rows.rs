@@ -9,7 +9,7 @@ use zerocopy::FromBytes;
 use super::physical::Out;
 use super::{Charge, Key, Memory, granules};
 use crate::worker::dispatch::Command;
-use crate::worker::libcuda::{Answer, cuda};
+use crate::worker::libcuda::Answer;
 use crate::worker::swap::Swap;
 
 pub(super) use super::pool::freed;
@@ -272,13 +272,14 @@ pub(in crate::worker) fn cuLibraryUnload(command: &mut Command, run: Run) -> Ans
     super::settled(command)
 }
 
-/// Contexts end with all that was allocated in them.
-fn end_context(command: &Command, context: u64) {
-    let process = command.thread.process_ref();
-    let of_context = |key: &Key, charge: &Charge| {
-        charge.context == context || *key == Key::Id(context) || matches!(key, Key::Limit(of, _) if *of == context)
-    };
-    process.memory.ledger().end_all(of_context);
+impl Memory {
+    /// A context has ended with all that was allocated in it.
+    pub(in crate::worker) fn end_context(&self, context: u64) {
+        let of_context = |key: &Key, charge: &Charge| {
+            charge.context == context || *key == Key::Id(context) || matches!(key, Key::Limit(of, _) if *of == context)
+        };
+        self.ledger().end_all(of_context);
+    }
 }
 
 pub(in crate::worker) fn cuCtxDestroy_v2(command: &mut Command, run: Run) -> Answer {
@@ -287,34 +288,9 @@ pub(in crate::worker) fn cuCtxDestroy_v2(command: &mut Command, run: Run) -> Ans
     let id = command.from.clone().word();
     let mut moved = process.swap().map(Swap::hold);
     run(command)?;
-    end_context(command, id);
+    process.memory.end_context(id);
     moved.iter_mut().for_each(|moved| moved.end_context(&process, id));
     Ok(())
-}
-
-pub(in crate::worker) fn cuDevicePrimaryCtxRelease_v2(command: &mut Command, run: Run) -> Answer {
-    let device = CUdevice::from_word(command.from.clone().word());
-    let process = command.thread.process();
-    let lib = &process.lib;
-    let change = process.memory.change();
-    let mut moved = process.swap().map(Swap::hold);
-    run(command)?;
-    process.parts.released(lib, device);
-    let (mut flags, mut is_active) = (0, 0);
-    cuda!(lib.cuDevicePrimaryCtxGetState(device, &raw mut flags, &raw mut is_active))?;
-    let primary = process.memory.ledger().primaries.get(&device.0).copied();
-    if is_active == 0 && let Some(primary) = primary {
-        end_context(command, primary);
-        moved.iter_mut().for_each(|moved| moved.end_context(&process, primary));
-    }
-    drop((moved, change));
-    super::settled(command)
-}
-
-pub(in crate::worker) fn cuDevicePrimaryCtxReset_v2(command: &mut Command, run: Run) -> Answer {
-    let process = command.thread.process_ref();
-    process.parts.reset(&process.lib, CUdevice::from_word(command.from.clone().word()));
-    cuDevicePrimaryCtxRelease_v2(command, run)
 }
 
 #[cfg(test)]
