@@ -13,6 +13,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 pub use super::leases::VmFigures;
 use super::copies::{Copies, CopyPages, Copying};
+use super::hearing::Hearing;
 use super::leases::{Leases, Pages};
 use super::page::{Grant, VmPage, Wants, now_ns};
 use super::residence::{Residence, Rooms};
@@ -121,12 +122,15 @@ struct State {
     places: Places,
     /// Counts VMs that came and went: the thread's list of eventfds is old.
     changes: u64,
+    /// Counts looks.
+    looks: u64,
     ends: bool,
 }
 
 impl State {
     /// Reads the pages and changes what is to be changed; when to look again.
     fn look(&mut self) -> Option<Nanos> {
+        self.looks += 1;
         let (Self { leases, copies, residence, places, .. }, now) = (self, now_ns());
         // Before the leases: who goes out has no work then.
         let room = residence.look(now, places);
@@ -277,8 +281,11 @@ impl Drop for Arbiter {
     }
 }
 
+/// The eventfds by which VMs call.
+type Kicks = Vec<(VmId, Arc<OwnedFd>)>;
+
 fn serve(shared: &Shared) {
-    let mut kicks: Vec<Arc<OwnedFd>> = Vec::new();
+    let (mut kicks, mut hearing) = (Kicks::new(), Hearing::default());
     let mut known = None;
     loop {
         let next = {
@@ -288,30 +295,43 @@ fn serve(shared: &Shared) {
             }
             if known != Some(state.changes) {
                 known = Some(state.changes);
-                kicks = state.places.0.values().map(|place| Arc::clone(&place.kick)).collect();
+                kicks = state.places.0.iter().map(|(vm, place)| (*vm, Arc::clone(&place.kick))).collect();
+                hearing.retain(|vm| state.places.0.contains_key(&vm));
             }
             state.look()
         };
-        sleep(shared, &kicks, next);
+        while !sleep(shared, &kicks, &mut hearing, next) {}
     }
 }
 
-/// Waits for a kick, a change, or the moment `next`.
-fn sleep(shared: &Shared, kicks: &[Arc<OwnedFd>], next: Option<Nanos>) {
+/// Waits for a kick, a change, or the moment `next`; whether that has come. Who
+/// has kicked too often is not listened to for a while.
+fn sleep(shared: &Shared, kicks: &Kicks, hearing: &mut Hearing, next: Option<Nanos>) -> bool {
+    let (now, mut until, mut heard) = (now_ns(), next, Vec::with_capacity(kicks.len()));
+    for (vm, kick) in kicks {
+        match hearing.deaf_until(*vm, now) {
+            Some(deaf) => until = Some(until.map_or(deaf, |until| until.min(deaf))),
+            None => heard.push((*vm, kick)),
+        }
+    }
     let mut fds = vec![PollFd::new(&shared.called, PollFlags::IN)];
-    fds.extend(kicks.iter().map(|kick| PollFd::new(&**kick, PollFlags::IN)));
-    let limit = next.map(|next| std::time::Duration::from_nanos(next.saturating_sub(now_ns())));
+    fds.extend(heard.iter().map(|(_, kick)| PollFd::new(&***kick, PollFlags::IN)));
+    let limit = until.map(|until| std::time::Duration::from_nanos(until.saturating_sub(now)));
     let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
     // Any error means: look again.
-    let _ = poll(&mut fds, limit.as_ref());
+    let is_none = matches!(poll(&mut fds, limit.as_ref()), Ok(0));
     let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
     drop(fds);
-    let all = std::iter::once(shared.called.as_fd()).chain(kicks.iter().map(|kick| kick.as_fd()));
-    for (fd, _) in all.zip(ready).filter(|(_, ready)| *ready) {
+    let now = now_ns();
+    let all = std::iter::once((None, shared.called.as_fd()));
+    let all = all.chain(heard.iter().map(|(vm, kick)| (Some(*vm), kick.as_fd())));
+    for ((vm, fd), _) in all.zip(ready).filter(|(_, ready)| *ready) {
         // An eventfd is 0 again once it is read; one that cannot be read is
         // not waited for in vain, but looked at again.
         let _ = rustix::io::read(fd, &mut [0_u8; 8]);
+        vm.into_iter().for_each(|vm| hearing.hears(vm, now));
     }
+    !is_none || next.is_some_and(|next| next <= now)
 }
 
 #[cfg(test)]
@@ -321,6 +341,7 @@ mod tests {
 
     use paravane_scheduler::Priority;
 
+    use super::super::hearing;
     use super::super::page::Count;
     use super::*;
 
@@ -398,6 +419,46 @@ mod tests {
         });
         assert!(arbiter.figures(VmId(3)).unwrap().in_flight);
         assert!(arbiter.figures(VmId(4)).is_none());
+    }
+
+    #[test]
+    fn whoever_kicks_without_end_is_heard_so_often_and_the_others_as_ever() {
+        let arbiter = Arbiter::start().unwrap();
+        let [(other, flood), (page, kick)] = [1, 2].map(|number| vm(&arbiter, number, Settings::default()));
+        other.take_slot(6).unwrap().waiting().store(1, Ordering::SeqCst);
+        let (ends, since) = (AtomicBool::new(false), now_ns());
+        let kicks = std::thread::scope(|scope| {
+            let floods = scope.spawn(|| {
+                let mut kicks = 0_u64;
+                while !ends.load(Ordering::Relaxed) {
+                    rustix::io::write(&flood, &1_u64.to_ne_bytes()).unwrap();
+                    kicks += 1;
+                }
+                kicks
+            });
+            let slot = page.take_slot(7).unwrap();
+            for turn in 1_u64..=50 {
+                // It comes, is let in in its turn, and has done something.
+                let seen = page.epoch_now();
+                slot.waiting().store(1, Ordering::SeqCst);
+                rustix::io::write(&kick, &1_u64.to_ne_bytes()).unwrap();
+                while page.granted() == Grant::None {
+                    page.wait(seen, Duration::from_secs(60));
+                }
+                slot.waiting().store(0, Ordering::SeqCst);
+                slot.count(Count::GpuNs).store(turn, Ordering::SeqCst);
+                while page.granted() != Grant::None {
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+            }
+            ends.store(true, Ordering::Relaxed);
+            floods.join().unwrap()
+        });
+        let (looks, passed) = (arbiter.shared.lock().looks, now_ns() - since);
+        // The others' kicks, changes and moments are far fewer.
+        let periods = passed / hearing::PERIOD + 2;
+        let most = periods * u64::from(hearing::LOOKS) + 2000;
+        assert!(looks <= most && kicks > looks, "{looks} looks at {kicks} kicks, {most} in {passed} ns");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! GPU time, leased where calls are issued. A worker (`worker/lease`) reads in
 //! the VM's page (`page`) whether it may make the device work, and writes there
 //! what it has used; the arbiter (`arbiter`) gives leases to the VMs of a GPU
-//! in turn, as the scheduler decides (`leases`, which knows no clock). `gate` is
+//! in turn, as the scheduler decides (`leases`, which knows no clock; `hearing`: how often a VM is listened to). `gate` is
 //! what workers and renderers have of it in common. Copies from and to the host
 //! are shared apart, by bytes (`copies`). Memory is apart too: `room` is
 //! its part of the page, `holdings` a worker's side, `residence` says whose is on the device.
@@ -11,6 +11,7 @@ mod claim;
 pub mod copies;
 pub mod device;
 pub mod gate;
+mod hearing;
 pub mod holdings;
 pub mod leases;
 pub mod page;
