@@ -156,8 +156,9 @@ pub enum Command {
     TransferTo3d(spec::TransferHost3d),
     /// Host picture to guest pages.
     TransferFrom3d(spec::TransferHost3d),
-    /// A context for 3D commands; `capset` 0 is the default.
-    CtxCreate { capset: u32 },
+    /// A context for 3D commands; `capset` 0 is the default. Linux names it by the
+    /// program that it is for.
+    CtxCreate { capset: u32, program: String },
     /// Forget a context.
     CtxDestroy,
     /// The context may use the resource.
@@ -201,6 +202,13 @@ pub fn parse(bytes: &[u8]) -> (Option<CtrlHdr>, Result<Command, Malformed>) {
 struct Body<'a> {
     kind: u32,
     bytes: &'a [u8],
+}
+
+/// What a context is named by.
+fn program(of: &spec::CtxCreate) -> String {
+    let named = of.debug_name.get(..of.nlen.get() as usize).unwrap_or(&of.debug_name);
+    let text = named.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).into_owned()
 }
 
 impl Body<'_> {
@@ -307,7 +315,7 @@ impl Body<'_> {
         match self.kind {
             ctrl::CTX_CREATE => {
                 let (body, _) = self.read::<spec::CtxCreate>()?;
-                Ok(Command::CtxCreate { capset: body.context_init.get() & 0xff })
+                Ok(Command::CtxCreate { capset: body.context_init.get() & 0xff, program: program(&body) })
             }
             ctrl::CTX_DESTROY => Ok(Command::CtxDestroy),
             ctrl::CTX_ATTACH_RESOURCE => Ok(Command::CtxAttach { resource: self.resource()? }),

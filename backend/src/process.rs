@@ -86,7 +86,7 @@ impl Device {
                 return drawn(self.transfer_texture(header, &of));
             }
             Command::NotOffered { .. } => Err(Refusal::Unspecified),
-            Command::CtxCreate { capset } => self.create_context(context, capset),
+            Command::CtxCreate { capset, program } => self.create_context(context, capset, program),
             Command::CtxDestroy => {
                 let destroyed = self.contexts.destroy(context);
                 return drawn(destroyed.and_then(|()| self.forget_context(header, context)));
@@ -105,10 +105,10 @@ impl Device {
         self.resources.get(resource).is_ok_and(|of| matches!(of.kind, Kind::Texture { .. }))
     }
 
-    fn create_context(&mut self, id: u32, capset: u32) -> Result<Progress, Refusal> {
+    fn create_context(&mut self, id: u32, capset: u32, program: String) -> Result<Progress, Refusal> {
         let of_gl = self.host.capsets().iter().any(|of| of.id == capset);
         self.contexts.create(id, capset, of_gl)?;
-        self.note_context(id, capset);
+        self.note_context(id, capset, program);
         Ok(Progress::Done)
     }
 

@@ -98,7 +98,15 @@ pub fn texture(guest: &mut FrontEnd, id: u32) -> u32 {
 
 /// Makes a context for virgl2.
 pub fn context(guest: &mut FrontEnd, id: u32) -> u32 {
-    gl(guest, ctrl::CTX_CREATE, id, 0, &spec::CtxCreate { context_init: 2.into(), ..Default::default() })
+    context_of(guest, id, "")
+}
+
+/// As [`context`], for a program of a name, as Linux makes it.
+pub fn context_of(guest: &mut FrontEnd, id: u32, program: &str) -> u32 {
+    let mut create = spec::CtxCreate { context_init: 2.into(), ..Default::default() };
+    create.nlen = u32::try_from(program.len()).unwrap().into();
+    create.debug_name[..program.len()].copy_from_slice(program.as_bytes());
+    gl(guest, ctrl::CTX_CREATE, id, 0, &create)
 }
 
 /// The body of a submit.

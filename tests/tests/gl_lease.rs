@@ -11,7 +11,7 @@ use paravane_protocol::virtio_gpu::ctrl;
 use paravane_tests::backend::{Backend, eventually, executable, kill};
 use paravane_tests::daemon::Daemon;
 use paravane_tests::frontend::FrontEnd;
-use paravane_tests::gl::{Renderer, context, put, stream, submit};
+use paravane_tests::gl::{Renderer, context, context_of, put, stream, submit};
 use paravane_tests::guest::ready_channel;
 use paravane_tests::report::Report;
 use rustix::process::Signal;
@@ -74,6 +74,34 @@ fn drawing_is_charged_and_shown() {
     eventually("the row shows it", || vm.row().is_some_and(|row| time(row) >= 60_000_000));
     assert!(time(vm.row().unwrap()) <= passed);
     assert!(vm.daemon.said("info vm").contains("OpenGL"));
+}
+
+#[test]
+fn programs_that_draw_are_told_apart_by_their_names() {
+    let mut vm = Vm::start(&[]);
+    for (id, program) in [(11, "glxgears"), (12, "glmark2-es2-drm"), (13, "glxgears")] {
+        assert_eq!(context_of(&mut vm.guest, id, program), ctrl::OK_NODATA);
+    }
+    for (context, milliseconds) in [(11, 10_u32), (12, 50), (13, 10)] {
+        assert_eq!(submit(&mut vm.guest, context, 1, &milliseconds.to_le_bytes()), ctrl::OK_NODATA);
+    }
+    let time = |vm: &Vm, name: &str| {
+        let vm = vm.daemon.vm("vm")?;
+        let row = vm["processes"].as_array()?.iter().find(|process| process["name"] == name)?;
+        row["used"]["gpu_time_ns"].as_u64()
+    };
+    let (gears, mark) = ("OpenGL: glxgears", "OpenGL: glmark2-es2-drm");
+    eventually("both have rows", || {
+        time(&vm, gears).is_some_and(|time| time >= 20_000_000) && time(&vm, mark).is_some_and(|time| time >= 50_000_000)
+    });
+    // What has no name, or is one program too many, is the renderer's own.
+    assert_eq!(time(&vm, "OpenGL"), Some(0));
+    for id in 100..200 {
+        assert_eq!(context_of(&mut vm.guest, id, &format!("program {id}")), ctrl::OK_NODATA);
+        assert_eq!(submit(&mut vm.guest, id, 1, &1_u32.to_le_bytes()), ctrl::OK_NODATA);
+    }
+    eventually("the rest is the renderer's", || time(&vm, "OpenGL").is_some_and(|time| time >= 30_000_000));
+    assert_eq!(vm.daemon.vm("vm").unwrap()["processes"].as_array().unwrap().len(), 1 + 64);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use paravane_protocol::virtio_gpu::{self as spec, CtrlHdr, ctrl};
 use zerocopy::IntoBytes;
 
 use super::wire::{self, ReadBack, Reply};
-use super::{About, After, Env, Gl, size, stream};
+use super::{About, After, Context, Env, Gl, size, stream};
 use crate::command::{Entry, Rect};
 use crate::control::Piece;
 use crate::device::Device;
@@ -99,32 +99,34 @@ impl Device {
 
     /// The renderer hears of a context when something is drawn in it: most of Paravane's own never are.
     fn begin_context(&mut self, id: u32) -> Result<(), Refusal> {
-        let (capset, life) = *self.gl.contexts.get(&id).ok_or(Refusal::InvalidContext)?;
+        let Context { capset, program, life } = self.gl.contexts.get(&id).cloned().ok_or(Refusal::InvalidContext)?;
         match life {
             Some(life) if self.gl.link.is_some() && life == self.gl.life => Ok(()),
             // Its renderer has died, and with it what was drawn.
             Some(_) => Err(Refusal::Unspecified),
             None => {
                 let (gl, env) = apart(self)?;
+                let account = gl.link(&env)?.dues().program(&program).unwrap_or_else(|error| {
+                    log::warn!("connection {}: what {program} draws is not told apart: {error}", env.connection);
+                    None
+                });
                 let body = spec::CtxCreate { context_init: capset.into(), ..Default::default() };
-                gl.send(&env, (ctrl::CTX_CREATE, id, None), body.as_bytes(), After::Nothing)?;
-                // Nobody waits for that reply.
-                gl.sent = None;
-                let life = gl.life;
-                gl.contexts.insert(id, (capset, Some(life)));
+                gl.send_with(&env, (wire::CONTEXT, id, None), body.as_bytes(), account.into_iter().collect())?;
+                let life = Some(gl.life);
+                gl.contexts.insert(id, Context { capset, program, life });
                 Ok(())
             }
         }
     }
 
-    pub(crate) fn note_context(&mut self, id: u32, capset: u32) {
+    pub(crate) fn note_context(&mut self, id: u32, capset: u32, program: String) {
         if self.draws() {
-            self.gl.contexts.insert(id, (capset, None));
+            self.gl.contexts.insert(id, Context { capset, program, life: None });
         }
     }
 
     pub(crate) fn forget_context(&mut self, header: &CtrlHdr, id: u32) -> Result<Outcome, Refusal> {
-        let known = self.gl.contexts.remove(&id).and_then(|(_, life)| life);
+        let known = self.gl.contexts.remove(&id).and_then(|context| context.life);
         if known.is_none_or(|life| self.gl.link.is_none() || life != self.gl.life) {
             return Ok(Outcome::Done(Response::Done));
         }

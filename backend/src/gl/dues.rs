@@ -1,11 +1,13 @@
 //! What a renderer has of its VM: a side of the lease, memory of the budget, and
-//! an account, which shows as a process named OpenGL. Dropped when the process
+//! accounts, which show as processes: one named OpenGL, which has the memory, and
+//! one for each program that draws, as its context is named. Dropped when the process
 //! has ended: what it held is given back then. Its memory is counted here, where
 //! the guest asks for it, not in the process, which runs what a guest wants.
 #![deny(clippy::indexing_slicing)]
 
+use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -17,9 +19,12 @@ use crate::host::Host;
 use crate::lease::DeviceLease;
 use crate::usage::{Held, ProcessAccount, Usage};
 
-/// How a renderer's account is named: what it draws for several of the guest's
-/// processes is not told apart.
+/// How a renderer's account is named, and how those of programs begin.
 const NAME: &str = "OpenGL";
+
+/// Programs of a renderer that are told apart, by name. What further ones draw
+/// is the renderer's own.
+const PROGRAMS_MAX: usize = 64;
 
 /// A renderer's dues.
 pub(super) struct Dues {
@@ -29,6 +34,7 @@ pub(super) struct Dues {
     place: usize,
     usage: Arc<Usage>,
     account: Arc<ProcessAccount>,
+    programs: BTreeMap<String, Arc<ProcessAccount>>,
     memory: Share,
     memory_bytes: u64,
     /// Given back behind everything else.
@@ -41,18 +47,30 @@ impl Dues {
     pub(super) fn open(host: &Host, pid: u32) -> io::Result<(Self, Vec<OwnedFd>)> {
         let slot = host.budget.slot().ok_or_else(|| io::Error::other("the budget has no slot left"))?;
         let memory = Share::map(host.budget.file(), slot.number())?;
-        let (page, file) = AccountPage::create()?;
         let lease = host.drawing_lease();
-        let descriptors = [file.as_fd(), lease.file(), lease.kick()];
-        let descriptors = descriptors.iter().map(|fd| fd.try_clone_to_owned()).collect::<io::Result<_>>()?;
-        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let raw = raw.ok_or_else(|| io::Error::other("a process id out of range"))?;
-        let held = Held { page: file, pidfd: pidfd_open(raw, PidfdFlags::empty())? };
-        let place = lease.memory_slot(pid).ok_or_else(|| io::Error::other("the lease has no slot left"))?;
-        // No process of the guest has the id 0.
-        let account = host.usage.open(0, NAME.to_owned(), pid, page, Some(held));
         let usage = Arc::clone(&host.usage);
-        Ok((Self { pid, lease, place, usage, account, memory, memory_bytes: 0, _slot: slot }, descriptors))
+        let account = open(&usage, NAME.to_owned(), pid)?;
+        let fds = [account.page_file(), lease.file().try_clone_to_owned(), lease.kick().try_clone_to_owned()];
+        let place = lease.memory_slot(pid).ok_or_else(|| io::Error::other("the lease has no slot left"));
+        let opened = place.and_then(|place| Ok((place, fds.into_iter().collect::<io::Result<_>>()?)));
+        let (place, fds) = opened.inspect_err(|_| usage.close(&account))?;
+        let programs = BTreeMap::new();
+        Ok((Self { pid, lease, place, usage, account, programs, memory, memory_bytes: 0, _slot: slot }, fds))
+    }
+
+    /// The page of the account of a program that draws; `None`: it is the
+    /// renderer's own.
+    pub(super) fn program(&mut self, name: &str) -> io::Result<Option<OwnedFd>> {
+        if let Some(account) = self.programs.get(name) {
+            return account.page_file().map(Some);
+        }
+        if name.is_empty() || self.programs.len() >= PROGRAMS_MAX {
+            return Ok(None);
+        }
+        let account = open(&self.usage, format!("{NAME}: {name}"), self.pid)?;
+        let file = account.page_file();
+        self.programs.insert(name.to_owned(), account);
+        file.map(Some)
     }
 
     /// Takes memory; `false` where it would go beyond the VM's quota.
@@ -83,6 +101,16 @@ impl Dues {
 impl Drop for Dues {
     fn drop(&mut self) {
         self.lease.worker_ended(self.pid);
-        self.usage.close(&self.account);
+        self.programs.values().chain([&self.account]).for_each(|account| self.usage.close(account));
     }
+}
+
+/// An account that a renderer writes.
+fn open(usage: &Usage, name: String, renderer: u32) -> io::Result<Arc<ProcessAccount>> {
+    let (page, file) = AccountPage::create()?;
+    let raw = i32::try_from(renderer).ok().and_then(Pid::from_raw);
+    let raw = raw.ok_or_else(|| io::Error::other("a process id out of range"))?;
+    let held = Held { page: file, pidfd: pidfd_open(raw, PidfdFlags::empty())? };
+    // No process of the guest has the id 0.
+    Ok(usage.open(0, name, renderer, page, Some(held)))
 }

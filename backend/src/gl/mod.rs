@@ -72,6 +72,16 @@ struct Texture {
     seq: u64,
 }
 
+/// A context.
+#[derive(Clone, Debug)]
+struct Context {
+    capset: u32,
+    /// The program that has it, as the guest's kernel says.
+    program: String,
+    /// The renderer that knows it, if one does.
+    life: Option<Life>,
+}
+
 /// What the guest has made in 3D, and the renderer that has it.
 #[derive(Default)]
 pub struct Gl {
@@ -80,8 +90,7 @@ pub struct Gl {
     seq: u64,
     parked: BTreeMap<u64, (Ticket, After)>,
     sent: Option<(u64, After)>,
-    /// Each context's capset, and the renderer that knows it, if one does.
-    contexts: HashMap<u32, (u32, Option<Life>)>,
+    contexts: HashMap<u32, Context>,
     textures: HashMap<u32, Texture>,
 }
 
@@ -166,15 +175,26 @@ impl Gl {
     fn send(
         &mut self,
         env: &Env,
-        (kind, context, timeline): About,
+        about: About,
         body: &[u8],
         after: After,
     ) -> Result<(), Refusal> {
-        self.link(env)?;
-        let head = self.head(kind, context, timeline, body.len()).map_err(|_| Refusal::InvalidParameter)?;
-        self.link(env)?.send(&head, body, Vec::new()).map_err(|_| Refusal::Unspecified)?;
+        self.send_with(env, about, body, Vec::new())?;
         self.sent = Some((self.seq, after));
         Ok(())
+    }
+
+    /// Sends a command, with descriptors, whose reply nobody waits for.
+    fn send_with(
+        &mut self,
+        env: &Env,
+        (kind, context, timeline): About,
+        body: &[u8],
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), Refusal> {
+        self.link(env)?;
+        let head = self.head(kind, context, timeline, body.len()).map_err(|_| Refusal::InvalidParameter)?;
+        self.link(env)?.send(&head, body, fds).map_err(|_| Refusal::Unspecified)
     }
 
     /// The command that was sent last is answered under this ticket.

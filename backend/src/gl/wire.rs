@@ -18,6 +18,10 @@ pub const READ_BACK: u32 = 2;
 /// of its VM's lease page, and of the eventfd that calls the arbiter.
 pub const DUES: u32 = 3;
 
+/// A context that comes, of a capset. With it may come the descriptor of an account
+/// page, where that is not the renderer's own.
+pub const CONTEXT: u32 = paravane_protocol::virtio_gpu::ctrl::CTX_CREATE;
+
 /// Pages of a resource, in the place of guest addresses: so many
 /// [`crate::control::Piece`]s follow a [`Backing`].
 pub const ATTACH: u32 = paravane_protocol::virtio_gpu::ctrl::RESOURCE_ATTACH_BACKING;

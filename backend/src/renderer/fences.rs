@@ -167,7 +167,7 @@ mod tests {
     fn work_is_over_with_its_fence() {
         let (fences, mut device) = fences();
         let shape = paravane_scheduler::Shape { kind: 1, size: 1 };
-        let admit = || Some(fences.lease().admit(shape, || ()));
+        let admit = || Some(fences.lease().admit(shape, 1, || ()));
         let drawn = fences.begin(None, (1, wire::GLOBAL), admit());
         let refused = fences.begin(Some(4), (1, wire::GLOBAL), admit());
         fences.give_up(refused);

@@ -3,9 +3,11 @@
 //! into its contexts, so GPU time is that from the start of a message, where
 //! nothing was in flight, to its fence; of what overlaps, the union.
 
+use std::collections::HashMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use paravane_protocol::virtio_gpu::{TransferHost3d, ctrl};
@@ -54,6 +56,7 @@ pub(super) fn shape(message: &Message) -> Option<Shape> {
 /// Work that may be issued, until it is over.
 #[derive(Debug)]
 pub(super) struct Work {
+    account: Arc<AccountPage>,
     shape: Shape,
     weight: Nanos,
     until: Nanos,
@@ -68,10 +71,13 @@ struct State {
     charged: Nanos,
 }
 
-/// The lease, and the account of what is drawn.
+/// The lease, and the accounts of what is drawn.
 pub(super) struct RendererLease {
     gate: Gate,
-    account: AccountPage,
+    /// What is no program's.
+    account: Arc<AccountPage>,
+    /// Those of contexts.
+    accounts: Mutex<HashMap<u32, Arc<AccountPage>>>,
     state: Mutex<State>,
     departed: Condvar,
 }
@@ -89,16 +95,36 @@ impl RendererLease {
     }
 
     fn at(gate: Gate, account: AccountPage) -> Self {
-        Self { gate, account, state: Mutex::default(), departed: Condvar::new() }
+        let (account, accounts) = (Arc::new(account), Mutex::default());
+        Self { gate, account, accounts, state: Mutex::default(), departed: Condvar::new() }
+    }
+
+    fn accounts(&self) -> MutexGuard<'_, HashMap<u32, Arc<AccountPage>>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A context comes: whose account its work is in.
+    pub(super) fn context_begins(&self, context: u32, page: OwnedFd) {
+        match AccountPage::map(page) {
+            Ok(account) => drop(self.accounts().insert(context, Arc::new(account))),
+            Err(error) => log::warn!("the account of context {context}: {error}"),
+        }
+    }
+
+    /// A context has gone.
+    pub(super) fn context_ended(&self, context: u32) {
+        self.accounts().remove(&context);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until work of a shape may be issued. Meanwhile `poll` looks after
-    /// fences.
-    pub(super) fn admit(&self, shape: Shape, poll: impl Fn()) -> Work {
+    /// Waits until work of a shape, a context's, may be issued. Meanwhile `poll`
+    /// looks after fences.
+    pub(super) fn admit(&self, shape: Shape, context: u32, poll: impl Fn()) -> Work {
+        let own = || Arc::clone(&self.account);
+        let account = self.accounts().get(&context).map_or_else(own, Arc::clone);
         let (cost, known) = {
             let state = self.lock();
             (state.estimates.predict(shape), state.estimates.knows(shape))
@@ -110,7 +136,7 @@ impl RendererLease {
                 pass()
             };
             let room = || has_room(&self.lock(), self.gate.flight_ns());
-            self.gate.wait(&self.account, looks, room, || self.wait_for_room());
+            self.gate.wait(&account, looks, room, || self.wait_for_room());
         }
         self.gate.begins();
         let until = self.gate.end().unwrap_or(0);
@@ -122,7 +148,7 @@ impl RendererLease {
         }
         state.flying += 1;
         state.weight = state.weight.saturating_add(weight);
-        Work { shape, weight, until }
+        Work { account, shape, weight, until }
     }
 
     fn wait_for_room(&self) {
@@ -140,8 +166,8 @@ impl RendererLease {
         state.flying -= 1;
         state.weight = state.weight.saturating_sub(work.weight);
         drop(state);
-        self.account.counter(Counter::GpuTimeNs).fetch_add(used, Ordering::Relaxed);
-        self.gate.ends(&self.account, Over { used, ahead: work.weight, until: work.until });
+        work.account.counter(Counter::GpuTimeNs).fetch_add(used, Ordering::Relaxed);
+        self.gate.ends(&work.account, Over { used, ahead: work.weight, until: work.until });
         self.departed.notify_all();
     }
 }
@@ -176,12 +202,26 @@ mod tests {
     fn what_overlaps_is_charged_once() {
         let lease = RendererLease::open();
         let before = now_ns();
-        let works: Vec<Work> = (0..2).map(|_| lease.admit(SHAPE, || ())).collect();
+        let works: Vec<Work> = (0..2).map(|_| lease.admit(SHAPE, 7, || ())).collect();
         works.into_iter().for_each(|work| lease.over(work));
         let passed = now_ns() - before;
         let charged = lease.account.counter(Counter::GpuTimeNs).load(Ordering::Relaxed);
         assert!((1..=passed).contains(&charged), "{charged} of {passed}");
         assert_eq!((lease.in_flight(), lease.lock().weight), (0, 0));
+    }
+
+    #[test]
+    fn each_programs_work_is_in_its_account_also_after_its_context() {
+        let lease = RendererLease::open();
+        let (page, file) = AccountPage::create().unwrap();
+        lease.context_begins(7, file);
+        let [of_program, other] = [7, 8].map(|context| lease.admit(SHAPE, context, || ()));
+        lease.context_ended(7);
+        lease.over(other);
+        let charged = |page: &AccountPage| page.counter(Counter::GpuTimeNs).load(Ordering::Relaxed);
+        assert!(charged(&lease.account) > 0 && charged(&page) == 0);
+        lease.over(of_program);
+        assert!(charged(&page) > 0 && lease.accounts().is_empty());
     }
 
     #[test]

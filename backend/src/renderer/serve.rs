@@ -90,10 +90,15 @@ impl<L: Library> Serving<L> {
         }
     }
 
-    fn run(&mut self, message: Message) {
+    fn run(&mut self, mut message: Message) {
         let head = message.head;
         let (seq, context, kind) = (head.seq.get(), head.context.get(), head.kind.get());
-        let admit = |shape| self.fences.lease().admit(shape, || self.library.poll());
+        if kind == wire::CONTEXT
+            && let Some(account) = message.files.pop()
+        {
+            self.fences.lease().context_begins(context, account);
+        }
+        let admit = |shape| self.fences.lease().admit(shape, context, || self.library.poll());
         let work = shape(&message).map(admit);
         let done = self.library.execute(message);
         let work = match work {
@@ -120,6 +125,7 @@ impl<L: Library> Serving<L> {
         };
         if kind == ctrl::CTX_DESTROY && !refused {
             self.fences.context_ended(context);
+            self.fences.lease().context_ended(context);
         }
         // What is refused may have been drawn in part.
         let fence = match (wanted, work) {
