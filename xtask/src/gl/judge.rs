@@ -19,8 +19,8 @@ const CHANNEL_OFF_MAX: u8 = 3;
 const PIXELS_OFF_MAX: usize = 5;
 /// Two boots on one device differ by so much too.
 const NOT_SLOWER: f64 = 0.97;
-/// A VM's account has what its renderers drew under this name.
-const RENDERERS: &str = "OpenGL";
+/// A VM's account has what its renderers drew for the scene's program under this name.
+const DRAWS: &str = "OpenGL: off_screen";
 
 pub(super) struct Verdict {
     /// What each check found, or what is wrong.
@@ -146,11 +146,11 @@ fn scenes(output: &str, usage: &Usage) -> Result<String> {
     if wrong.trim() != "0" {
         bail!("{wrong} of {drawn} differ");
     }
-    let charged = usage.gpu_time(RENDERERS);
+    let charged = usage.gpu_time(DRAWS);
     if charged.is_zero() {
-        bail!("OpenGL is charged no GPU time");
+        bail!("{DRAWS} is charged no GPU time");
     }
-    Ok(format!("{drawn}, each equal to the one drawn alone; charged with all else that was drawn: {charged:.1?}"))
+    Ok(format!("{drawn}, each equal to the one drawn alone; all of the program's charged: {charged:.1?}"))
 }
 
 fn cuda(output: &str, usage: &Usage) -> Result<String> {
