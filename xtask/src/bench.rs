@@ -27,7 +27,7 @@ pub(crate) struct Bench {
     /// A tenth of the rounds, and copies up to 16 MiB only
     #[arg(long)]
     quick: bool,
-    /// Only this group: call, threads, trace, copy, load, share, sched, idle or start; may be given more than once
+    /// Only this group: call, threads, trace, copy, load, share, sched, swap, idle or start; may be given more than once
     #[arg(long, value_name = "GROUP")]
     only: Vec<String>,
     /// The libcuda that executes the calls [default: Paravane's CPU device]

@@ -71,6 +71,7 @@ functions! {
     event_query cuEventQuery(Handle);
     event_synchronize cuEventSynchronize(Handle);
     launch_host_function cuLaunchHostFunc(Handle, HostFunction, *mut c_void);
+    total_memory cuDeviceTotalMem_v2(*mut usize, i32);
     alloc cuMemAlloc_v2(*mut u64, usize);
     free cuMemFree_v2(u64);
     host_alloc cuMemAllocHost_v2(*mut *mut c_void, usize);
@@ -268,6 +269,13 @@ impl<'a> Session<'a> {
     pub(crate) fn primary_state(&self) -> Result<()> {
         let (mut flags, mut active) = (0, 0);
         cuda!(self.primary_state(0, &raw mut flags, &raw mut active))
+    }
+
+    /// Bytes of device 0.
+    pub(crate) fn total_memory(&self) -> Result<usize> {
+        let mut bytes = 0;
+        cuda!(self.total_memory(&raw mut bytes, 0))?;
+        Ok(bytes)
     }
 
     pub(crate) fn alloc(&self, bytes: usize) -> Result<u64> {

@@ -26,8 +26,9 @@ pub(crate) mod unit {
     pub(crate) const MS_PER_S: &str = "ms/s";
     pub(crate) const POINTS: &str = "points";
     pub(crate) const PERCENT: &str = "%";
-    const ALL: [&str; 12] =
-        [US, NS, MS, M_PER_S, K_PER_S, GB_PER_S, MB, RATIO, COUNT, MS_PER_S, POINTS, PERCENT];
+    pub(crate) const A_SECOND: &str = "/s";
+    const ALL: [&str; 13] =
+        [US, NS, MS, M_PER_S, K_PER_S, GB_PER_S, MB, RATIO, COUNT, MS_PER_S, POINTS, PERCENT, A_SECOND];
 
     pub(crate) fn known(text: &str) -> Option<&'static str> {
         ALL.into_iter().find(|unit| *unit == text)

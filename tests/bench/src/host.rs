@@ -19,6 +19,8 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// How many threads run kernels on cpu-driver.
 const CPU_THREADS: &str = "PARAVANE_CPU_THREADS";
+/// How much memory its device has.
+const CPU_MEMORY: &str = "PARAVANE_CPU_MEMORY";
 
 /// The files that are measured.
 #[derive(Clone)]
@@ -28,12 +30,17 @@ pub(crate) struct Paths {
     pub(crate) libcuda: PathBuf,
     /// Whether cpu-driver is to run one kernel at a time. A GPU takes no notice.
     pub(crate) one_engine: bool,
+    /// How much memory cpu-driver's device is to have.
+    pub(crate) device_bytes: Option<u64>,
 }
 
 impl Paths {
     fn prepare(&self, command: &mut Command) {
         if self.one_engine {
             command.env(CPU_THREADS, "1");
+        }
+        if let Some(bytes) = self.device_bytes {
+            command.env(CPU_MEMORY, bytes.to_string());
         }
     }
 
@@ -52,6 +59,7 @@ impl Paths {
             shim: beside(&arguments.shim, "libcuda.so")?,
             libcuda: beside(&arguments.libcuda, "libparavane_cpu.so")?,
             one_engine: false,
+            device_bytes: None,
         })
     }
 }
@@ -142,8 +150,8 @@ impl Running {
     }
 
     /// A probe that works by a pattern.
-    pub(crate) fn start_pattern(paths: &Paths, side: Side, pattern: &str) -> Result<Self> {
-        Self::start_any(paths, side, What::Sched, &["--pattern", pattern])
+    pub(crate) fn start_pattern(paths: &Paths, side: Side, what: What, pattern: &str) -> Result<Self> {
+        Self::start_any(paths, side, what, &["--pattern", pattern])
     }
 
     fn start_any(paths: &Paths, side: Side, what: What, options: &[&str]) -> Result<Self> {

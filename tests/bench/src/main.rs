@@ -13,6 +13,7 @@ mod processes;
 mod run;
 mod sched;
 mod stats;
+mod swap;
 mod table;
 
 use std::path::PathBuf;
@@ -44,7 +45,7 @@ struct Run {
     /// A tenth of the rounds, and copies up to 16 MiB only
     #[arg(long)]
     quick: bool,
-    /// Only the groups named: call, threads, trace, copy, load, share, sched, idle, start; may be given more than once
+    /// Only the groups named: call, threads, trace, copy, load, share, sched, swap, idle, start; may be given more than once
     #[arg(long, value_name = "GROUP")]
     only: Vec<String>,
     /// paravane-backend

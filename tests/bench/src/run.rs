@@ -12,7 +12,7 @@ use crate::host::{Backend, Paths, Running, Side};
 use crate::probe::{What, copy};
 use crate::stats::median;
 use crate::table::{Row, text};
-use crate::{Run, floor, processes, sched};
+use crate::{Run, floor, processes, sched, swap};
 
 /// How long idle processes are watched.
 const IDLE: Duration = Duration::from_secs(2);
@@ -24,7 +24,7 @@ const BUSY: f64 = 0.1;
 
 /// A group of figures.
 type Group = fn(&Bench) -> Result<Vec<Row>>;
-const GROUPS: [(&str, Group); 9] = [
+const GROUPS: [(&str, Group); 10] = [
     ("call", call),
     ("threads", threads),
     ("trace", trace),
@@ -32,6 +32,7 @@ const GROUPS: [(&str, Group); 9] = [
     ("load", load),
     ("share", share),
     ("sched", |bench| sched::group(&bench.paths, bench.quick)),
+    ("swap", |bench| swap::group(&bench.paths, bench.quick)),
     ("idle", idle),
     ("start", start),
 ];

@@ -1,7 +1,7 @@
 //! How VMs share a device: scenarios over the vhost-user transport, with a
 //! paravaned of their own, and what came of them beside what was asked.
 
-mod together;
+pub(crate) mod together;
 
 use anyhow::{Context, Result, bail};
 
@@ -198,14 +198,19 @@ impl Scenarios<'_> {
     }
 }
 
-/// The group `sched`.
-pub(crate) fn group(paths: &Paths, quick: bool) -> Result<Vec<Row>> {
+/// Turns of the spinning kernel in a millisecond.
+pub(crate) fn calibrated(paths: &Paths, quick: bool) -> Result<u64> {
     let calibrated = Running::start(paths, Side::Alone, What::Calibrate, quick)?.figures()?;
     let turns = calibrated.first().context("nothing was calibrated")?.value;
     if !(1.0..1e12).contains(&turns) {
         bail!("{turns} turns in a millisecond");
     }
-    let turns = format!("{turns:.0}").parse()?;
+    Ok(format!("{turns:.0}").parse()?)
+}
+
+/// The group `sched`.
+pub(crate) fn group(paths: &Paths, quick: bool) -> Result<Vec<Row>> {
+    let turns = calibrated(paths, quick)?;
     // As a GPU's, the device's time is one; and programs and workers have a core beside it.
     let paths = Paths { one_engine: true, ..paths.clone() };
     let mut scenarios = Scenarios { paths: &paths, turns, quick, rows: Vec::new() };

@@ -4,6 +4,7 @@
 
 mod call;
 pub(crate) mod copy;
+mod fill;
 mod load;
 mod sched;
 mod share;
@@ -35,7 +36,7 @@ pub(crate) struct Probe {
     libcuda: PathBuf,
     #[arg(long)]
     quick: bool,
-    /// What `sched` does
+    /// What `sched` does; hundredths of the device that `fill` fills
     #[arg(long, default_value = "")]
     pattern: String,
 }
@@ -69,6 +70,8 @@ pub(crate) enum What {
     Calibrate,
     /// Works beside others by a pattern.
     Sched,
+    /// Fills a share of the device, and copies all out and in.
+    Fill,
 }
 
 impl Probe {
@@ -89,6 +92,7 @@ impl Probe {
             What::TraceAwaited => trace::run(&cuda, self.quick, true),
             What::Calibrate => sched::calibrate(&cuda),
             What::Sched => sched::run(&cuda, &self.pattern),
+            What::Fill => fill::run(&cuda, &self.pattern),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::fill::fill;
 use super::share::READY;
 use crate::cuda::{Cuda, Handle, Session, Spin};
 use crate::figure::{Figure, unit};
@@ -31,11 +32,12 @@ const COPY: usize = 1 << 20;
 
 /// What a VM does: a habit, a colon, the kernel's microseconds, a colon, and turns of the kernel's loop in a millisecond.
 /// `stream`, `streams`, `contexts`, `graph` and `copy` keep the device busy; `await`, `burst` and `wake` wait for each, for 50
-/// at a time, and for each and then sleep.
+/// at a time, and for each and then sleep. A colon and hundredths of the device's memory may follow: those are filled.
 pub(crate) struct Pattern {
     habit: String,
     kernel: Duration,
     turns: u32,
+    fills: usize,
 }
 
 impl Pattern {
@@ -44,7 +46,8 @@ impl Pattern {
         let mut next = || words.next().context("a pattern is HABIT:MICROSECONDS:TURNS_IN_A_MILLISECOND");
         let (habit, us, per_ms) = (next()?.to_owned(), next()?.parse::<u64>()?, next()?.parse::<u64>()?);
         let turns = u32::try_from((us * per_ms / 1000).max(1))?;
-        Ok(Self { habit, kernel: Duration::from_micros(us), turns })
+        let fills = words.next().map_or(Ok(0), str::parse)?;
+        Ok(Self { habit, kernel: Duration::from_micros(us), turns, fills })
     }
 }
 
@@ -138,6 +141,10 @@ impl<'a> Lanes<'a> {
             "contexts" => CONTEXTS,
             _ => 1,
         };
+        if pattern.fills > 0 {
+            // It stays until the process ends.
+            fill(&first.session, pattern.fills)?;
+        }
         let mut all = vec![first];
         while all.len() < more {
             let session = match all.first() {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::host::{Backend, Paths, Running, Side};
+use crate::probe::What;
 
 /// Who does not listen by then has failed.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -85,34 +86,36 @@ impl Drop for Daemon {
 }
 
 /// A VM of a scenario.
-pub(super) struct Vm<'a> {
+pub(crate) struct Vm<'a> {
     /// Options of its back end.
-    pub(super) settings: &'a [&'a str],
-    pub(super) pattern: String,
+    pub(crate) settings: &'a [&'a str],
+    pub(crate) pattern: String,
 }
 
 /// What a VM's probe told, and what the VM was charged.
 #[derive(Clone, Default)]
-pub(super) struct Told {
+pub(crate) struct Told {
     /// Milliseconds of work a second.
-    pub(super) work: f64,
-    pub(super) median: f64,
-    pub(super) high: f64,
-    pub(super) longest: f64,
+    pub(crate) work: f64,
+    pub(crate) median: f64,
+    pub(crate) high: f64,
+    pub(crate) longest: f64,
     /// Milliseconds charged a second.
-    pub(super) charged: f64,
+    pub(crate) charged: f64,
+    /// What its back end has logged.
+    pub(crate) log: String,
 }
 
 /// Runs a program straight on libcuda, without a VM.
-pub(super) fn alone(paths: &Paths, pattern: &str, seconds: f64) -> Result<Told> {
-    let mut probe = Running::start_pattern(paths, Side::Alone, pattern)?;
+pub(crate) fn alone(paths: &Paths, pattern: &str, seconds: f64) -> Result<Told> {
+    let mut probe = Running::start_pattern(paths, Side::Alone, What::Sched, pattern)?;
     probe.wait_ready()?;
     probe.go_for(seconds)?;
     told(probe)
 }
 
 /// Runs a scenario for so many seconds.
-pub(super) fn run(paths: &Paths, vms: &[Vm], seconds: f64) -> Result<Vec<Told>> {
+pub(crate) fn run(paths: &Paths, vms: &[Vm], seconds: f64) -> Result<Vec<Told>> {
     let daemon = Daemon::start(paths)?;
     let socket = daemon.dir.path().join("paravaned.sock");
     let socket = socket.to_str().context("a path that is no text")?;
@@ -124,7 +127,7 @@ pub(super) fn run(paths: &Paths, vms: &[Vm], seconds: f64) -> Result<Vec<Told>> 
     }
     let mut probes = Vec::new();
     for (vm, backend) in vms.iter().zip(&backends) {
-        let mut probe = Running::start_pattern(paths, Side::Forwarded(backend), &vm.pattern)?;
+        let mut probe = Running::start_pattern(paths, Side::Forwarded(backend), What::Sched, &vm.pattern)?;
         probe.wait_ready()?;
         probes.push(probe);
     }
@@ -136,6 +139,9 @@ pub(super) fn run(paths: &Paths, vms: &[Vm], seconds: f64) -> Result<Vec<Told>> 
     let mut all: Vec<Told> = probes.into_iter().map(told).collect::<Result<_>>()?;
     for (told, (before, after)) in all.iter_mut().zip(before.iter().zip(&after)) {
         told.charged = (after - before) / passed;
+    }
+    for (told, backend) in all.iter_mut().zip(&backends) {
+        told.log = backend.log();
     }
     Ok(all)
 }
