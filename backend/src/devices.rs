@@ -7,6 +7,7 @@ use std::path::Path;
 
 use libloading::Library;
 use paravane_protocol::cuda_types::*;
+use paravane_protocol::visible::uuid_text;
 use serde::{Deserialize, Serialize};
 
 /// Devices that a VM can have leases of, and that are told of. Boards have 8, and
@@ -124,19 +125,7 @@ fn uuid(library: &Library, device: c_int) -> Option<String> {
     let mut bytes = [0; 16];
     // SAFETY: `bytes` is writable and as long as a CUuuid.
     let result = unsafe { ask(&raw mut bytes, device) };
-    (result == 0).then(|| in_words(bytes))
-}
-
-/// A UUID as NVIDIA's tools write it.
-pub(crate) fn in_words(bytes: [u8; 16]) -> String {
-    let mut text = "GPU-".to_string();
-    for (at, byte) in bytes.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
+    (result == 0).then(|| uuid_text(bytes))
 }
 
 fn memory_bytes(library: &Library, device: c_int) -> Option<u64> {
@@ -195,11 +184,5 @@ mod tests {
         assert_eq!(of_address(&devices, "0000:a1:00.0"), Some(devices[1].uuid.clone()));
         assert_eq!(of_address(&devices, "0000:02:00.0"), None);
         assert_eq!(of_node(&devices, Path::new("/dev/null")), None);
-    }
-
-    #[test]
-    fn a_uuid_is_written_as_nvidias_tools_do() {
-        let bytes = [0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 1, 2, 3, 4, 5, 6, 7, 8];
-        assert_eq!(in_words(bytes), "GPU-12345678-9abc-def0-0102-030405060708");
     }
 }

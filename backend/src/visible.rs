@@ -3,8 +3,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What libcuda reads when it is initialised.
-pub const ENV_VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
+pub use paravane_protocol::visible::ENV_VISIBLE;
+
 /// The UUIDs of all devices that libcuda has, in the order of their leases.
 pub const ENV_DEVICES: &str = "PARAVANE_DEVICES";
 /// How many multiprocessors a worker's contexts have.

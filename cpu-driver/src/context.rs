@@ -1,10 +1,12 @@
 //! Contexts: whose streams, memory and failure. The stack of current contexts is each thread's own.
 
+use crate::device::Device;
 use crate::exec::fault::{Fault, FaultKind};
-use crate::memory::{DeviceHeap, arena};
+use crate::memory::{DeviceHeap, Owner, Sort, arena};
 use crate::registry::Registry;
 use crate::stream::task::Task;
-use crate::stream::{Barrier, Kind, Stream, executor};
+use crate::stream::executor::{self, Executor};
+use crate::stream::{Barrier, Kind, Stream};
 use paravane_protocol::cuda_types::{
     CUDA_ERROR_ASSERT, CUDA_ERROR_ILLEGAL_ADDRESS, CUDA_ERROR_ILLEGAL_INSTRUCTION, CUDA_ERROR_LAUNCH_FAILED,
     CUDA_ERROR_MISALIGNED_ADDRESS, CUresult,
@@ -17,6 +19,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 pub struct Context {
     /// Its handle.
     pub handle: u64,
+    pub device: Device,
+    /// Its device's.
+    pub executor: &'static Executor,
     /// The number under which its memory, its modules and its events are filed: its own, or for a green
     /// context its primary one's.
     pub owner: u64,
@@ -97,9 +102,9 @@ fn with_stack<R>(change: impl FnOnce(&mut Vec<Arc<Context>>) -> R) -> R {
 
 impl Context {
     /// A new context.
-    pub fn create(flags: u32, is_primary: bool) -> Arc<Self> {
+    pub fn create(device: Device, flags: u32, is_primary: bool) -> Arc<Self> {
         let id = next_id();
-        CONTEXTS.insert_with(|handle| Self::new(handle, id, flags, is_primary)).1
+        CONTEXTS.insert_with(|handle| Self::new(handle, device, id, flags, is_primary)).1
     }
 
     /// A new green context.
@@ -109,7 +114,7 @@ impl Context {
         let make = |handle| {
             let heap = Arc::clone(&primary.heap);
             let flags = primary.flags.load(Ordering::Relaxed);
-            Self { owner: primary.handle, green: Some(green), heap, ..Self::new(handle, id, flags, false) }
+            Self { owner: primary.handle, green: Some(green), heap, ..Self::new(handle, primary.device, id, flags, false) }
         };
         let context = CONTEXTS.insert_with(make).1;
         let mut greens = primary.greens.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,6 +131,11 @@ impl Context {
     /// As `home`, to be kept: what is made in a green context outlives it.
     pub fn owned_home(self: &Arc<Self>) -> Arc<Self> {
         Arc::clone(self.green.as_ref().map_or(self, |green| &green.primary))
+    }
+
+    /// What an allocation of its memory is.
+    pub fn memory(&self, sort: Sort, size: u64) -> Owner {
+        Owner::new(self.owner, self.device, sort, size)
     }
 
     /// On how many multiprocessors its kernels run.
@@ -156,9 +166,11 @@ impl Context {
         tasks
     }
 
-    fn new(handle: u64, id: u64, flags: u32, is_primary: bool) -> Self {
+    fn new(handle: u64, device: Device, id: u64, flags: u32, is_primary: bool) -> Self {
         Self {
             handle,
+            device,
+            executor: executor::of(device),
             owner: handle,
             green: None,
             flags: AtomicU32::new(flags),
@@ -175,7 +187,7 @@ impl Context {
             stack_limit: AtomicUsize::new(1024),
             printf_limit: AtomicUsize::new(1 << 20),
             heap_limit: AtomicUsize::new(8 << 20),
-            heap: Arc::new(DeviceHeap::new(handle)),
+            heap: Arc::new(DeviceHeap::new(handle, device)),
             cache_config: AtomicU32::new(0),
             streams: Mutex::default(),
             legacy: Mutex::default(),
@@ -256,6 +268,7 @@ impl Context {
     pub fn clear(self: &Arc<Self>) {
         self.synchronize();
         crate::objects::remove_context(self.handle);
+        crate::peers::forget(self);
         arena().release_context(self.handle);
         self.heap.clear();
         self.streams.lock().unwrap_or_else(PoisonError::into_inner).clear();

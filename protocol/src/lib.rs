@@ -27,6 +27,7 @@ pub mod patience;
 pub mod ring;
 pub mod shared;
 pub mod virtio_gpu;
+pub mod visible;
 
 /// Raised when bytes change their meaning without the table changing.
 pub const PROTOCOL_VERSION: u32 = 1;

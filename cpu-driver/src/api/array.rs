@@ -1,8 +1,9 @@
 //! Arrays and mipmapped arrays. Their memory is the arena's, where no kernel's pointer reaches it.
 
 use super::{Answer, current, device, give};
+use crate::context::Context;
 use crate::memory::surface::{Array, Grid, Mipmapped, grid_of};
-use crate::memory::{GRANULE, Owner, Sort, arena};
+use crate::memory::{GRANULE, Sort, arena};
 use crate::objects::{ARRAYS, MIPMAPPED};
 use paravane_protocol::cuda_types::*;
 use std::sync::Arc;
@@ -12,10 +13,8 @@ use std::sync::Arc;
 const FLAGS: u32 = 0x3f;
 
 /// Every array's memory comes from here.
-fn allocate(context: u64, size: u64) -> Answer<u64> {
-    let at = arena().allocate(Owner { context, sort: Sort::Array, size, number: 0 }).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
-    arena().set_reachable(at, size, false);
-    Ok(at)
+fn allocate(context: &Context, size: u64) -> Answer<u64> {
+    arena().allocate(context.memory(Sort::Array, size)).ok_or(CUDA_ERROR_OUT_OF_MEMORY)
 }
 
 pub(super) fn array(handle: CUarray) -> Answer<Arc<Array>> {
@@ -52,13 +51,13 @@ pub unsafe fn cuArrayCreate_v2(pHandle: *mut CUarray, pAllocateArray: *const CUD
 }
 
 pub unsafe fn cuArray3DCreate_v2(pHandle: *mut CUarray, pAllocateArray: *const CUDA_ARRAY3D_DESCRIPTOR) -> Answer {
-    let context = current()?.handle;
+    let context = current()?;
     let (descriptor, grid) = descriptor(pAllocateArray)?;
     if pHandle.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    let grid = Grid { start: allocate(context, grid.bytes())?, ..grid };
-    let (handle, _) = ARRAYS.insert_with(|_| Array { context, descriptor, grid, is_level: false });
+    let grid = Grid { start: allocate(&context, grid.bytes())?, ..grid };
+    let (handle, _) = ARRAYS.insert_with(|_| Array { context: context.owner, descriptor, grid, is_level: false });
     give(pHandle, CUarray(handle))
 }
 
@@ -110,7 +109,7 @@ pub unsafe fn cuMipmappedArrayCreate(
     pMipmappedArrayDesc: *const CUDA_ARRAY3D_DESCRIPTOR,
     numMipmapLevels: u32,
 ) -> Answer {
-    let context = current()?.handle;
+    let context = current()?;
     let (descriptor, grid) = descriptor(pMipmappedArrayDesc)?;
     if pHandle.is_null() || numMipmapLevels == 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
@@ -121,15 +120,15 @@ pub unsafe fn cuMipmappedArrayCreate(
     let grids: Option<Vec<Grid>> = descriptors.iter().map(grid_of).collect();
     let grids = grids.ok_or(CUDA_ERROR_INVALID_VALUE)?;
     let total = grids.iter().map(|grid| grid.bytes().next_multiple_of(GRANULE)).sum();
-    let start = allocate(context, total)?;
+    let start = allocate(&context, total)?;
     let mut at = start;
     let level = |(descriptor, grid): (&CUDA_ARRAY3D_DESCRIPTOR, &Grid)| {
         let grid = Grid { start: at, ..*grid };
         at += grid.bytes().next_multiple_of(GRANULE);
-        ARRAYS.insert_with(|_| Array { context, descriptor: *descriptor, grid, is_level: true }).0
+        ARRAYS.insert_with(|_| Array { context: context.owner, descriptor: *descriptor, grid, is_level: true }).0
     };
     let levels = descriptors.iter().zip(&grids).map(level).collect();
-    let (handle, _) = MIPMAPPED.insert_with(|_| Mipmapped { context, start, levels });
+    let (handle, _) = MIPMAPPED.insert_with(|_| Mipmapped { context: context.owner, start, levels });
     give(pHandle, CUmipmappedArray(handle))
 }
 

@@ -32,11 +32,11 @@ pub(super) fn named_or_current(ctx: CUcontext) -> Answer<Arc<Context>> {
 }
 
 pub unsafe fn cuCtxCreate_v2(pctx: *mut CUcontext, flags: u32, dev: CUdevice) -> Answer {
-    device(dev)?;
+    let of = device(dev)?;
     if flags & !FLAGS_MASK != 0 || pctx.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    let context = Context::create(flags, false);
+    let context = Context::create(of, flags, false);
     give(pctx, CUcontext(context.handle))?;
     context::push(context);
     Ok(())
@@ -90,13 +90,11 @@ pub unsafe fn cuCtxGetCurrent(pctx: *mut CUcontext) -> Answer {
 
 pub unsafe fn cuCtxGetDevice(device: *mut CUdevice) -> Answer {
     initialised()?;
-    context::current().ok_or(CUDA_ERROR_INVALID_CONTEXT)?;
-    give(device, CUdevice(0))
+    give(device, context::current().ok_or(CUDA_ERROR_INVALID_CONTEXT)?.device.cuda())
 }
 
 pub unsafe fn cuCtxGetDevice_v2(device: *mut CUdevice, ctx: CUcontext) -> Answer {
-    named_or_current(ctx)?;
-    give(device, CUdevice(0))
+    give(device, named_or_current(ctx)?.device.cuda())
 }
 
 pub unsafe fn cuCtxGetFlags(flags: *mut u32) -> Answer {

@@ -1,6 +1,7 @@
-//! The one device: its name, its memory, its attributes.
+//! Devices: names, memory, attributes. They differ in UUID and PCI address alone.
 
 use super::{Answer, device, give, give_string, initialised, string};
+use crate::device::Device;
 use crate::memory::arena;
 use paravane_lookup::Identity;
 use paravane_protocol::cuda_types::*;
@@ -8,9 +9,6 @@ use std::ffi::c_char;
 use std::sync::LazyLock;
 
 pub const DEVICE_NAME: &str = "Paravane CPU device";
-const PCI_BUS_ID: &str = "0000:00:00.0";
-/// The same on every machine and in every run: there is one such device wherever it is.
-const UUID: [u8; 16] = *b"paravane-cpu-dev";
 /// Figures that occupancy and launch checks use too.
 pub const THREADS_PER_BLOCK_MAX: u32 = 1024;
 pub const SHARED_PER_BLOCK: u32 = 48 << 10;
@@ -41,7 +39,7 @@ pub fn multiprocessors() -> i32 {
 
 /// Attributes of a device by cuda.h's numbers; textures and surfaces are not there, so theirs
 /// are 0, which is what numbers in the known range answer that are not listed.
-fn attribute(number: u32) -> Option<i32> {
+fn attribute(number: u32, device: Device) -> Option<i32> {
     const KNOWN_MAX: u32 = 160;
     Some(match number {
         0 | KNOWN_MAX.. => return None,
@@ -59,6 +57,8 @@ fn attribute(number: u32) -> Option<i32> {
         14 | 30 => 512,
         15 | 19 | 31 | 41 | 78..=80 | 90..=95 | 83 | 89 | 99 | 102 | 103 | 115 | 119 | 122 | 123 => 1,
         16 => multiprocessors(),
+        33 => device.pci()[1],
+        34 => device.pci()[2],
         37 => 64,
         38 => 1 << 20,
         39 => THREADS_PER_MULTIPROCESSOR.cast_signed(),
@@ -78,23 +78,19 @@ fn attribute(number: u32) -> Option<i32> {
     })
 }
 
-/// What names the device in cudart's handshake.
-pub(super) fn identity() -> Identity {
-    const PCI_DOMAIN_BUS_DEVICE: [u32; 3] = [50, 33, 34];
-    Identity { uuid: CUuuid { bytes: UUID }, pci: PCI_DOMAIN_BUS_DEVICE.map(|number| attribute(number).unwrap_or(0)) }
+/// What names a device in cudart's handshake.
+pub(super) fn identity(of: Device) -> Identity {
+    Identity { uuid: of.uuid(), pci: of.pci() }
 }
 
 pub unsafe fn cuDeviceGet(device: *mut CUdevice, ordinal: i32) -> Answer {
     initialised()?;
-    if ordinal != 0 {
-        return Err(CUDA_ERROR_INVALID_DEVICE);
-    }
-    give(device, CUdevice(0))
+    give(device, Device::new(ordinal).ok_or(CUDA_ERROR_INVALID_DEVICE)?.cuda())
 }
 
 pub unsafe fn cuDeviceGetCount(count: *mut i32) -> Answer {
     initialised()?;
-    give(count, 1)
+    give(count, i32::try_from(Device::count()).unwrap_or(0))
 }
 
 pub unsafe fn cuDeviceGetName(name: *mut u8, len: i32, dev: CUdevice) -> Answer {
@@ -103,13 +99,11 @@ pub unsafe fn cuDeviceGetName(name: *mut u8, len: i32, dev: CUdevice) -> Answer 
 }
 
 pub unsafe fn cuDeviceGetUuid(uuid: *mut CUuuid, dev: CUdevice) -> Answer {
-    device(dev)?;
-    give(uuid, CUuuid { bytes: UUID })
+    give(uuid, device(dev)?.uuid())
 }
 
 pub unsafe fn cuDeviceGetUuid_v2(uuid: *mut CUuuid, dev: CUdevice) -> Answer {
-    device(dev)?;
-    give(uuid, CUuuid { bytes: UUID })
+    give(uuid, device(dev)?.uuid())
 }
 
 pub unsafe fn cuDeviceTotalMem_v2(bytes: *mut usize, dev: CUdevice) -> Answer {
@@ -118,13 +112,12 @@ pub unsafe fn cuDeviceTotalMem_v2(bytes: *mut usize, dev: CUdevice) -> Answer {
 }
 
 pub unsafe fn cuDeviceGetAttribute(pi: *mut i32, attrib: CUdevice_attribute, dev: CUdevice) -> Answer {
-    device(dev)?;
-    give(pi, attribute(attrib.0).ok_or(CUDA_ERROR_INVALID_VALUE)?)
+    give(pi, attribute(attrib.0, device(dev)?).ok_or(CUDA_ERROR_INVALID_VALUE)?)
 }
 
 pub unsafe fn cuDeviceGetProperties(prop: *mut CUdevprop, dev: CUdevice) -> Answer {
-    device(dev)?;
-    give(prop, CUdevprop::read(|number| attribute(number.0).ok_or(CUDA_ERROR_INVALID_VALUE))?)
+    let of = device(dev)?;
+    give(prop, CUdevprop::read(|number| attribute(number.0, of).ok_or(CUDA_ERROR_INVALID_VALUE))?)
 }
 
 pub unsafe fn cuDeviceComputeCapability(major: *mut i32, minor: *mut i32, dev: CUdevice) -> Answer {
@@ -134,16 +127,13 @@ pub unsafe fn cuDeviceComputeCapability(major: *mut i32, minor: *mut i32, dev: C
 }
 
 pub unsafe fn cuDeviceGetPCIBusId(pciBusId: *mut u8, len: i32, dev: CUdevice) -> Answer {
-    device(dev)?;
-    give_string(pciBusId.cast(), len, PCI_BUS_ID)
+    let [domain, bus, number] = device(dev)?.pci();
+    give_string(pciBusId.cast(), len, &format!("{domain:04x}:{bus:02x}:{number:02x}.0"))
 }
 
 pub unsafe fn cuDeviceGetByPCIBusId(dev: *mut CUdevice, pciBusId: *const c_char) -> Answer {
     initialised()?;
     // SAFETY: the caller passes a C string.
-    let text = unsafe { string(pciBusId) }?.trim_end_matches(".0");
-    if !matches!(text, "0000:00:00" | "00:00" | "0:0" | "0:0:0") {
-        return Err(CUDA_ERROR_INVALID_DEVICE);
-    }
-    give(dev, CUdevice(0))
+    let found = Device::at_pci(unsafe { string(pciBusId) }?);
+    give(dev, found.ok_or(CUDA_ERROR_INVALID_DEVICE)?.cuda())
 }

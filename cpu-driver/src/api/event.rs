@@ -5,7 +5,7 @@ use super::{Answer, current, give, usable, work_stream};
 use crate::capture;
 use crate::graph::params::Params;
 use crate::memory::ipc::{self, Name, Refusal};
-use crate::memory::{Owner, Sort, arena};
+use crate::memory::{Sort, arena};
 use crate::objects::EVENTS;
 use crate::stream::Stream;
 use crate::stream::event::Event;
@@ -38,11 +38,10 @@ pub unsafe fn cuEventCreate(phEvent: *mut CUevent, Flags: u32) -> Answer {
     if Flags & DISABLE_TIMING == 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    let owner = Owner { context: context.owner, sort: Sort::Device, size: PAGE, number: 0 };
-    let page = arena().allocate(owner).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
+    let page = arena().allocate(context.memory(Sort::Device, PAGE)).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
     crate::memory::write(page, &[0; 16]);
     // Before anybody uses the page: its pages are replaced.
-    ipc::export(page, PAGE, ipc::NO_POOL).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
+    ipc::export(page, PAGE, context.device, ipc::NO_POOL).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
     give(phEvent, CUevent(EVENTS.insert_with(|_| Event::shared(&context, Flags, page)).0))
 }
 
@@ -109,6 +108,9 @@ pub unsafe fn cuEventElapsedTime(pMilliseconds: *mut f32, hStart: CUevent, hEnd:
     capture::refuse_marked(&start)?;
     capture::refuse_marked(&end)?;
     usable(&start.context)?;
+    if start.context.device != end.context.device {
+        return Err(CUDA_ERROR_INVALID_HANDLE);
+    }
     if (start.flags | end.flags) & DISABLE_TIMING != 0 || !start.is_recorded() || !end.is_recorded() {
         return Err(CUDA_ERROR_INVALID_HANDLE);
     }
@@ -159,7 +161,7 @@ pub unsafe fn cuIpcOpenEventHandle(phEvent: *mut CUevent, handle: CUipcHandle) -
     if phEvent.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    let page = ipc::open(&name).map_err(|refusal| match refusal {
+    let page = ipc::open(&name, context.device).map_err(|refusal| match refusal {
         Refusal::Own => CUDA_ERROR_INVALID_CONTEXT,
         Refusal::Unknown => CUDA_ERROR_INVALID_VALUE,
         Refusal::NoAddresses => CUDA_ERROR_OUT_OF_MEMORY,

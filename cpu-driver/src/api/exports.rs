@@ -3,6 +3,7 @@
 #![allow(clippy::undocumented_unsafe_blocks, reason = "the contract of every export is that of the CUDA function")]
 
 use super::{Answer, PER_THREAD_DEFAULT};
+use crate::device::Device;
 use paravane_protocol::arg::*;
 use paravane_protocol::cuda_types::*;
 use std::ffi::c_void;
@@ -100,20 +101,27 @@ pub fn table() -> impl Iterator<Item = (&'static str, *const c_void, bool)> {
     of(IMPLEMENTED, true).chain(of(ABSENT, false))
 }
 
-/// Bytes of device memory that this process uses, for the same account.
+/// Bytes of memory that this process uses, on all devices: for the account of whoever loads this library.
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn paravane_cpu_memory_bytes() -> u64 {
-    catch_unwind(|| crate::memory::arena().device_size() - crate::memory::arena().device_free()).unwrap_or(0)
+    catch_unwind(|| Device::all().map(|device| crate::memory::arena().device_used(device)).sum()).unwrap_or(0)
 }
 
-/// How many contexts of this process live, for the same account.
+/// The same of one device, by its ordinal.
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn paravane_cpu_device_memory_bytes(ordinal: i32) -> u64 {
+    catch_unwind(|| Device::new(ordinal).map_or(0, |device| crate::memory::arena().device_used(device))).unwrap_or(0)
+}
+
+/// How many contexts of this process live, on all devices.
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn paravane_cpu_contexts() -> u64 {
     catch_unwind(crate::context::alive).unwrap_or(0)
 }
 
-/// The device's clock of work, in nanoseconds: for the account of whoever loads this library.
+/// A device's clock of work, in nanoseconds.
 #[unsafe(no_mangle)]
-pub(super) extern "C" fn paravane_cpu_busy_ns() -> u64 {
-    catch_unwind(crate::stream::executor::busy_ns).unwrap_or(0)
+pub(super) extern "C" fn paravane_cpu_busy_ns(ordinal: i32) -> u64 {
+    let clock = || Device::new(ordinal).map_or(0, |device| crate::stream::executor::of(device).busy_ns());
+    catch_unwind(clock).unwrap_or(0)
 }

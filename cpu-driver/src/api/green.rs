@@ -314,7 +314,7 @@ pub unsafe fn cuGreenCtxDestroy(hCtx: CUgreenCtx) -> Answer {
         context::pop();
     }
     // SAFETY: a number alone.
-    unsafe { cuDevicePrimaryCtxRelease_v2(CUdevice(0)) }
+    unsafe { cuDevicePrimaryCtxRelease_v2(context.device.cuda()) }
 }
 
 pub unsafe fn cuCtxFromGreenCtx(pContext: *mut CUcontext, hCtx: CUgreenCtx) -> Answer {

@@ -1,11 +1,12 @@
 //! Initialisation, version, error texts.
 
 use super::{Answer, FORKED, INITIALISED, give, multiprocessors};
+use crate::device::Device;
 use crate::memory::arena;
 use crate::report;
 use crate::stream::executor;
 use paravane_protocol::CUDA_VERSION;
-use paravane_protocol::cuda_types::{CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_INITIALIZED, CUresult};
+use paravane_protocol::cuda_types::{CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NO_DEVICE, CUDA_ERROR_NOT_INITIALIZED, CUresult};
 use std::ffi::c_char;
 use std::sync::atomic::Ordering;
 
@@ -15,6 +16,9 @@ pub unsafe fn cuInit(Flags: u32) -> Answer {
     }
     if FORKED.load(Ordering::Relaxed) {
         return Err(CUDA_ERROR_NOT_INITIALIZED);
+    }
+    if Device::count() == 0 {
+        return Err(CUDA_ERROR_NO_DEVICE);
     }
     // What reads the environment or maps memory does so now: a sandbox may be closed after this.
     multiprocessors();

@@ -19,17 +19,17 @@ pub unsafe fn cuIpcGetMemHandle(pHandle: *mut CUipcHandle, dptr: CUdeviceptr) ->
     let found = arena().find(dptr.0).filter(|(_, owner)| owner.sort == Sort::Device);
     let (start, owner) = found.ok_or(CUDA_ERROR_INVALID_VALUE)?;
     context.synchronize();
-    let name = ipc::export(start, owner.size, ipc::NO_POOL).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
+    let name = ipc::export(start, owner.size, owner.device, ipc::NO_POOL).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
     give(pHandle, CUipcHandle { bytes: name.to_bytes() })
 }
 
 pub unsafe fn cuIpcOpenMemHandle_v2(pdptr: *mut CUdeviceptr, handle: CUipcHandle, Flags: u32) -> Answer {
-    current()?;
+    let device = current()?.device;
     if pdptr.is_null() || Flags != LAZY_ENABLE_PEER_ACCESS {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
     let name = Name::from_bytes(&handle.bytes).ok_or(CUDA_ERROR_INVALID_VALUE)?;
-    let address = ipc::open(&name).map_err(|refusal| match refusal {
+    let address = ipc::open(&name, device).map_err(|refusal| match refusal {
         Refusal::Own => CUDA_ERROR_INVALID_CONTEXT,
         Refusal::Unknown => CUDA_ERROR_INVALID_VALUE,
         Refusal::NoAddresses => CUDA_ERROR_MAP_FAILED,

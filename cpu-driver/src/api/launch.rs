@@ -3,7 +3,7 @@
 
 use super::device::THREADS_PER_BLOCK_MAX;
 use super::function::dynamic_shared_max;
-use super::library::kernel;
+use super::library::kernel_in;
 use super::stream::GREATEST_PRIORITY;
 use super::{Answer, work_stream};
 use crate::capture;
@@ -17,7 +17,7 @@ use crate::stream::task::Work;
 use paravane_protocol::cuda_types::{
     CU_LAUNCH_ATTRIBUTE_COOPERATIVE, CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE,
     CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT, CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT,
-    CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_SUPPORTED,
+    CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_SUPPORTED,
     CUDA_ERROR_OUT_OF_MEMORY, CUcontext, CUevent, CUfunction, CUkernel, CUlaunchAttribute, CUlaunchAttributeID,
     CUlaunchAttributeValue, CUlaunchConfig, CUstream, Word,
 };
@@ -64,13 +64,13 @@ impl Shape {
 fn is_complete(f: CUfunction, shape: &Shape, handle: CUstream, has_arguments: bool) -> Answer<bool> {
     let limit_of_empty = |kernel: &Arc<Kernel>| {
         let is_empty = kernel.is_empty && (has_arguments || !kernel.has_params);
-        (is_empty && shape.shared == 0 && !shape.cooperative).then_some(kernel.max_threads)
+        (is_empty && shape.shared == 0 && !shape.cooperative).then_some((kernel.max_threads, kernel.module.context.owner))
     };
-    let Some(max_threads) = KERNELS.with(f.0, limit_of_empty).flatten() else {
+    let Some((max_threads, owner)) = KERNELS.with(f.0, limit_of_empty).flatten() else {
         return Ok(false);
     };
     shape.check(max_threads)?;
-    super::is_quiet(handle)
+    super::is_quiet(handle, Some(owner))
 }
 
 /// # Safety
@@ -87,7 +87,10 @@ unsafe fn launch(
         return Ok(());
     }
     let stream = work_stream(handle)?;
-    let kernel = kernel(f.0)?;
+    let kernel = kernel_in(&stream.context, f.0)?;
+    if kernel.module.context.owner != stream.context.owner {
+        return Err(CUDA_ERROR_INVALID_HANDLE);
+    }
     shape.check(kernel.max_threads)?;
     check_kernel(&kernel, &shape, stream.context.multiprocessors())?;
     // SAFETY: the caller's promise.
@@ -128,10 +131,10 @@ pub fn grid_of(kernel: &Kernel, shape: &Shape, params: Box<[u8]>, context: &Cont
         params,
         grid_id: NEXT.fetch_add(1, Ordering::Relaxed),
         stack_limit: u32::try_from(stack).unwrap_or(u32::MAX),
-        view: View::now(),
+        view: View::now(context.device),
         heap: Arc::clone(&context.heap),
         heap_limit: context.home().heap_limit.load(Ordering::Relaxed) as u64,
-        workspace: if shape.cooperative { Workspace::new(context.owner) } else { None },
+        workspace: if shape.cooperative { Workspace::new(context) } else { None },
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::module::{Options, function_handle, global, load_text, read_image, refused, unload};
 use super::{Answer, current, give, give_optional, initialised, string};
+use crate::context::{CONTEXTS, Context};
 use crate::decode::params;
 use crate::exec::function::ParamLayout;
 use crate::module::{ImageError, Module};
@@ -10,7 +11,7 @@ use crate::module::image::ptx_text;
 use crate::objects::{KERNELS, Kernel, LIBRARIES, LIBRARY_KERNELS, Library, LibraryKernel};
 use crate::ptx;
 use paravane_protocol::cuda_types::{
-    CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_FOUND, CUdevice, CUdeviceptr, CUfunc_cache,
+    CUDA_ERROR_INVALID_CONTEXT, CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_FOUND, CUdevice, CUdeviceptr, CUfunc_cache,
     CUfunction, CUfunction_attribute, CUjit_option, CUkernel, CUlibrary, CUlibraryOption, CUmodule,
 };
 use std::ffi::{CString, c_char, c_void};
@@ -114,14 +115,18 @@ pub unsafe fn cuLibraryGetKernel(pKernel: *mut CUkernel, handle: CUlibrary, name
 
 /// The library's module in the current context.
 fn module_here(handle: CUlibrary) -> Answer<u64> {
+    module_in(&current()?, handle)
+}
+
+/// The library's module in a context.
+fn module_in(context: &Arc<Context>, handle: CUlibrary) -> Answer<u64> {
     let opened = library(handle)?;
-    let context = current()?;
     let key = context.owner ^ context.home().epoch.load(std::sync::atomic::Ordering::Relaxed) << 48;
     let mut modules = opened.modules.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(module) = modules.get(&key) {
         return Ok(*module);
     }
-    let module = load_text(&context, &opened.text, &opened.managed).map_err(|error| refused(&error))?;
+    let module = load_text(context, &opened.text, &opened.managed).map_err(|error| refused(&error))?;
     modules.insert(key, module);
     Ok(module)
 }
@@ -140,9 +145,10 @@ pub unsafe fn cuLibraryGetManaged(dptr: *mut CUdeviceptr, bytes: *mut usize, han
     // SAFETY: the caller passes a C string.
     let name = unsafe { string(name) }?;
     let opened = library(handle)?;
+    let device = current().map_or_else(|_| super::device(CUdevice(0)), |context| Ok(context.device))?;
     // Nobody else loads it meanwhile.
     let _modules = opened.modules.lock().unwrap_or_else(PoisonError::into_inner);
-    let places = Module::place_managed(&opened.text, &opened.managed).map_err(|error| refused(&error))?;
+    let places = Module::place_managed(&opened.text, device, &opened.managed).map_err(|error| refused(&error))?;
     let (address, size) = *places.get(name).ok_or(CUDA_ERROR_NOT_FOUND)?;
     give_optional(dptr, CUdeviceptr(address));
     give_optional(bytes, usize::try_from(size).unwrap_or(usize::MAX));
@@ -153,19 +159,43 @@ pub unsafe fn cuLibraryGetKernelCount(count: *mut u32, lib: CUlibrary) -> Answer
     give(count, u32::try_from(library(lib)?.names.len()).unwrap_or(u32::MAX))
 }
 
-/// The CUfunction of a CUkernel in the current context.
-pub(super) fn function_of_kernel(kernel: u64) -> Answer<u64> {
+/// The CUfunction of a CUkernel in a context.
+fn function_in(context: &Arc<Context>, kernel: u64) -> Answer<u64> {
     let kernel = LIBRARY_KERNELS.get(kernel).ok_or(CUDA_ERROR_INVALID_HANDLE)?;
     let name = kernel.name.to_str().map_err(|_| CUDA_ERROR_INVALID_HANDLE)?;
-    function_handle(module_here(CUlibrary(kernel.library))?, name)
+    function_handle(module_in(context, CUlibrary(kernel.library))?, name)
+}
+
+/// The CUfunction of a CUkernel in the current context.
+pub(super) fn function_of_kernel(kernel: u64) -> Answer<u64> {
+    function_in(&current()?, kernel)
+}
+
+/// As [`kernel`], in another context than the current one if need be. A CUfunction has its own.
+pub(super) fn kernel_in(context: &Arc<Context>, handle: u64) -> Answer<Arc<Kernel>> {
+    match KERNELS.get(handle) {
+        Some(kernel) => Ok(kernel),
+        None => KERNELS.get(function_in(context, handle)?).ok_or(CUDA_ERROR_INVALID_HANDLE),
+    }
 }
 
 /// The kernel that a CUfunction names, or a CUkernel passed for one.
 pub(super) fn kernel(handle: u64) -> Answer<Arc<Kernel>> {
     match KERNELS.get(handle) {
         Some(kernel) => Ok(kernel),
-        None => KERNELS.get(function_of_kernel(handle)?).ok_or(CUDA_ERROR_INVALID_HANDLE),
+        None => kernel_in(&current()?, handle),
     }
+}
+
+/// The CUfunction of a kernel on a device: in the current context if that is of the device, else in its primary one.
+fn function_on(kernel: CUkernel, dev: CUdevice) -> Answer<CUfunction> {
+    let of = super::device(dev)?;
+    if KERNELS.get(kernel.0).is_some() {
+        return Ok(CUfunction(kernel.0));
+    }
+    let context = crate::context::current().filter(|context| context.device == of);
+    let primary = || CONTEXTS.get(super::primary::handle(of).0).ok_or(CUDA_ERROR_INVALID_CONTEXT);
+    function_in(&context.map_or_else(primary, Ok)?, kernel.0).map(CUfunction)
 }
 
 pub unsafe fn cuKernelGetFunction(pFunc: *mut CUfunction, kernel: CUkernel) -> Answer {
@@ -174,21 +204,18 @@ pub unsafe fn cuKernelGetFunction(pFunc: *mut CUfunction, kernel: CUkernel) -> A
 }
 
 pub unsafe fn cuKernelGetAttribute(pi: *mut i32, attrib: CUfunction_attribute, kernel: CUkernel, dev: CUdevice) -> Answer {
-    super::device(dev)?;
     // SAFETY: the same contract.
-    unsafe { super::cuFuncGetAttribute(pi, attrib, CUfunction(kernel.0)) }
+    unsafe { super::cuFuncGetAttribute(pi, attrib, function_on(kernel, dev)?) }
 }
 
 pub unsafe fn cuKernelSetAttribute(attrib: CUfunction_attribute, val: i32, kernel: CUkernel, dev: CUdevice) -> Answer {
-    super::device(dev)?;
     // SAFETY: the same contract.
-    unsafe { super::cuFuncSetAttribute(CUfunction(kernel.0), attrib, val) }
+    unsafe { super::cuFuncSetAttribute(function_on(kernel, dev)?, attrib, val) }
 }
 
 pub unsafe fn cuKernelSetCacheConfig(kernel: CUkernel, config: CUfunc_cache, dev: CUdevice) -> Answer {
-    super::device(dev)?;
     // SAFETY: the same contract.
-    unsafe { super::cuFuncSetCacheConfig(CUfunction(kernel.0), config) }
+    unsafe { super::cuFuncSetCacheConfig(function_on(kernel, dev)?, config) }
 }
 
 /// The text lives as long as the library.

@@ -3,6 +3,7 @@
 
 use super::{Answer, current, give, initialised, stream};
 use crate::context::{CONTEXTS, Context};
+use crate::device::Device;
 use crate::memory::{Owner, Sort, arena};
 use crate::stream::Kind;
 use paravane_protocol::cuda_types::*;
@@ -16,8 +17,10 @@ static MANAGED: LazyLock<Mutex<Managed>> = LazyLock::new(Mutex::default);
 const GLOBAL: u32 = 1;
 const HOST: u32 = 2;
 const SINGLE: u32 = 4;
-/// There is one device.
-const DEVICES: i32 = 1;
+/// How many devices there are.
+fn devices() -> i32 {
+    i32::try_from(Device::count()).unwrap_or(0)
+}
 
 fn managed() -> MutexGuard<'static, Managed> {
     MANAGED.lock().unwrap_or_else(PoisonError::into_inner)
@@ -44,8 +47,7 @@ pub unsafe fn cuMemAllocManaged(dptr: *mut CUdeviceptr, bytesize: usize, flags: 
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
     let size = bytes(bytesize);
-    let owner = Owner { context: context.owner, sort: Sort::Managed, size, number: 0 };
-    let at = arena().allocate(owner).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
+    let at = arena().allocate(context.memory(Sort::Managed, size)).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
     managed().add(at, size);
     give(dptr, CUdeviceptr(at))
 }
@@ -63,7 +65,7 @@ pub unsafe fn cuStreamAttachMemAsync(hStream: CUstream, dptr: CUdeviceptr, lengt
 fn prefetch(devPtr: CUdeviceptr, count: usize, location: CUmemLocation, handle: CUstream) -> Answer {
     stream(handle)?;
     find(devPtr.0)?;
-    managed().prefetch(devPtr.0, bytes(count), location, DEVICES)
+    managed().prefetch(devPtr.0, bytes(count), location, devices())
 }
 
 pub unsafe fn cuMemPrefetchAsync(devPtr: CUdeviceptr, count: usize, dstDevice: CUdevice, hStream: CUstream) -> Answer {
@@ -91,7 +93,7 @@ pub unsafe fn cuMemAdvise(devPtr: CUdeviceptr, count: usize, advice: CUmem_advis
 pub unsafe fn cuMemAdvise_v2(devPtr: CUdeviceptr, count: usize, advice: CUmem_advise, location: CUmemLocation) -> Answer {
     initialised()?;
     find(devPtr.0)?;
-    managed().advise(devPtr.0, bytes(count), advice, location, DEVICES)
+    managed().advise(devPtr.0, bytes(count), advice, location, devices())
 }
 
 pub unsafe fn cuMemRangeGetAttribute(

@@ -2,7 +2,7 @@
 
 use super::{Answer, current, give, give_optional};
 use crate::context::Context;
-use crate::memory::{GRANULE, Owner, Pool, Range, Sort, arena, register, registered, unregister};
+use crate::memory::{GRANULE, Pool, Range, Sort, arena, register, registered, unregister};
 use paravane_protocol::cuda_types::{
     CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED, CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED, CUDA_ERROR_INVALID_VALUE,
     CUDA_ERROR_NOT_FOUND, CUDA_ERROR_OUT_OF_MEMORY, CUdeviceptr,
@@ -27,13 +27,12 @@ fn address(pointer: *mut c_void) -> u64 {
 
 /// Every allocation of a context's own memory passes here.
 fn allocate(context: &Arc<Context>, size: u64, sort: Sort) -> Answer<u64> {
-    let owner = Owner { context: context.owner, sort, size, number: 0 };
-    arena().allocate(owner).ok_or(CUDA_ERROR_OUT_OF_MEMORY)
+    arena().allocate(context.memory(sort, size)).ok_or(CUDA_ERROR_OUT_OF_MEMORY)
 }
 
 pub unsafe fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> Answer {
-    current()?;
-    give(free, size(arena().device_free()))?;
+    let device = current()?.device;
+    give(free, size(arena().device_size() - arena().device_used(device)))?;
     give(total, size(arena().device_size()))
 }
 

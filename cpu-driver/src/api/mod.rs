@@ -81,6 +81,7 @@ pub use texture::*;
 pub use virtual_memory::*;
 
 use crate::capture as captures;
+use crate::device::Device;
 use crate::context::{Context, legacy_stream, per_thread_stream, with_current};
 use crate::objects::STREAMS;
 use crate::stream::Stream;
@@ -182,23 +183,26 @@ fn attached(stream: &Stream) -> Answer {
     usable(&stream.context)
 }
 
-/// Whether a stream has nothing to do, found out without taking a share in anything.
+/// Whether a stream has nothing to do, and is of the context numbered `owner` if one is asked for: found out
+/// without taking a share in anything.
 #[inline]
-fn is_quiet(handle: CUstream) -> Answer<bool> {
+fn is_quiet(handle: CUstream, owner: Option<u64>) -> Answer<bool> {
     if captures::is_any() {
         return Ok(false);
     }
+    let is_its = |context: &Context| owner.is_none_or(|owner| context.owner == owner);
     if handle.0 <= CU_STREAM_PER_THREAD.0 {
         // With no task in the whole context, its default streams are idle too.
-        return look_at_current(|context| Ok(context.pending.load(Ordering::Acquire) == 0));
+        return look_at_current(|context| Ok(is_its(context) && context.pending.load(Ordering::Acquire) == 0));
     }
-    let quiet = STREAMS.with(handle.0, |stream| attached(stream).map(|()| stream.is_idle()));
+    let quiet = STREAMS.with(handle.0, |stream| attached(stream).map(|()| is_its(&stream.context) && stream.is_idle()));
     quiet.unwrap_or(Err(CUDA_ERROR_INVALID_HANDLE))
 }
 
-fn device(device: CUdevice) -> Answer {
+/// The device that a handle names.
+fn device(device: CUdevice) -> Answer<Device> {
     initialised()?;
-    if device == CUdevice(0) { Ok(()) } else { Err(CUDA_ERROR_INVALID_DEVICE) }
+    Device::new(device.0).ok_or(CUDA_ERROR_INVALID_DEVICE)
 }
 
 /// Writes a result through a pointer that must not be NULL.

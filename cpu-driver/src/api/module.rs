@@ -82,7 +82,7 @@ impl Options {
 
 /// Makes a module of `text` in `context`, with these managed variables.
 pub(super) fn load_text(context: &Arc<Context>, text: &str, managed: &Arc<Managed>) -> Result<u64, ImageError> {
-    let module = Module::load(text, context.owner, managed)?;
+    let module = Module::load(text, context, managed)?;
     let context = context.owned_home();
     Ok(MODULES.insert_with(|_| LoadedModule { module, context, functions: Mutex::new(HashMap::new()) }).0)
 }

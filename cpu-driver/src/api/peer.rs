@@ -1,26 +1,32 @@
-//! Peers: there is one device, so none has any.
+//! Peers: any two devices, whose memory is all one address space.
 
 use super::{Answer, current, device, give};
-use crate::context::CONTEXTS;
+use crate::context::{CONTEXTS, Context};
+use crate::peers;
 use paravane_protocol::cuda_types::*;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A device is no peer of itself.
 pub unsafe fn cuDeviceCanAccessPeer(canAccessPeer: *mut i32, dev: CUdevice, peerDev: CUdevice) -> Answer {
-    device(dev)?;
-    device(peerDev)?;
-    give(canAccessPeer, 0)
+    let (of, peer) = (device(dev)?, device(peerDev)?);
+    give(canAccessPeer, i32::from(of != peer))
 }
 
-/// Attributes are of two different devices.
+/// Attributes are of two different devices. Everything is one memory: no link is faster than another, and atomics and arrays are there.
 pub unsafe fn cuDeviceGetP2PAttribute(
-    _value: *mut i32,
+    value: *mut i32,
     attrib: CUdevice_P2PAttribute,
     srcDevice: CUdevice,
     dstDevice: CUdevice,
 ) -> Answer {
-    device(srcDevice)?;
-    device(dstDevice)?;
-    if matches!(attrib.0, 1..=5) { Err(CUDA_ERROR_INVALID_DEVICE) } else { Err(CUDA_ERROR_INVALID_VALUE) }
+    let is_one = device(srcDevice)? == device(dstDevice)?;
+    let told = match attrib.0 {
+        2..=4 => 1,
+        1 | 5 => 0,
+        _ => return Err(CUDA_ERROR_INVALID_VALUE),
+    };
+    if is_one { Err(CUDA_ERROR_INVALID_DEVICE) } else { give(value, told) }
 }
 
 /// What host and device do to each other's memory natively: they are one processor. Integers of 32 and 64 bits, and
@@ -50,6 +56,10 @@ pub unsafe fn cuDeviceGetHostAtomicCapabilities(
     dev: CUdevice,
 ) -> Answer {
     device(dev)?;
+    tell(capabilities, operations, count)
+}
+
+fn tell(capabilities: *mut u32, operations: *const CUatomicOperation, count: u32) -> Answer {
     if capabilities.is_null() || operations.is_null() || count == 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
@@ -61,31 +71,40 @@ pub unsafe fn cuDeviceGetHostAtomicCapabilities(
     Ok(())
 }
 
-/// There is no other device.
+/// What host and device do to each other's memory, two devices do.
 pub unsafe fn cuDeviceGetP2PAtomicCapabilities(
-    _capabilities: *mut u32,
-    _operations: *const CUatomicOperation,
-    _count: u32,
+    capabilities: *mut u32,
+    operations: *const CUatomicOperation,
+    count: u32,
     srcDevice: CUdevice,
     dstDevice: CUdevice,
 ) -> Answer {
-    device(srcDevice)?;
-    device(dstDevice)?;
-    Err(CUDA_ERROR_INVALID_DEVICE)
+    if device(srcDevice)? == device(dstDevice)? {
+        return Err(CUDA_ERROR_INVALID_DEVICE);
+    }
+    tell(capabilities, operations, count)
 }
 
-fn peer(peerContext: CUcontext) -> Answer {
-    current()?;
-    if CONTEXTS.get(peerContext.0).is_some() { Ok(()) } else { Err(CUDA_ERROR_INVALID_CONTEXT) }
+/// The current context, and the other that a handle names.
+fn pair(peerContext: CUcontext) -> Answer<[Arc<Context>; 2]> {
+    let (context, peer) = (current()?, CONTEXTS.get(peerContext.0));
+    let is_live = |peer: &Arc<Context>| !peer.is_dead.load(Ordering::Relaxed);
+    Ok([context, peer.filter(is_live).ok_or(CUDA_ERROR_INVALID_CONTEXT)?])
 }
 
 /// Contexts of one device are no peers.
 pub unsafe fn cuCtxEnablePeerAccess(peerContext: CUcontext, Flags: u32) -> Answer {
-    peer(peerContext)?;
-    if Flags == 0 { Err(CUDA_ERROR_PEER_ACCESS_UNSUPPORTED) } else { Err(CUDA_ERROR_INVALID_VALUE) }
+    let [context, peer] = pair(peerContext)?;
+    if Flags != 0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    if context.device == peer.device {
+        return Err(CUDA_ERROR_PEER_ACCESS_UNSUPPORTED);
+    }
+    if peers::enable(&context, &peer) { Ok(()) } else { Err(CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED) }
 }
 
 pub unsafe fn cuCtxDisablePeerAccess(peerContext: CUcontext) -> Answer {
-    peer(peerContext)?;
-    Err(CUDA_ERROR_PEER_ACCESS_NOT_ENABLED)
+    let [context, peer] = pair(peerContext)?;
+    if peers::disable(&context, &peer) { Ok(()) } else { Err(CUDA_ERROR_PEER_ACCESS_NOT_ENABLED) }
 }

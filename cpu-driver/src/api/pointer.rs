@@ -28,7 +28,7 @@ fn facts(address: u64) -> Option<PointerFacts> {
             is_ipc_capable: owner.sort == Sort::Device,
             handle_types: 0,
             pool,
-            ordinal: 0,
+            ordinal: owner.device.cuda().0,
         });
     }
     let range = registered(address)?;

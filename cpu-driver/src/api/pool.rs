@@ -5,6 +5,7 @@ use super::{Answer, device, give, work_stream};
 use crate::capture;
 use crate::graph::params::Params;
 use crate::context::Context;
+use crate::device::{DEVICES_MAX, Device};
 use crate::memory::ipc::{self, Name, Refusal};
 use crate::memory::{Pool, Sort, arena};
 use crate::objects::POOLS;
@@ -15,12 +16,16 @@ use std::os::fd::{AsFd, IntoRawFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-/// The default pool with its handle, and the current pool's handle; 0 for the default one.
-static DEFAULT: LazyLock<(u64, Arc<Pool>)> = LazyLock::new(|| {
-    let pool = Pool::new(0, 0, true);
-    (file_pool(&pool), pool)
+/// Each device's default pool with its handle, and its current pool's handle; 0 for the default one.
+static DEFAULTS: LazyLock<Vec<(u64, Arc<Pool>)>> = LazyLock::new(|| {
+    let pools = Device::all().map(|device| Pool::new(device, 0, 0, true));
+    pools.map(|pool| (file_pool(&pool), pool)).collect()
 });
-static CURRENT: Mutex<u64> = Mutex::new(0);
+static CURRENT: Mutex<[u64; DEVICES_MAX]> = Mutex::new([0; DEVICES_MAX]);
+
+fn current_handle(of: Device) -> u64 {
+    CURRENT.lock().unwrap_or_else(PoisonError::into_inner)[of.index()]
+}
 
 /// Gives a pool its handle.
 fn file_pool(pool: &Arc<Pool>) -> u64 {
@@ -42,9 +47,9 @@ pub(super) fn handle_of(pool: &Arc<Pool>) -> u64 {
     pool.handle.load(Ordering::Relaxed)
 }
 
-fn current_pool() -> Arc<Pool> {
-    let handle = *CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
-    POOLS.with(handle, |pool| Arc::clone(&**pool)).unwrap_or_else(|| Arc::clone(&DEFAULT.1))
+fn current_pool(of: Device) -> Arc<Pool> {
+    let current = POOLS.with(current_handle(of), |pool| Arc::clone(&**pool));
+    current.unwrap_or_else(|| Arc::clone(&DEFAULTS[of.index()].1))
 }
 
 /// Every stream-ordered allocation passes here.
@@ -54,7 +59,7 @@ fn allocate(dptr: *mut CUdeviceptr, bytesize: usize, pool: &Arc<Pool>, hStream: 
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
     if stream.capture.is_taken() {
-        let node = captured_alloc(bytes(bytesize))?;
+        let node = captured_alloc(pool.device, bytes(bytesize))?;
         let (at, allocation) = (node.asked.dptr, Arc::clone(&node.allocation));
         capture::add(&stream, Params::Alloc(node)).inspect_err(|_| allocation.end())?;
         return give(dptr, at);
@@ -72,7 +77,8 @@ fn allocate(dptr: *mut CUdeviceptr, bytesize: usize, pool: &Arc<Pool>, hStream: 
 }
 
 pub unsafe fn cuMemAllocAsync(dptr: *mut CUdeviceptr, bytesize: usize, hStream: CUstream) -> Answer {
-    allocate(dptr, bytesize, &current_pool(), hStream)
+    let device = work_stream(hStream)?.context.device;
+    allocate(dptr, bytesize, &current_pool(device), hStream)
 }
 
 pub unsafe fn cuMemAllocFromPoolAsync(
@@ -147,8 +153,8 @@ pub unsafe fn cuMemPoolImportFromShareableHandle(
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
     let file = super::virtual_memory::duplicate(handle)?;
-    let token = Pool::token_in(file.as_fd()).ok_or(CUDA_ERROR_INVALID_VALUE)?;
-    give(pool_out, CUmemoryPool(file_pool(&Pool::imported(token))))
+    let (device, token) = Pool::named_in(file.as_fd()).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    give(pool_out, CUmemoryPool(file_pool(&Pool::imported(device, token))))
 }
 
 /// Waits for all work first, because the memory's pages are replaced.
@@ -158,7 +164,7 @@ pub unsafe fn cuMemPoolExportPointer(shareData_out: *mut CUmemPoolPtrExportData,
     let (_, owner) = arena().find(ptr.0).ok_or(CUDA_ERROR_INVALID_VALUE)?;
     let token = pool.token.filter(|_| !shareData_out.is_null()).ok_or(CUDA_ERROR_INVALID_VALUE)?;
     context.synchronize();
-    let name = ipc::export(ptr.0, owner.size, token).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
+    let name = ipc::export(ptr.0, owner.size, owner.device, token).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
     give(shareData_out, CUmemPoolPtrExportData { bytes: name.to_bytes() })
 }
 
@@ -167,7 +173,7 @@ pub unsafe fn cuMemPoolImportPointer(
     memory: CUmemoryPool,
     shareData: *mut CUmemPoolPtrExportData,
 ) -> Answer {
-    super::current()?;
+    let device = super::current()?.device;
     let pool = pool(memory)?;
     if ptr_out.is_null() || shareData.is_null() || !pool.is_imported {
         return Err(CUDA_ERROR_INVALID_VALUE);
@@ -175,7 +181,7 @@ pub unsafe fn cuMemPoolImportPointer(
     // SAFETY: the caller passes a pointer to the structure.
     let data = unsafe { shareData.read_unaligned() };
     let name = Name::from_bytes(&data.bytes).filter(|name| Some(name.pool) == pool.token);
-    let address = ipc::open(&name.ok_or(CUDA_ERROR_INVALID_VALUE)?).map_err(|refusal| match refusal {
+    let address = ipc::open(&name.ok_or(CUDA_ERROR_INVALID_VALUE)?, device).map_err(|refusal| match refusal {
         Refusal::Own | Refusal::Unknown => CUDA_ERROR_INVALID_VALUE,
         Refusal::NoAddresses => CUDA_ERROR_MAP_FAILED,
     })?;
@@ -194,12 +200,12 @@ pub unsafe fn cuMemPoolCreate(out: *mut CUmemoryPool, poolProps: *const CUmemPoo
         // Managed pools, and memory for other machines.
         return Err(CUDA_ERROR_NOT_SUPPORTED);
     }
-    match props.location {
+    let of = match props.location {
         CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id } => device(CUdevice(id))?,
         CUmemLocation { kind: CUmemLocationType(2..=4), .. } => return Err(CUDA_ERROR_NOT_SUPPORTED),
         _ => return Err(CUDA_ERROR_INVALID_VALUE),
-    }
-    give(out, CUmemoryPool(file_pool(&Pool::new(props.maxSize, props.handleTypes.0, false))))
+    };
+    give(out, CUmemoryPool(file_pool(&Pool::new(of, props.maxSize, props.handleTypes.0, false))))
 }
 
 /// Memory of the pool stays good until it is freed.
@@ -235,7 +241,8 @@ pub unsafe fn cuMemPoolGetAttribute(
         CU_MEMPOOL_ATTR_USED_MEM_HIGH => figures.used_high,
         CU_MEMPOOL_ATTR_ALLOCATION_TYPE => CU_MEM_ALLOCATION_TYPE_PINNED.to_word(),
         CU_MEMPOOL_ATTR_EXPORT_HANDLE_TYPES => u64::from(pool.handle_types),
-        CU_MEMPOOL_ATTR_LOCATION_ID | CU_MEMPOOL_ATTR_HW_DECOMPRESS_ENABLED => 0,
+        CU_MEMPOOL_ATTR_LOCATION_ID => pool.device.cuda().0.to_word(),
+        CU_MEMPOOL_ATTR_HW_DECOMPRESS_ENABLED => 0,
         CU_MEMPOOL_ATTR_LOCATION_TYPE => CU_MEM_LOCATION_TYPE_DEVICE.to_word(),
         CU_MEMPOOL_ATTR_MAX_POOL_SIZE => pool.max_size,
         _ => return Err(CUDA_ERROR_INVALID_VALUE),
@@ -269,61 +276,68 @@ pub unsafe fn cuMemPoolSetAttribute(
     Ok(())
 }
 
-/// The device itself reads and writes; nobody else reaches a pool's memory.
+/// The device itself reads and writes; others do where a program has said so.
 pub unsafe fn cuMemPoolGetAccess(
     flags: *mut CUmemAccess_flags,
     memPool: CUmemoryPool,
     location: *const CUmemLocation,
 ) -> Answer {
-    pool(memPool)?;
+    let pool = pool(memPool)?;
     if location.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
     // SAFETY: the caller passes a pointer to the structure.
     match unsafe { location.read_unaligned() } {
-        CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id: 0 } => give(flags, CU_MEM_ACCESS_FLAGS_PROT_READWRITE),
-        CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, .. } => Err(CUDA_ERROR_INVALID_DEVICE),
+        CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id } => {
+            let reaches = pool.reach() & device(CUdevice(id))?.bit() != 0;
+            give(flags, if reaches { CU_MEM_ACCESS_FLAGS_PROT_READWRITE } else { CU_MEM_ACCESS_FLAGS_PROT_NONE })
+        }
         _ => Err(CUDA_ERROR_INVALID_VALUE),
     }
 }
 
-/// There is no other device to allow anything, and the device's own access cannot be taken away.
+/// All or nothing, for reading and writing; the device's own access cannot be taken away.
 pub unsafe fn cuMemPoolSetAccess(memory: CUmemoryPool, map: *const CUmemAccessDesc, count: usize) -> Answer {
-    pool(memory)?;
+    let pool = pool(memory)?;
     if map.is_null() && count > 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
+    let mut reach = pool.reach();
     for at in 0..count {
         // SAFETY: the caller passes `count` structures.
         let asked = unsafe { map.add(at).read_unaligned() };
-        match (asked.location, asked.flags) {
-            (CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id: 0 }, CU_MEM_ACCESS_FLAGS_PROT_READWRITE) => {}
-            (CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id: 1.. }, _) => return Err(CUDA_ERROR_INVALID_DEVICE),
+        if asked.location.kind != CU_MEM_LOCATION_TYPE_DEVICE {
+            return Err(CUDA_ERROR_INVALID_VALUE);
+        }
+        let of = device(CUdevice(asked.location.id))?;
+        match asked.flags {
+            CU_MEM_ACCESS_FLAGS_PROT_READWRITE => reach |= of.bit(),
+            CU_MEM_ACCESS_FLAGS_PROT_NONE if of != pool.device => reach &= !of.bit(),
             _ => return Err(CUDA_ERROR_INVALID_VALUE),
         }
     }
+    pool.set_reach(reach);
     Ok(())
 }
 
 pub unsafe fn cuDeviceGetDefaultMemPool(pool_out: *mut CUmemoryPool, dev: CUdevice) -> Answer {
-    device(dev)?;
-    give(pool_out, CUmemoryPool(DEFAULT.0))
+    give(pool_out, CUmemoryPool(DEFAULTS[device(dev)?.index()].0))
 }
 
 pub unsafe fn cuDeviceGetMemPool(out: *mut CUmemoryPool, dev: CUdevice) -> Answer {
-    device(dev)?;
-    let handle = *CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+    let of = device(dev)?;
+    let handle = current_handle(of);
     // A pool that has ended is current no more.
-    let handle = if POOLS.with(handle, |_| ()).is_some() { handle } else { DEFAULT.0 };
+    let handle = if POOLS.with(handle, |_| ()).is_some() { handle } else { DEFAULTS[of.index()].0 };
     give(out, CUmemoryPool(handle))
 }
 
 pub unsafe fn cuDeviceSetMemPool(dev: CUdevice, memory: CUmemoryPool) -> Answer {
-    device(dev)?;
-    if pool(memory)?.is_imported {
+    let (of, pool) = (device(dev)?, pool(memory)?);
+    if pool.is_imported || pool.device != of {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) = memory.0;
+    CURRENT.lock().unwrap_or_else(PoisonError::into_inner)[of.index()] = memory.0;
     Ok(())
 }
 

@@ -1,11 +1,12 @@
-//! The primary context: one for the device, counted by those who retain it.
+//! Primary contexts: one for each device, counted by those who retain it.
 
 use super::{Answer, device, give};
 use crate::context::Context;
+use crate::device::{DEVICES_MAX, Device};
 use paravane_lookup::storage;
 use paravane_protocol::cuda_types::{CUDA_ERROR_INVALID_CONTEXT, CUDA_ERROR_INVALID_VALUE, CUcontext, CUdevice};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[derive(Default)]
 struct Primary {
@@ -14,20 +15,24 @@ struct Primary {
     flags: u32,
 }
 
-static PRIMARY: Mutex<Primary> = Mutex::new(Primary { context: None, retained: 0, flags: 0 });
+static PRIMARIES: [Mutex<Primary>; DEVICES_MAX] =
+    [const { Mutex::new(Primary { context: None, retained: 0, flags: 0 }) }; DEVICES_MAX];
 
-/// The primary context's handle, whether it is retained or not.
-pub(super) fn handle() -> CUcontext {
-    let mut primary = PRIMARY.lock().unwrap_or_else(PoisonError::into_inner);
-    CUcontext(primary.context().handle)
+fn primary(of: Device) -> MutexGuard<'static, Primary> {
+    PRIMARIES[of.index()].lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The handle of a device's primary context, whether it is retained or not.
+pub(super) fn handle(of: Device) -> CUcontext {
+    CUcontext(primary(of).context(of).handle)
 }
 
 impl Primary {
     /// The context; one that nobody has retained yet is dead.
-    fn context(&mut self) -> Arc<Context> {
+    fn context(&mut self, device: Device) -> Arc<Context> {
         let flags = self.flags;
         let make = || {
-            let context = Context::create(flags, true);
+            let context = Context::create(device, flags, true);
             context.is_dead.store(true, Ordering::Relaxed);
             context
         };
@@ -39,9 +44,9 @@ impl Primary {
 pub(super) const FLAGS_MASK: u32 = 0xff;
 
 pub unsafe fn cuDevicePrimaryCtxRetain(pctx: *mut CUcontext, dev: CUdevice) -> Answer {
-    device(dev)?;
-    let mut primary = PRIMARY.lock().unwrap_or_else(PoisonError::into_inner);
-    let context = primary.context();
+    let of = device(dev)?;
+    let mut primary = primary(of);
+    let context = primary.context(of);
     give(pctx, CUcontext(context.handle))?;
     context.flags.store(primary.flags, Ordering::Relaxed);
     context.is_dead.store(false, Ordering::Relaxed);
@@ -50,9 +55,9 @@ pub unsafe fn cuDevicePrimaryCtxRetain(pctx: *mut CUcontext, dev: CUdevice) -> A
 }
 
 pub unsafe fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) -> Answer {
-    device(dev)?;
+    let of = device(dev)?;
     let ended = {
-        let mut primary = PRIMARY.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut primary = primary(of);
         primary.retained = primary.retained.checked_sub(1).ok_or(CUDA_ERROR_INVALID_CONTEXT)?;
         primary.context.clone().filter(|_| primary.retained == 0)
     };
@@ -66,8 +71,7 @@ pub unsafe fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) -> Answer {
 }
 
 pub unsafe fn cuDevicePrimaryCtxReset_v2(dev: CUdevice) -> Answer {
-    device(dev)?;
-    let context = PRIMARY.lock().unwrap_or_else(PoisonError::into_inner).context.clone();
+    let context = primary(device(dev)?).context.clone();
     if let Some(context) = context {
         storage::end_context(CUcontext(context.handle));
         context.clear();
@@ -76,11 +80,11 @@ pub unsafe fn cuDevicePrimaryCtxReset_v2(dev: CUdevice) -> Answer {
 }
 
 pub unsafe fn cuDevicePrimaryCtxSetFlags_v2(dev: CUdevice, flags: u32) -> Answer {
-    device(dev)?;
+    let of = device(dev)?;
     if flags & !FLAGS_MASK != 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    let mut primary = PRIMARY.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut primary = primary(of);
     primary.flags = flags;
     if let Some(context) = &primary.context {
         context.flags.store(flags, Ordering::Relaxed);
@@ -89,8 +93,7 @@ pub unsafe fn cuDevicePrimaryCtxSetFlags_v2(dev: CUdevice, flags: u32) -> Answer
 }
 
 pub unsafe fn cuDevicePrimaryCtxGetState(dev: CUdevice, flags: *mut u32, active: *mut i32) -> Answer {
-    device(dev)?;
-    let primary = PRIMARY.lock().unwrap_or_else(PoisonError::into_inner);
+    let primary = primary(device(dev)?);
     give(flags, primary.flags)?;
     give(active, i32::from(primary.retained > 0))
 }

@@ -2,6 +2,7 @@
 
 use super::{Answer, exports, give, give_optional, primary, string};
 use crate::context::{self, CONTEXTS};
+use crate::device::Device;
 use paravane_lookup::{Identity, Libcuda, Look, Symbols};
 use paravane_protocol::CUDA_VERSION;
 use paravane_protocol::cuda_types::{
@@ -70,12 +71,11 @@ impl Libcuda for CpuDriver {
 
     fn devices(&self) -> Answer<Vec<Identity>> {
         super::initialised()?;
-        Ok(vec![super::device::identity()])
+        Ok(Device::all().map(super::device::identity).collect())
     }
 
     fn primary_context(&self, device: CUdevice) -> Answer<CUcontext> {
-        super::device(device)?;
-        Ok(primary::handle())
+        Ok(primary::handle(super::device(device)?))
     }
 
     fn current_context(&self) -> CUcontext {
@@ -83,7 +83,7 @@ impl Libcuda for CpuDriver {
     }
 
     fn device_of(&self, context: CUcontext) -> Answer<CUdevice> {
-        CONTEXTS.with(context.0, |_| CUdevice(0)).ok_or(CUDA_ERROR_INVALID_CONTEXT)
+        CONTEXTS.with(context.0, |context| context.device.cuda()).ok_or(CUDA_ERROR_INVALID_CONTEXT)
     }
 
     fn context_number(&self, context: CUcontext) -> Answer<u64> {

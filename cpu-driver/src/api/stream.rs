@@ -51,7 +51,7 @@ pub unsafe fn cuStreamQuery(hStream: CUstream) -> Answer {
 }
 
 pub unsafe fn cuStreamSynchronize(hStream: CUstream) -> Answer {
-    if is_quiet(hStream)? {
+    if is_quiet(hStream, None)? {
         return Ok(());
     }
     let stream = stream(hStream)?;
@@ -117,8 +117,7 @@ pub unsafe fn cuLaunchHostFunc_v2(hStream: CUstream, func: CUhostFn, userData: *
 }
 
 pub unsafe fn cuStreamGetDevice(hStream: CUstream, device: *mut CUdevice) -> Answer {
-    any_stream(hStream)?;
-    give(device, CUdevice(0))
+    give(device, any_stream(hStream)?.context.device.cuda())
 }
 
 /// The calling thread's mode of before is given back.

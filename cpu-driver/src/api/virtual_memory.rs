@@ -1,6 +1,7 @@
 //! Virtual memory: physical memory, reserved addresses, and who reaches what.
 
 use super::{Answer, device, give, initialised};
+use crate::device::Device;
 use crate::memory::physical::{self, GRANULARITY, Physical};
 use crate::objects::PHYSICAL;
 use paravane_protocol::cuda_types::*;
@@ -39,18 +40,18 @@ fn read<T: Copy>(from: *const T) -> Answer<T> {
     Ok(unsafe { from.read_unaligned() })
 }
 
-/// What memory can be made of: the device's own, alone or for other processes.
-fn check(prop: &CUmemAllocationProp) -> Answer {
-    match prop.location {
+/// What memory can be made of: a device's own, alone or for other processes.
+fn check(prop: &CUmemAllocationProp) -> Answer<Device> {
+    let of = match prop.location {
         CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id } => device(CUdevice(id))?,
         CUmemLocation { kind: CUmemLocationType(2..=4), .. } => return Err(CUDA_ERROR_NOT_SUPPORTED),
         _ => return Err(CUDA_ERROR_INVALID_VALUE),
-    }
+    };
     if prop.kind != CU_MEM_ALLOCATION_TYPE_PINNED {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
     let plain = matches!(prop.requestedHandleTypes.0, 0 | 1) && prop.compressionType == 0 && prop.usage == 0;
-    if plain { Ok(()) } else { Err(CUDA_ERROR_NOT_SUPPORTED) }
+    if plain { Ok(of) } else { Err(CUDA_ERROR_NOT_SUPPORTED) }
 }
 
 pub unsafe fn cuMemGetAllocationGranularity(
@@ -74,11 +75,11 @@ pub unsafe fn cuMemCreate(
 ) -> Answer {
     initialised()?;
     let prop = read(prop)?;
-    check(&prop)?;
+    let of = check(&prop)?;
     if flags != 0 || !is_whole(bytes(size)) || handle.is_null() {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    let made = Physical::create(bytes(size), prop.requestedHandleTypes.0).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
+    let made = Physical::create(of, bytes(size), prop.requestedHandleTypes.0).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
     give(handle, handle_of(&made))
 }
 
@@ -135,7 +136,7 @@ pub unsafe fn cuMemUnmap(ptr: CUdeviceptr, size: usize) -> Answer {
     if physical::unmap(ptr.0, bytes(size)) { Ok(()) } else { Err(CUDA_ERROR_INVALID_VALUE) }
 }
 
-/// The device reads and writes, or does neither: it cannot be held to reading.
+/// A device reads and writes, or does neither: it cannot be held to reading.
 pub unsafe fn cuMemSetAccess(ptr: CUdeviceptr, size: usize, desc: *const CUmemAccessDesc, count: usize) -> Answer {
     initialised()?;
     if count == 0 {
@@ -143,18 +144,18 @@ pub unsafe fn cuMemSetAccess(ptr: CUdeviceptr, size: usize, desc: *const CUmemAc
     }
     for at in 0..count {
         let asked = read(desc.wrapping_add(at))?;
-        match asked.location {
+        let of = match asked.location {
             CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id } => device(CUdevice(id))?,
             CUmemLocation { kind: CUmemLocationType(2..=4), .. } => return Err(CUDA_ERROR_NOT_SUPPORTED),
             _ => return Err(CUDA_ERROR_INVALID_VALUE),
-        }
+        };
         let reachable = match asked.flags {
             CU_MEM_ACCESS_FLAGS_PROT_READWRITE => true,
             CU_MEM_ACCESS_FLAGS_PROT_NONE => false,
             CU_MEM_ACCESS_FLAGS_PROT_READ => return Err(CUDA_ERROR_NOT_SUPPORTED),
             _ => return Err(CUDA_ERROR_INVALID_VALUE),
         };
-        if !physical::set_access(ptr.0, bytes(size), reachable) {
+        if !physical::set_access(ptr.0, bytes(size), of, reachable) {
             return Err(CUDA_ERROR_INVALID_VALUE);
         }
     }
@@ -167,9 +168,9 @@ pub unsafe fn cuMemGetAccess(flags: *mut u64, location: *const CUmemLocation, pt
     if location.kind != CU_MEM_LOCATION_TYPE_DEVICE {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    device(CUdevice(location.id))?;
-    let (reachable, _) = physical::mapping_at(ptr.0).ok_or(CUDA_ERROR_INVALID_VALUE)?;
-    let access = if reachable { CU_MEM_ACCESS_FLAGS_PROT_READWRITE } else { CU_MEM_ACCESS_FLAGS_PROT_NONE };
+    let of = device(CUdevice(location.id))?;
+    let (reach, _) = physical::mapping_at(ptr.0).ok_or(CUDA_ERROR_INVALID_VALUE)?;
+    let access = if reach & of.bit() != 0 { CU_MEM_ACCESS_FLAGS_PROT_READWRITE } else { CU_MEM_ACCESS_FLAGS_PROT_NONE };
     give(flags, access.to_word())
 }
 
@@ -183,7 +184,7 @@ pub unsafe fn cuMemGetAllocationPropertiesFromHandle(
         CUmemAllocationProp {
             kind: CU_MEM_ALLOCATION_TYPE_PINNED,
             requestedHandleTypes: CUmemAllocationHandleType(physical.handle_types),
-            location: CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id: 0 },
+            location: CUmemLocation { kind: CU_MEM_LOCATION_TYPE_DEVICE, id: physical.device.cuda().0 },
             win32HandleMetaData: 0,
             compressionType: 0,
             gpuDirectRDMACapable: 0,

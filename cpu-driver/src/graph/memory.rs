@@ -1,6 +1,7 @@
 //! Memory of graphs: an allocation node's address is its own from the day it is added until its graph
 //! ends. Between the launch that allocates it and what frees it, it is in use.
 
+use crate::device::{DEVICES_MAX, Device};
 use crate::memory::arena;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// What an allocation node holds.
 pub struct Allocation {
     pub at: u64,
+    pub device: Device,
     pub size: u64,
     /// Allocated by a launch and not freed yet.
     in_use: AtomicBool,
@@ -52,13 +54,22 @@ impl Gauge {
     }
 }
 
-pub static USED: Gauge = Gauge::new();
-pub static RESERVED: Gauge = Gauge::new();
+/// What graphs have of a device's memory.
+pub struct Gauges {
+    pub used: Gauge,
+    pub reserved: Gauge,
+}
+
+static GAUGES: [Gauges; DEVICES_MAX] = [const { Gauges { used: Gauge::new(), reserved: Gauge::new() } }; DEVICES_MAX];
+
+pub fn gauges(device: Device) -> &'static Gauges {
+    &GAUGES[device.index()]
+}
 
 /// Files memory that was taken from the arena for a node.
-pub fn file(at: u64, size: u64) -> Arc<Allocation> {
-    let allocation =
-        Arc::new(Allocation { at, size, in_use: AtomicBool::new(false), reserved: AtomicBool::new(false) });
+pub fn file(at: u64, device: Device, size: u64) -> Arc<Allocation> {
+    let (in_use, reserved) = (AtomicBool::new(false), AtomicBool::new(false));
+    let allocation = Arc::new(Allocation { at, device, size, in_use, reserved });
     let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
     all.get_or_insert_default().insert(at, Arc::clone(&allocation));
     allocation
@@ -75,9 +86,9 @@ impl Allocation {
         if self.in_use.swap(true, Ordering::AcqRel) {
             return false;
         }
-        USED.add(self.size);
+        gauges(self.device).used.add(self.size);
         if !self.reserved.swap(true, Ordering::AcqRel) {
-            RESERVED.add(self.size);
+            gauges(self.device).reserved.add(self.size);
         }
         true
     }
@@ -86,7 +97,7 @@ impl Allocation {
     pub fn give_back(&self) -> bool {
         let was = self.in_use.swap(false, Ordering::AcqRel);
         if was {
-            USED.sub(self.size);
+            gauges(self.device).used.sub(self.size);
         }
         was
     }
@@ -97,7 +108,7 @@ impl Allocation {
 
     fn unreserve(&self) {
         if self.reserved.swap(false, Ordering::AcqRel) {
-            RESERVED.sub(self.size);
+            gauges(self.device).reserved.sub(self.size);
         }
     }
 
@@ -112,10 +123,11 @@ impl Allocation {
     }
 }
 
-/// Counts what no launch uses as reserved no more.
-pub fn trim() {
+/// Counts what no launch uses of a device as reserved no more.
+pub fn trim(device: Device) {
     let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-    for allocation in all.iter().flat_map(HashMap::values).filter(|allocation| !allocation.is_in_use()) {
+    let is_idle = |allocation: &&Arc<Allocation>| allocation.device == device && !allocation.is_in_use();
+    for allocation in all.iter().flat_map(HashMap::values).filter(is_idle) {
         allocation.unreserve();
     }
 }

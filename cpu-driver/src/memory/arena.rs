@@ -4,6 +4,7 @@
 use super::heap::Heap;
 use super::lent::Lent;
 use super::physical::GRANULARITY;
+use crate::device::{DEVICES_MAX, Device};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -18,6 +19,10 @@ const DEFAULT_SIZE: u64 = 8 << 30;
 const MAPPED_SIZE: u64 = 256 << 30;
 /// Freed ranges of at least this size are given back to the system at once.
 const RETURN_SIZE: u64 = 1 << 20;
+
+/// Marks of what kernels of every device reach, and of what those of none do.
+pub const EVERY_DEVICE: u8 = u8::MAX;
+pub const NO_DEVICE: u8 = 0;
 
 /// What sort an allocation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +58,8 @@ pub enum Sort {
 pub struct Owner {
     /// Number of the context; 0 for none.
     pub context: u64,
+    /// Whose memory it is; for host memory, the context's device.
+    pub device: Device,
     pub sort: Sort,
     /// The size that was asked for.
     pub size: u64,
@@ -61,6 +68,11 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Of an allocation that is to be made.
+    pub fn new(context: u64, device: Device, sort: Sort, size: u64) -> Self {
+        Self { context, device, sort, size, number: 0 }
+    }
+
     /// cuMemHostAlloc's flags when it is host memory.
     pub fn host_flags(&self) -> Option<u32> {
         if let Sort::Host(flags) = self.sort { Some(flags) } else { None }
@@ -83,12 +95,16 @@ pub(super) struct State {
 
 pub struct Arena {
     base: u64,
-    /// Device and host memory together: half each, so that pinned memory never takes the device's;
-    /// then addresses that physical memory is mapped at.
+    /// The devices' memory and as much again for the host as one of them has, so that pinned memory never takes a
+    /// device's; then addresses that physical memory is mapped at.
     size: u64,
+    /// Each device's.
     device_size: u64,
+    /// For each granule the bits of the devices whose kernels reach it.
     granules: *const AtomicU8,
-    device_used: AtomicU64,
+    device_used: [AtomicU64; DEVICES_MAX],
+    /// For each device who reaches its memory: itself, and others for which that was enabled.
+    reach: [AtomicU8; DEVICES_MAX],
     pub(super) state: Mutex<State>,
 }
 
@@ -99,12 +115,12 @@ unsafe impl Sync for Arena {}
 
 static ARENA: LazyLock<Arena> = LazyLock::new(Arena::new);
 
-/// The process's device memory.
+/// The process's memory on all devices.
 pub fn arena() -> &'static Arena {
     &ARENA
 }
 
-/// `PARAVANE_CPU_MEMORY`: bytes, or a number with K, M or G; else 8 GiB or half of RAM.
+/// `PARAVANE_CPU_MEMORY`: bytes, or a number with K, M or G, for each device; else 8 GiB or half of RAM.
 fn configured_size() -> u64 {
     let asked = std::env::var("PARAVANE_CPU_MEMORY").ok().and_then(|text| {
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -140,6 +156,11 @@ fn reserve(hint: u64, size: u64) -> Option<u64> {
     (at != libc::MAP_FAILED).then(|| at.expose_provenance() as u64)
 }
 
+/// Addresses for allocations: every device's, and the host's.
+fn allocated(device_size: u64) -> u64 {
+    device_size * (Device::count().max(1) as u64 + 1)
+}
+
 fn next_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -148,7 +169,7 @@ fn next_number() -> u64 {
 impl Arena {
     fn new() -> Self {
         let device_size = configured_size();
-        let size = device_size * 2 + MAPPED_SIZE;
+        let size = allocated(device_size) + MAPPED_SIZE;
         let base = WINDOWS.iter().find_map(|&hint| reserve(hint, size)).or_else(|| reserve(0, size));
         let granules = reserve(0, size / GRANULE);
         let (Some(base), Some(granules)) = (base, granules) else {
@@ -159,12 +180,13 @@ impl Arena {
     }
 
     fn with(base: u64, size: u64, device_size: u64, granules: *const AtomicU8) -> Self {
-        let allocated = device_size * 2;
+        let allocated = allocated(device_size);
         let first = (base + allocated).next_multiple_of(GRANULARITY);
         let addresses = Heap::at(first, (base + size).saturating_sub(first) / GRANULARITY * GRANULARITY);
         let heap = Heap::new(allocated);
         let state = State { heap, owners: HashMap::new(), lent: Lent::new(), addresses, mapped: BTreeMap::new() };
-        Self { base, size, device_size, granules, device_used: AtomicU64::new(0), state: Mutex::new(state) }
+        let reach = std::array::from_fn(|place| AtomicU8::new(1 << place));
+        Self { base, size, device_size, granules, device_used: Default::default(), reach, state: Mutex::new(state) }
     }
 
     pub fn base(&self) -> u64 {
@@ -175,18 +197,46 @@ impl Arena {
         self.size
     }
 
-    /// Bytes of device memory in all.
+    /// Bytes of a device's memory in all.
     pub fn device_size(&self) -> u64 {
         self.device_size
     }
 
-    /// Bytes of device memory that are not allocated.
-    pub fn device_free(&self) -> u64 {
-        self.device_size - self.device_used.load(Ordering::Relaxed)
+    /// Bytes of a device's memory that are allocated.
+    pub fn device_used(&self, device: Device) -> u64 {
+        self.used(device).load(Ordering::Relaxed)
+    }
+
+    fn used(&self, device: Device) -> &AtomicU64 {
+        &self.device_used[device.index()]
+    }
+
+    /// Who reaches an allocation from the first: pools, mappings and graphs say so themselves.
+    fn reach_of(&self, owner: &Owner) -> u8 {
+        match owner.sort {
+            Sort::Host(_) | Sort::Managed | Sort::Variable => EVERY_DEVICE,
+            Sort::Device | Sort::Global | Sort::Heap => self.reach[owner.device.index()].load(Ordering::Relaxed),
+            Sort::Pool | Sort::Graph | Sort::Mapped | Sort::Attached => owner.device.bit(),
+            Sort::Array => NO_DEVICE,
+        }
     }
 
     pub(super) fn granules(&self) -> *const AtomicU8 {
         self.granules
+    }
+
+    /// Who reaches a device's memory from now on; what kernels are on their way see it too.
+    pub fn set_peers(&self, device: Device, devices: u8) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let reach = devices | device.bit();
+        if self.reach[device.index()].swap(reach, Ordering::Relaxed) == reach {
+            return;
+        }
+        for (offset, owner) in state.owners.iter().filter(|(_, owner)| owner.device == device) {
+            if matches!(owner.sort, Sort::Device | Sort::Global | Sort::Heap) {
+                self.mark(*offset, owner.size.max(1).next_multiple_of(GRANULE), reach);
+            }
+        }
     }
 
     fn mark(&self, offset: u64, size: u64, value: u8) {
@@ -197,9 +247,9 @@ impl Arena {
         unsafe { first.add(start).write_bytes(value, count) }
     }
 
-    /// Lets kernels and copies touch a range of an allocation, or forbids it.
-    pub fn set_reachable(&self, address: u64, size: u64, reachable: bool) {
-        self.mark(address.wrapping_sub(self.base), size.next_multiple_of(GRANULE), u8::from(reachable));
+    /// Says which devices' kernels may touch a range of an allocation; copies may where any may.
+    pub fn set_reach(&self, address: u64, size: u64, devices: u8) {
+        self.mark(address.wrapping_sub(self.base), size.next_multiple_of(GRANULE), devices);
     }
 
     /// Allocates for `owner`; None when the memory is spent. Device memory counts against the
@@ -208,8 +258,8 @@ impl Arena {
         let size = owner.size.max(1).checked_next_multiple_of(GRANULE)?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let is_device = owner.host_flags().is_none();
-        let used = self.device_used.load(Ordering::Relaxed);
-        if is_device && size > self.device_size - used {
+        let used = self.used(owner.device);
+        if is_device && size > self.device_size - used.load(Ordering::Relaxed) {
             return None;
         }
         // Host memory begins on a page of its own, as programs expect of pinned memory.
@@ -217,9 +267,9 @@ impl Arena {
         let (taken, align) = if has_pages { (size.checked_next_multiple_of(4096)?, 4096) } else { (size, GRANULE) };
         let offset = state.heap.allocate(taken, align)?;
         if is_device {
-            self.device_used.store(used + size, Ordering::Relaxed);
+            used.fetch_add(size, Ordering::Relaxed);
         }
-        self.mark(offset, size, 1);
+        self.mark(offset, size, self.reach_of(&owner));
         state.owners.insert(offset, Owner { number: next_number(), ..owner });
         Some(self.base + offset)
     }
@@ -244,21 +294,21 @@ impl Arena {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).mapped.remove(&address);
     }
 
-    /// Takes device memory that has no place in the arena; false when it is spent.
-    pub(super) fn charge(&self, size: u64) -> bool {
+    /// Takes memory of a device that has no place in the arena; false when it is spent.
+    pub(super) fn charge(&self, device: Device, size: u64) -> bool {
         let _state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = self.device_used.load(Ordering::Relaxed);
-        if size > self.device_size - used {
+        let used = self.used(device);
+        if size > self.device_size - used.load(Ordering::Relaxed) {
             return false;
         }
-        self.device_used.store(used + size, Ordering::Relaxed);
+        used.fetch_add(size, Ordering::Relaxed);
         true
     }
 
     /// Gives back what [`Arena::charge`] took.
-    pub(super) fn uncharge(&self, size: u64) {
+    pub(super) fn uncharge(&self, device: Device, size: u64) {
         let _state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.device_used.fetch_sub(size, Ordering::Relaxed);
+        self.used(device).fetch_sub(size, Ordering::Relaxed);
     }
 
     /// Frees what starts at `address`; None when nothing does. No launch may still use it.
@@ -278,7 +328,7 @@ impl Arena {
         self.mark(offset, size, 0);
         let charged = owner.size.max(1).next_multiple_of(GRANULE);
         if owner.host_flags().is_none() {
-            self.device_used.fetch_sub(charged, Ordering::Relaxed);
+            self.used(owner.device).fetch_sub(charged, Ordering::Relaxed);
         }
         if size >= RETURN_SIZE && !is_lent {
             self.return_pages(address, size);

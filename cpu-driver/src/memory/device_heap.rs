@@ -2,6 +2,7 @@
 //! the limit that the context sets.
 
 use super::arena::{Owner, Sort, arena};
+use crate::device::Device;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -16,12 +17,13 @@ struct Blocks {
 
 pub struct DeviceHeap {
     context: u64,
+    device: Device,
     blocks: Mutex<Blocks>,
 }
 
 impl DeviceHeap {
-    pub fn new(context: u64) -> Self {
-        Self { context, blocks: Mutex::default() }
+    pub fn new(context: u64, device: Device) -> Self {
+        Self { context, device, blocks: Mutex::default() }
     }
 
     /// Address of `size` bytes, or 0 when they would go beyond `limit`.
@@ -31,7 +33,7 @@ impl DeviceHeap {
         if size > limit.saturating_sub(blocks.used) {
             return 0;
         }
-        let owner = Owner { context: self.context, sort: Sort::Heap, size, number: 0 };
+        let owner = Owner::new(self.context, self.device, Sort::Heap, size);
         let Some(address) = arena().allocate(owner) else { return 0 };
         blocks.sizes.insert(address, size);
         blocks.used += size;

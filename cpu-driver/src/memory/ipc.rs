@@ -5,6 +5,7 @@
 
 use super::arena::arena;
 use super::physical;
+use crate::device::Device;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,8 @@ pub struct Name {
     pub token: [u8; 16],
     /// Of memory of a pool, what names the pool; else 0.
     pub pool: [u8; 16],
+    /// The number of the memory's device.
+    pub device: u8,
 }
 
 const MAGIC: [u8; 8] = *b"PVCPUIPC";
@@ -33,13 +36,14 @@ impl Name {
         bytes[16..24].copy_from_slice(&self.size.to_le_bytes());
         bytes[24..40].copy_from_slice(&self.token);
         bytes[40..56].copy_from_slice(&self.pool);
+        bytes[56] = self.device;
         bytes
     }
 
     /// None for bytes that are no handle of this driver's.
     pub fn from_bytes(bytes: &[u8; 64]) -> Option<Self> {
         let part = |from: usize, to: usize| bytes.get(from..to);
-        if part(0, 8)? != MAGIC || bytes[56..].iter().any(|byte| *byte != 0) {
+        if part(0, 8)? != MAGIC || bytes[57..].iter().any(|byte| *byte != 0) {
             return None;
         }
         Some(Self {
@@ -48,6 +52,7 @@ impl Name {
             size: u64::from_le_bytes(part(16, 24)?.try_into().ok()?),
             token: part(24, 40)?.try_into().ok()?,
             pool: part(40, 56)?.try_into().ok()?,
+            device: bytes[56],
         })
     }
 
@@ -61,6 +66,8 @@ impl Name {
 struct Opened {
     address: u64,
     times: u32,
+    /// The devices that reach it.
+    reach: u8,
 }
 
 #[derive(Default)]
@@ -88,12 +95,13 @@ pub(super) fn token() -> Option<[u8; 16]> {
 
 /// Makes an allocation of whole pages one that others can open, where they have the pool if it is of
 /// one. No work may use it meanwhile.
-pub fn export(address: u64, size: u64, pool: [u8; 16]) -> Option<Name> {
+pub fn export(address: u64, size: u64, device: Device, pool: [u8; 16]) -> Option<Name> {
     let mut shared = shared();
     if let Some((name, _)) = shared.exported.get(&address) {
         return Some(*name);
     }
-    let mut name = Name { process: std::process::id(), descriptor: -1, size, token: token()?, pool };
+    let (process, token, device) = (std::process::id(), token()?, device.number());
+    let mut name = Name { process, descriptor: -1, size, token, pool, device };
     let file = physical::named_file(&name.file_name(), size.next_multiple_of(4096))?;
     let from = std::ptr::with_exposed_provenance::<u8>(usize::try_from(address).ok()?);
     let mut done = 0;
@@ -158,8 +166,9 @@ pub enum Refusal {
     NoAddresses,
 }
 
-/// Maps what a handle names; opened again, it is the same address.
-pub fn open(name: &Name) -> Result<u64, Refusal> {
+/// Maps what a handle names, where a device reaches it; opened again, it is the same address.
+pub fn open(name: &Name, by: Device) -> Result<u64, Refusal> {
+    let device = Device::with_number(name.device).ok_or(Refusal::Unknown)?;
     let mut shared = shared();
     // A pool may be imported where it comes from.
     if name.pool == NO_POOL && name.process == std::process::id() && shared.exported.values().any(|(known, _)| known == name) {
@@ -167,6 +176,8 @@ pub fn open(name: &Name) -> Result<u64, Refusal> {
     }
     if let Some(opened) = shared.opened.get_mut(name) {
         opened.times += 1;
+        opened.reach |= by.bit();
+        arena().set_reach(opened.address, name.size, opened.reach);
         return Ok(opened.address);
     }
     let adopted = shared.adopted.remove(&name.token);
@@ -175,8 +186,9 @@ pub fn open(name: &Name) -> Result<u64, Refusal> {
     if physical::size_of_file(file.as_fd()) != Some(whole) {
         return Err(Refusal::Unknown);
     }
-    let address = arena().attach(file.as_fd(), name.size).ok_or(Refusal::NoAddresses)?;
-    shared.opened.insert(*name, Opened { address, times: 1 });
+    let reach = device.bit() | by.bit();
+    let address = arena().attach(file.as_fd(), name.size, device, reach).ok_or(Refusal::NoAddresses)?;
+    shared.opened.insert(*name, Opened { address, times: 1, reach });
     Ok(address)
 }
 
@@ -202,7 +214,7 @@ mod tests {
 
     #[test]
     fn only_a_handle_of_this_driver_is_one() {
-        let name = Name { process: 7, descriptor: 3, size: 5000, token: [9; 16], pool: [4; 16] };
+        let name = Name { process: 7, descriptor: 3, size: 5000, token: [9; 16], pool: [4; 16], device: 5 };
         assert_eq!(Name::from_bytes(&name.to_bytes()), Some(name));
         assert_eq!(Name::from_bytes(&[0; 64]), None);
         let mut longer = name.to_bytes();
@@ -212,7 +224,8 @@ mod tests {
 
     #[test]
     fn a_handle_that_was_made_up_opens_nothing() {
-        let made_up = Name { process: std::process::id(), descriptor: 0, size: 4096, token: [1; 16], pool: NO_POOL };
-        assert_eq!(open(&made_up), Err(Refusal::Unknown));
+        let (process, token, by) = (std::process::id(), [1; 16], Device::all().next().unwrap());
+        let made_up = Name { process, descriptor: 0, size: 4096, token, pool: NO_POOL, device: by.number() };
+        assert_eq!(open(&made_up, by), Err(Refusal::Unknown));
     }
 }

@@ -18,10 +18,12 @@ pub mod surface;
 pub mod texture;
 
 pub use device_heap::DeviceHeap;
-pub use arena::{Arena, GRANULE, Owner, Sort, arena};
+pub use arena::{Arena, EVERY_DEVICE, GRANULE, NO_DEVICE, Owner, Sort, arena};
 pub use pool::{Freed, Pool};
 pub use registered::{Range, Ranges, register, registered, snapshot, unregister};
 
+use crate::context::Context;
+use crate::device::Device;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -39,10 +41,9 @@ pub struct Workspace(u64);
 impl Workspace {
     const SIZE: u32 = 8;
 
-    /// A workspace of the context with that number; None when memory is spent.
-    pub fn new(context: u64) -> Option<Self> {
-        let owner = Owner { context, sort: Sort::Heap, size: u64::from(Self::SIZE), number: 0 };
-        let address = arena().allocate(owner)?;
+    /// A workspace of a context; None when memory is spent.
+    pub fn new(context: &Context) -> Option<Self> {
+        let address = arena().allocate(context.memory(Sort::Heap, Self::SIZE.into()))?;
         write(address, &u64::from(Self::SIZE).to_le_bytes());
         Some(Self(address))
     }
@@ -58,12 +59,14 @@ impl Drop for Workspace {
     }
 }
 
-/// What a launch may touch: the arena, and the host ranges registered when it was made.
+/// What a launch may touch: what its device reaches in the arena, and the host ranges registered when it was made.
 #[derive(Clone)]
 pub struct View {
     pub base: u64,
     pub size: u64,
     pub granules: *const AtomicU8,
+    /// The device's bit in marks.
+    pub device: u8,
     pub ranges: Arc<[Range]>,
 }
 
@@ -73,26 +76,26 @@ unsafe impl Send for View {}
 unsafe impl Sync for View {}
 
 impl View {
-    /// The present view.
-    pub fn now() -> Self {
-        let arena = arena();
-        Self { base: arena.base(), size: arena.size(), granules: arena.granules(), ranges: snapshot() }
+    /// A device's present view.
+    pub fn now(device: Device) -> Self {
+        let (arena, device) = (arena(), device.bit());
+        Self { base: arena.base(), size: arena.size(), granules: arena.granules(), device, ranges: snapshot() }
     }
 
-    /// Whether `size` bytes at `address`, all in one granule, are allocated.
+    /// Whether `size` bytes at `address`, all in one granule, are allocated and in reach.
     #[inline(always)]
     pub fn holds(&self, address: u64, size: u64) -> bool {
         let offset = address.wrapping_sub(self.base);
         if offset < self.size {
             // SAFETY: there is a mark for every granule of the arena.
             let mark = unsafe { &*self.granules.add((offset / GRANULE) as usize) };
-            return mark.load(Ordering::Relaxed) != 0;
+            return mark.load(Ordering::Relaxed) & self.device != 0;
         }
         self.holds_registered(address, size)
     }
 
-    /// Whether everything from `low` to the granule of `high` is allocated; false also where that
-    /// is too much to look at.
+    /// Whether everything from `low` to the granule of `high` is allocated and in reach; false also where
+    /// that is too much to look at.
     #[inline(always)]
     pub fn holds_all(&self, low: u64, high: u64) -> bool {
         const LOOKED_AT_MAX: u64 = 64;
@@ -102,7 +105,7 @@ impl View {
         }
         let (first, last) = (low / GRANULE, high / GRANULE);
         // SAFETY: there is a mark for every granule of the arena.
-        let is_marked = |i: u64| unsafe { (*self.granules.add(i as usize)).load(Ordering::Relaxed) != 0 };
+        let is_marked = |i: u64| unsafe { (*self.granules.add(i as usize)).load(Ordering::Relaxed) & self.device != 0 };
         last.wrapping_sub(first) < LOOKED_AT_MAX && (first..=last).all(is_marked)
     }
 

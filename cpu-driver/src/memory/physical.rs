@@ -2,7 +2,8 @@
 //! Physical memory is a memory file, so it can be mapped at several addresses at a time and handed
 //! to another process.
 
-use super::arena::{Arena, Owner, Sort, arena};
+use super::arena::{Arena, NO_DEVICE, Owner, Sort, arena};
+use crate::device::Device;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -11,9 +12,13 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 pub const GRANULARITY: u64 = 2 << 20;
 /// The name that a memory file of this driver carries.
 pub const FILE_NAME: &str = "paravane-cpu-memory";
+/// What follows where it is a whole piece of memory, before the device's number.
+const OF_DEVICE: &str = "-of-device-";
 
 /// Memory without an address.
 pub struct Physical {
+    /// Whose memory it is.
+    pub device: Device,
     file: OwnedFd,
     pub size: u64,
     /// The handle types with which it may be exported.
@@ -25,19 +30,22 @@ pub struct Physical {
 }
 
 impl Physical {
-    /// Takes memory from the device's budget; None when it is spent.
-    pub fn create(size: u64, handle_types: u32) -> Option<Arc<Self>> {
-        let file = memory_file(size)?;
-        if !arena().charge(size) {
+    /// Takes memory from a device's budget; None when it is spent.
+    pub fn create(device: Device, size: u64, handle_types: u32) -> Option<Arc<Self>> {
+        let file = named_file(&format!("{FILE_NAME}{OF_DEVICE}{}", device.number()), size)?;
+        if !arena().charge(device, size) {
             return None;
         }
-        Some(Arc::new(Self { file, size, handle_types, is_charged: true, handle: Mutex::default() }))
+        Some(Arc::new(Self { device, file, size, handle_types, is_charged: true, handle: Mutex::default() }))
     }
 
-    /// Memory that another process has exported; None when the file is none of this driver's.
+    /// Memory that another process has exported; None when the file is none of this driver's, or of a device that
+    /// is not seen here.
     pub fn import(file: OwnedFd) -> Option<Arc<Self>> {
         let size = size_of_file(file.as_fd()).filter(|size| *size > 0 && size.is_multiple_of(GRANULARITY))?;
-        Some(Arc::new(Self { file, size, handle_types: 1, is_charged: false, handle: Mutex::default() }))
+        let number = name_of_file(file.as_fd())?.split_once(OF_DEVICE)?.1.chars().next()?.to_digit(10)?;
+        let device = Device::with_number(u8::try_from(number).ok()?)?;
+        Some(Arc::new(Self { device, file, size, handle_types: 1, is_charged: false, handle: Mutex::default() }))
     }
 
     /// A descriptor of the memory for another process.
@@ -49,17 +57,12 @@ impl Physical {
 impl Drop for Physical {
     fn drop(&mut self) {
         if self.is_charged {
-            arena().uncharge(self.size);
+            arena().uncharge(self.device, self.size);
         }
     }
 }
 
-/// A memory file of `size` zero bytes, which nobody can shorten.
-pub fn memory_file(size: u64) -> Option<OwnedFd> {
-    named_file(FILE_NAME, size)
-}
-
-/// The same with a name that begins with [`FILE_NAME`].
+/// A memory file of `size` zero bytes, which nobody can shorten; its name begins with [`FILE_NAME`].
 pub(super) fn named_file(name: &str, size: u64) -> Option<OwnedFd> {
     let name = std::ffi::CString::new(name).ok()?;
     // SAFETY: a C string; the call makes a descriptor.
@@ -78,10 +81,15 @@ pub(super) fn named_file(name: &str, size: u64) -> Option<OwnedFd> {
     (unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } == 0).then_some(file)
 }
 
+/// The name of a memory file.
+fn name_of_file(file: BorrowedFd<'_>) -> Option<String> {
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+    link.to_string_lossy().strip_prefix("/memfd:").map(str::to_owned)
+}
+
 /// The size of a memory file that this driver has made, in whatever process; None for another file.
 pub fn size_of_file(file: BorrowedFd<'_>) -> Option<u64> {
-    let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
-    if !link.to_string_lossy().starts_with(&format!("/memfd:{FILE_NAME}")) {
+    if !name_of_file(file)?.starts_with(FILE_NAME) {
         return None;
     }
     // SAFETY: a descriptor that is borrowed.
@@ -102,7 +110,8 @@ pub fn size_of_file(file: BorrowedFd<'_>) -> Option<u64> {
 struct Mapping {
     size: u64,
     physical: Arc<Physical>,
-    is_reachable: bool,
+    /// The devices whose kernels reach it.
+    reach: u8,
 }
 
 #[derive(Default)]
@@ -174,8 +183,8 @@ pub fn map(address: u64, size: u64, offset: u64, physical: &Arc<Physical>) -> bo
     if !place(address, size, Some((physical.file.as_fd(), offset))) {
         return false;
     }
-    arena().add_mapping(address, Owner { context: 0, sort: Sort::Mapped, size, number: 0 });
-    space.mapped.insert(address, Mapping { size, physical: Arc::clone(physical), is_reachable: false });
+    arena().add_mapping(address, Owner::new(0, physical.device, Sort::Mapped, size));
+    space.mapped.insert(address, Mapping { size, physical: Arc::clone(physical), reach: NO_DEVICE });
     true
 }
 
@@ -183,7 +192,7 @@ pub fn map(address: u64, size: u64, offset: u64, physical: &Arc<Physical>) -> bo
 pub fn unmap(address: u64, size: u64) -> bool {
     let mut space = space();
     let Some(starts) = space.exactly(address, size) else { return false };
-    arena().set_reachable(address, size, false);
+    arena().set_reach(address, size, NO_DEVICE);
     for start in starts {
         arena().remove_mapping(start);
         space.mapped.remove(&start);
@@ -191,24 +200,24 @@ pub fn unmap(address: u64, size: u64) -> bool {
     place(address, size, None)
 }
 
-/// Lets the device reach mappings, which must make up the range exactly, or forbids it.
-pub fn set_access(address: u64, size: u64, reachable: bool) -> bool {
+/// Lets a device reach mappings, which must make up the range exactly, or forbids it.
+pub fn set_access(address: u64, size: u64, device: Device, reachable: bool) -> bool {
     let mut space = space();
     let Some(starts) = space.exactly(address, size) else { return false };
     for start in starts {
         if let Some(mapping) = space.mapped.get_mut(&start) {
-            mapping.is_reachable = reachable;
+            mapping.reach = if reachable { mapping.reach | device.bit() } else { mapping.reach & !device.bit() };
+            arena().set_reach(start, mapping.size, mapping.reach);
         }
     }
-    arena().set_reachable(address, size, reachable);
     true
 }
 
-/// Whether the device may reach the mapping that holds `address`, and the memory behind it.
-pub fn mapping_at(address: u64) -> Option<(bool, Arc<Physical>)> {
+/// Which devices reach the mapping that holds `address`, and the memory behind it.
+pub fn mapping_at(address: u64) -> Option<(u8, Arc<Physical>)> {
     let space = space();
     let (start, mapping) = space.mapped.range(..=address).next_back()?;
-    (address - start < mapping.size).then(|| (mapping.is_reachable, Arc::clone(&mapping.physical)))
+    (address - start < mapping.size).then(|| (mapping.reach, Arc::clone(&mapping.physical)))
 }
 
 /// Puts a file's pages, or fresh ones, at addresses of the arena that are whole pages of one owner.
@@ -226,16 +235,17 @@ pub(super) fn place(address: u64, size: u64, file: Option<(BorrowedFd<'_>, u64)>
 }
 
 impl Arena {
-    /// Pages of a file at addresses of their own, for memory that another process has made.
-    pub fn attach(&self, file: BorrowedFd<'_>, size: u64) -> Option<u64> {
+    /// Pages of a file at addresses of their own, for memory of a device that another process has made. These
+    /// devices reach it.
+    pub fn attach(&self, file: BorrowedFd<'_>, size: u64, device: Device, reach: u8) -> Option<u64> {
         let whole = size.next_multiple_of(GRANULARITY);
         let address = self.reserve(whole, GRANULARITY)?;
         if !place(address, size.next_multiple_of(4096), Some((file, 0))) {
             self.unreserve(address);
             return None;
         }
-        self.add_mapping(address, Owner { context: 0, sort: Sort::Attached, size, number: 0 });
-        self.set_reachable(address, size, true);
+        self.add_mapping(address, Owner::new(0, device, Sort::Attached, size));
+        self.set_reach(address, size, reach);
         Some(address)
     }
 
@@ -245,7 +255,7 @@ impl Arena {
         if start != address || owner.sort != Sort::Attached {
             return false;
         }
-        self.set_reachable(address, owner.size, false);
+        self.set_reach(address, owner.size, NO_DEVICE);
         self.remove_mapping(address);
         place(address, owner.size.next_multiple_of(4096), None);
         self.unreserve(address);

@@ -2,8 +2,9 @@
 //! until its turn comes: only allocations of the same stream may take it before; then it is kept for
 //! any stream, or goes back to the arena beyond the release threshold.
 
-use super::arena::{GRANULE, Owner, Sort, arena};
+use super::arena::{GRANULE, NO_DEVICE, Owner, Sort, arena};
 use super::physical;
+use crate::device::Device;
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
@@ -25,6 +26,8 @@ struct Blocks {
     kept: Vec<(u64, u64)>,
     pending: Vec<Pending>,
     next_ticket: u64,
+    /// The devices whose kernels reach the blocks.
+    reach: u8,
     figures: Figures,
     closed: bool,
 }
@@ -43,6 +46,8 @@ pub struct Figures {
 }
 
 pub struct Pool {
+    /// Whose memory it has.
+    pub device: Device,
     /// 0: as much as the device has.
     pub max_size: u64,
     pub handle_types: u32,
@@ -59,6 +64,8 @@ pub struct Pool {
 /// Name and size of the file that names a pool.
 const FILE_NAME: &str = "paravane-cpu-memory-pool";
 const FILE_BYTES: u64 = 4096;
+/// What is in it: the pool's token and its device's number.
+const NAME_BYTES: usize = 17;
 
 /// Which pool each live block is of, also after the pool's handle has ended.
 static LIVE: LazyLock<Mutex<HashMap<u64, Arc<Pool>>>> = LazyLock::new(Mutex::default);
@@ -96,7 +103,7 @@ impl Blocks {
             self.figures.reserved -= size;
             arena().release(address);
         } else {
-            arena().set_reachable(address, size, false);
+            arena().set_reach(address, size, NO_DEVICE);
             self.kept.push((address, size));
         }
     }
@@ -129,16 +136,17 @@ impl Blocks {
         }
         let best = (0..self.kept.len()).filter(|&at| fits(self.kept[at].1, wanted)).min_by_key(|&at| self.kept[at].1)?;
         let (address, size) = self.kept.swap_remove(best);
-        arena().set_reachable(address, size, true);
+        arena().set_reach(address, size, self.reach);
         self.count_use(address, size);
         Some(address)
     }
 
-    fn fresh(&mut self, wanted: u64, max_size: u64) -> Option<u64> {
+    fn fresh(&mut self, device: Device, wanted: u64, max_size: u64) -> Option<u64> {
         if max_size > 0 && self.figures.reserved.saturating_add(wanted) > max_size {
             return None;
         }
-        let address = arena().allocate(Owner { context: 0, sort: Sort::Pool, size: wanted, number: 0 })?;
+        let address = arena().allocate(Owner::new(0, device, Sort::Pool, wanted))?;
+        arena().set_reach(address, wanted, self.reach);
         self.figures.reserved += wanted;
         self.count_use(address, wanted);
         Some(address)
@@ -146,38 +154,45 @@ impl Blocks {
 }
 
 impl Pool {
-    pub fn new(max_size: u64, handle_types: u32, is_default: bool) -> Arc<Self> {
-        let blocks = Blocks { figures: Figures { reuse: [1; 3], ..Figures::default() }, ..Blocks::default() };
+    pub fn new(device: Device, max_size: u64, handle_types: u32, is_default: bool) -> Arc<Self> {
+        let figures = Figures { reuse: [1; 3], ..Figures::default() };
+        let blocks = Blocks { figures, reach: device.bit(), ..Blocks::default() };
         let (token, is_imported) = ((handle_types != 0).then(super::ipc::token).flatten(), false);
         let handle = AtomicU64::new(0);
-        Arc::new(Self { max_size, handle_types, is_default, token, is_imported, handle, blocks: Mutex::new(blocks) })
+        Arc::new(Self { device, max_size, handle_types, is_default, token, is_imported, handle, blocks: Mutex::new(blocks) })
     }
 
     /// Another process's pool.
-    pub fn imported(token: [u8; 16]) -> Arc<Self> {
-        let (handle, blocks) = (AtomicU64::new(0), Mutex::default());
+    pub fn imported(device: Device, token: [u8; 16]) -> Arc<Self> {
+        let blocks = Mutex::new(Blocks { reach: device.bit(), ..Blocks::default() });
         let (max_size, handle_types, is_default) = (0, 0, false);
-        Arc::new(Self { max_size, handle_types, is_default, token: Some(token), is_imported: true, handle, blocks })
+        let (token, is_imported, handle) = (Some(token), true, AtomicU64::new(0));
+        Arc::new(Self { device, max_size, handle_types, is_default, token, is_imported, handle, blocks })
     }
 
     /// A descriptor that names the pool to other processes; None where it cannot be shared.
     pub fn export(&self) -> Option<OwnedFd> {
         let file = physical::named_file(FILE_NAME, FILE_BYTES)?;
-        let token = self.token.filter(|_| !self.is_imported)?;
+        let mut name = [0; NAME_BYTES];
+        name[..16].copy_from_slice(&self.token.filter(|_| !self.is_imported)?);
+        name[16] = self.device.number();
         // SAFETY: the bytes are a local's.
-        let written = unsafe { libc::pwrite(file.as_raw_fd(), token.as_ptr().cast(), token.len(), 0) };
-        (usize::try_from(written) == Ok(token.len())).then_some(file)
+        let written = unsafe { libc::pwrite(file.as_raw_fd(), name.as_ptr().cast(), name.len(), 0) };
+        (usize::try_from(written) == Ok(name.len())).then_some(file)
     }
 
-    /// What a descriptor of [`Pool::export`] names, in whatever process.
-    pub fn token_in(file: BorrowedFd<'_>) -> Option<[u8; 16]> {
-        let mut token = [0; 16];
+    /// What a descriptor of [`Pool::export`] names, in whatever process; None also where the pool's device is
+    /// not seen here.
+    pub fn named_in(file: BorrowedFd<'_>) -> Option<(Device, [u8; 16])> {
+        let mut name = [0; NAME_BYTES];
         if physical::size_of_file(file) != Some(FILE_BYTES) {
             return None;
         }
         // SAFETY: writes to a local of that length.
-        let read = unsafe { libc::pread(file.as_raw_fd(), token.as_mut_ptr().cast(), token.len(), 0) };
-        (usize::try_from(read) == Ok(token.len()) && token != super::ipc::NO_POOL).then_some(token)
+        let read = unsafe { libc::pread(file.as_raw_fd(), name.as_mut_ptr().cast(), name.len(), 0) };
+        let token = *name.first_chunk().filter(|token| **token != super::ipc::NO_POOL)?;
+        let device = Device::with_number(name[16])?;
+        (usize::try_from(read) == Ok(name.len())).then_some((device, token))
     }
 
     fn lock(&self) -> MutexGuard<'_, Blocks> {
@@ -194,9 +209,9 @@ impl Pool {
     pub fn allocate(self: &Arc<Self>, size: u64, stream: u64) -> Option<u64> {
         let wanted = size.checked_next_multiple_of(GRANULE)?;
         let mut blocks = self.lock();
-        let address = blocks.reuse(wanted, stream).or_else(|| blocks.fresh(wanted, self.max_size)).or_else(|| {
+        let address = blocks.reuse(wanted, stream).or_else(|| blocks.fresh(self.device, wanted, self.max_size)).or_else(|| {
             blocks.trim(0);
-            blocks.fresh(wanted, self.max_size)
+            blocks.fresh(self.device, wanted, self.max_size)
         })?;
         drop(blocks);
         live().insert(address, Arc::clone(self));
@@ -239,6 +254,20 @@ impl Pool {
         blocks.trim(0);
     }
 
+    /// The devices whose kernels reach the pool's memory.
+    pub fn reach(&self) -> u8 {
+        self.lock().reach
+    }
+
+    /// Changes who reaches it; its own device does in any case.
+    pub fn set_reach(&self, devices: u8) {
+        let mut blocks = self.lock();
+        blocks.reach = devices | self.device.bit();
+        for (address, size) in &blocks.used {
+            arena().set_reach(*address, *size, blocks.reach);
+        }
+    }
+
     pub fn figures(&self) -> Figures {
         self.lock().figures
     }
@@ -254,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_freed_block_is_its_streams_until_the_stream_has_come_by() {
-        let pool = Pool::new(0, 0, false);
+        let pool = Pool::new(Device::all().next().unwrap(), 0, 0, false);
         pool.change(|figures| figures.release_threshold = u64::MAX);
         let first = pool.allocate(10_000, 1).unwrap();
         let freed = pool.free(first, 1).unwrap();
@@ -276,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_bound_holds_and_what_is_kept_gives_way() {
-        let pool = Pool::new(64 << 10, 0, false);
+        let pool = Pool::new(Device::all().next().unwrap(), 64 << 10, 0, false);
         pool.change(|figures| figures.release_threshold = u64::MAX);
         let large = pool.allocate(40 << 10, 1).unwrap();
         assert_eq!(pool.allocate(40 << 10, 1), None);

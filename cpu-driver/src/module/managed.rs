@@ -2,6 +2,7 @@
 //! them at any time, so they are in memory of no context.
 
 use super::ImageError;
+use crate::device::Device;
 use crate::memory::{Owner, Sort, arena};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -15,14 +16,13 @@ pub struct Managed {
 }
 
 impl Managed {
-    /// Where variable `number` lies; it gets its place when it is first asked for.
-    pub(super) fn place(&self, number: usize, size: u64) -> Result<u64, ImageError> {
+    /// Where variable `number` lies; it gets its place when it is first asked for, and counts as that device's.
+    pub(super) fn place(&self, device: Device, number: usize, size: u64) -> Result<u64, ImageError> {
         let mut placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(address) = placed.get(number) {
             return Ok(*address);
         }
-        let owner = Owner { context: 0, sort: Sort::Variable, size, number: 0 };
-        let address = arena().allocate(owner).ok_or(ImageError::OutOfMemory)?;
+        let address = arena().allocate(Owner::new(0, device, Sort::Variable, size)).ok_or(ImageError::OutOfMemory)?;
         placed.push(address);
         Ok(address)
     }

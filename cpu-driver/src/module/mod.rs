@@ -7,7 +7,9 @@ pub mod object;
 use crate::decode;
 use crate::decode::link::{Export, Exports, first_functions};
 use crate::exec::function::{Builtin, Function};
-use crate::memory::{FUNCTION_BASE, Owner, Sort, arena};
+use crate::context::Context;
+use crate::device::Device;
+use crate::memory::{FUNCTION_BASE, Sort, arena};
 use crate::ptx::ast::{self, Init, Linkage, Variable};
 use crate::ptx::types::Space;
 use crate::ptx::{self, SyntaxError};
@@ -58,12 +60,12 @@ impl std::fmt::Debug for Function {
 }
 
 impl Module {
-    /// Parses, links and decodes the modules of `text`, and places their variables for the context
-    /// numbered `context`; managed ones are those that other modules of the text have.
+    /// Parses, links and decodes the modules of `text`, and places their variables in a context's memory;
+    /// managed ones are those that other modules of the text have.
     ///
     /// # Errors
     /// What is wrong with the text, or that memory is spent.
-    pub fn load(text: &str, context: u64, managed: &Arc<Managed>) -> Result<Self, ImageError> {
+    pub fn load(text: &str, context: &Context, managed: &Arc<Managed>) -> Result<Self, ImageError> {
         let trees = read(text)?;
         let Linked { exports, mut symbols } = link(&trees)?;
         let (version, target) = trees.first().map_or((0, 0), |tree| (tree.version, tree.target));
@@ -97,12 +99,12 @@ impl Module {
         Ok(module)
     }
 
-    /// Places the managed variables of a text that no context has loaded yet: by their names, address and
-    /// size of each.
+    /// Places the managed variables of a text that no context has loaded yet, as those of `device`: by their
+    /// names, address and size of each.
     ///
     /// # Errors
     /// What is wrong with the text, or that memory is spent.
-    pub fn place_managed(text: &str, managed: &Managed) -> Result<HashMap<String, (u64, u64)>, ImageError> {
+    pub fn place_managed(text: &str, device: Device, managed: &Managed) -> Result<HashMap<String, (u64, u64)>, ImageError> {
         let trees = read(text)?;
         let Linked { exports, mut symbols } = link(&trees)?;
         let mut places = HashMap::new();
@@ -112,7 +114,7 @@ impl Module {
         let placed = all.filter(|(place, index, variable)| variable.is_managed && is_placed(&exports, variable, *place, *index));
         let placed: Vec<_> = placed.collect();
         for (number, (place, _, variable)) in placed.iter().enumerate() {
-            let address = managed.place(number, variable.size)?;
+            let address = managed.place(device, number, variable.size)?;
             symbols[*place].addresses.insert(variable.name, address);
             places.insert(variable.name.to_owned(), (address, variable.size));
         }
@@ -131,7 +133,7 @@ impl Module {
         trees: &[ast::Module<'a>],
         exports: &Exports<'a>,
         symbols: &mut [decode::Symbols<'a>],
-        context: u64,
+        context: &Context,
     ) -> Result<(), ImageError> {
         let mut exported = HashMap::new();
         let mut managed = 0;
@@ -142,9 +144,9 @@ impl Module {
                 }
                 let address = if variable.is_managed {
                     managed += 1;
-                    self.managed.place(managed - 1, variable.size)?
+                    self.managed.place(context.device, managed - 1, variable.size)?
                 } else {
-                    let owner = Owner { context, sort: Sort::Global, size: variable.size, number: 0 };
+                    let owner = context.memory(Sort::Global, variable.size);
                     let address = arena().allocate(owner).ok_or(ImageError::OutOfMemory)?;
                     self.placed.push(address);
                     address

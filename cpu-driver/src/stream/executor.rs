@@ -1,10 +1,11 @@
-//! The executor: threads that run ready tasks. They start with the first task that needs one, spin
+//! The executors: each device's threads, which run its ready tasks. They start with the first task that needs one, spin
 //! briefly when there is nothing to do, and then sleep. A thread that waits for a task helps first.
 
 use super::clock::BusyClock;
 use super::kernel::Left;
 use super::task::{Task, Work};
 use super::{branch, host, memop};
+use crate::device::{DEVICES_MAX, Device};
 use crate::graph::condition::Condition;
 use crate::transfer;
 use std::collections::VecDeque;
@@ -29,7 +30,8 @@ struct State {
     clock: BusyClock,
 }
 
-struct Executor {
+/// A device's threads and what they have to do.
+pub struct Executor {
     state: Mutex<State>,
     wake: Condvar,
     done: Condvar,
@@ -42,17 +44,26 @@ struct Executor {
     limit: usize,
 }
 
-static EXECUTOR: LazyLock<Executor> = LazyLock::new(|| Executor {
-    state: Mutex::default(),
-    wake: Condvar::new(),
-    done: Condvar::new(),
-    waiters: AtomicUsize::new(0),
-    active: AtomicUsize::new(0),
-    fresh: AtomicUsize::new(0),
-    limit: configured_threads(),
+/// One for each device, by ordinal.
+static EXECUTORS: LazyLock<[Executor; DEVICES_MAX]> = LazyLock::new(|| {
+    let limit = configured_threads();
+    std::array::from_fn(|_| Executor {
+        state: Mutex::default(),
+        wake: Condvar::new(),
+        done: Condvar::new(),
+        waiters: AtomicUsize::new(0),
+        active: AtomicUsize::new(0),
+        fresh: AtomicUsize::new(0),
+        limit,
+    })
 });
 
-/// `PARAVANE_CPU_THREADS`, else one per processor. One thread runs CTAs in their order.
+/// The device's executor.
+pub fn of(device: Device) -> &'static Executor {
+    &EXECUTORS[device.index()]
+}
+
+/// `PARAVANE_CPU_THREADS` for each device, else one per processor. One thread runs CTAs in their order.
 fn configured_threads() -> usize {
     let asked = std::env::var("PARAVANE_CPU_THREADS").ok().and_then(|text| text.parse().ok());
     let default = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -64,11 +75,26 @@ impl Executor {
     fn is_full(&self) -> bool {
         self.active.load(Ordering::Relaxed) >= self.limit
     }
+
+    /// Nanoseconds that the device has worked. Kernels without effect and short copies on an idle stream
+    /// are done by their caller and count nothing.
+    pub fn busy_ns(&self) -> u64 {
+        lock(self).clock.busy_ns()
+    }
+
+    /// Wakes who waits for a task that is over now.
+    fn tell_waiters(&self) {
+        if self.waiters.load(Ordering::SeqCst) > 0 {
+            // Under the lock, so that nobody falls asleep between its look and this call.
+            drop(lock(self));
+            self.done.notify_all();
+        }
+    }
 }
 
 /// Reads the configuration, so that nothing is left to read once a sandbox is closed.
 pub fn prepare() {
-    LazyLock::force(&EXECUTOR);
+    LazyLock::force(&EXECUTORS);
 }
 
 fn lock(executor: &Executor) -> MutexGuard<'_, State> {
@@ -106,7 +132,7 @@ fn ready(task: &Arc<Task>) {
             complete(task);
             branch::is_over(of);
         }
-        _ => queue(&EXECUTOR, Entry { task: Arc::clone(task), is_help: false }),
+        _ => again(task),
     }
 }
 
@@ -125,9 +151,9 @@ fn is_settled(task: &Task) -> bool {
     settled
 }
 
-/// A task that is not over has another turn.
+/// A task that is not over has a turn.
 pub(super) fn again(task: &Arc<Task>) {
-    queue(&EXECUTOR, Entry { task: Arc::clone(task), is_help: false });
+    queue(task.executor(), Entry { task: Arc::clone(task), is_help: false });
 }
 
 fn queue(executor: &'static Executor, entry: Entry) {
@@ -152,17 +178,16 @@ fn queue(executor: &'static Executor, entry: Entry) {
     }
 }
 
-/// Nanoseconds that the device has worked. Kernels without effect and short copies on an idle stream
-/// are done by their caller and count nothing.
-pub fn busy_ns() -> u64 {
-    lock(&EXECUTOR).clock.busy_ns()
-}
-
 /// Ends a task: lets its followers begin and wakes who waits for it.
 pub fn complete(task: &Arc<Task>) {
     // A list, because a chain of tasks that are over at once may be long.
     let mut over = vec![Arc::clone(task)];
+    let mut executor = task.executor();
     while let Some(task) = over.pop() {
+        if !std::ptr::eq(executor, task.executor()) {
+            executor.tell_waiters();
+            executor = task.executor();
+        }
         task.set_done();
         task.stream.task_done();
         let followers = std::mem::take(&mut *task.followers.lock().unwrap_or_else(PoisonError::into_inner));
@@ -177,11 +202,7 @@ pub fn complete(task: &Arc<Task>) {
             }
         }
     }
-    if EXECUTOR.waiters.load(Ordering::SeqCst) > 0 {
-        // Under the lock, so that nobody falls asleep between its look and this call.
-        drop(lock(&EXECUTOR));
-        EXECUTOR.done.notify_all();
-    }
+    executor.tell_waiters();
 }
 
 /// Takes the first entry that still has something to do.
@@ -301,7 +322,7 @@ fn finish(task: &Arc<Task>) {
 
 /// Waits until `task` is done: helps, spins briefly, sleeps.
 pub fn wait(task: &Task) {
-    let executor = &*EXECUTOR;
+    let executor = task.executor();
     while !task.is_done() {
         let mut state = lock(executor);
         if let Some(other) = take(executor, &mut state) {

@@ -3,6 +3,7 @@
 use super::Stream;
 use super::branch::Branch;
 use super::event::Record;
+use super::executor::Executor;
 use super::host::Callback;
 use super::kernel::Launch;
 use super::memop::Batch;
@@ -103,6 +104,11 @@ impl Task {
             waits_for: AtomicUsize::new(1),
             followers: Mutex::new(Vec::new()),
         }
+    }
+
+    /// Its device's.
+    pub(super) fn executor(&self) -> &'static Executor {
+        self.stream.context.executor
     }
 
     #[inline]

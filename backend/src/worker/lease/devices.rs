@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use paravane_protocol::cuda_types::*;
+use paravane_protocol::visible::uuid_text;
 use paravane_scheduler::Nanos;
 
 use super::ProcessLease;
 use super::slice::within;
-use crate::devices::in_words;
 use crate::lease::gate::Gate;
 use crate::worker::libcuda::{Answer, Libcuda, cuda};
 use crate::worker::process::Process;
@@ -111,7 +111,7 @@ impl Leases {
         if let Some(known) = self.all().position(|lease| lease.device() == Some(device)) {
             return known;
         }
-        let uuid = uuid(lib, device).map(in_words);
+        let uuid = uuid(lib, device).map(uuid_text);
         let number = uuid.ok().and_then(|uuid| self.uuids.iter().position(|known| *known == uuid));
         let Some(number) = number else {
             log::warn!("device {} has no lease of its own: the first one's counts", device.0);

@@ -3,7 +3,7 @@
 use super::super::{device, give, initialised};
 use super::{Answer, graph, read};
 use crate::graph::USER_OBJECTS;
-use crate::graph::memory::{RESERVED, USED, trim};
+use crate::graph::memory::{gauges, trim};
 use crate::graph::object::{Held, UserObject};
 use paravane_protocol::cuda_types::*;
 use std::ffi::c_void;
@@ -91,18 +91,17 @@ pub unsafe fn cuGraphReleaseUserObject(graph: CUgraph, object: CUuserObject, cou
 }
 
 pub unsafe fn cuDeviceGraphMemTrim(device: CUdevice) -> Answer {
-    self::device(device)?;
-    trim();
+    trim(self::device(device)?);
     Ok(())
 }
 
 pub unsafe fn cuDeviceGetGraphMemAttribute(device: CUdevice, attr: CUgraphMem_attribute, value: *mut c_void) -> Answer {
-    self::device(device)?;
+    let gauges = gauges(self::device(device)?);
     let bytes = match attr {
-        CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT => USED.now(),
-        CU_GRAPH_MEM_ATTR_USED_MEM_HIGH => USED.high(),
-        CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT => RESERVED.now(),
-        CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH => RESERVED.high(),
+        CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT => gauges.used.now(),
+        CU_GRAPH_MEM_ATTR_USED_MEM_HIGH => gauges.used.high(),
+        CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT => gauges.reserved.now(),
+        CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH => gauges.reserved.high(),
         _ => return Err(CUDA_ERROR_INVALID_VALUE),
     };
     give(value.cast::<u64>(), bytes)
@@ -110,13 +109,13 @@ pub unsafe fn cuDeviceGetGraphMemAttribute(device: CUdevice, attr: CUgraphMem_at
 
 /// The high marks can be set to 0, which means to what there is now.
 pub unsafe fn cuDeviceSetGraphMemAttribute(device: CUdevice, attr: CUgraphMem_attribute, value: *mut c_void) -> Answer {
-    self::device(device)?;
+    let gauges = gauges(self::device(device)?);
     if read(value.cast::<u64>().cast_const())? != 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
     match attr {
-        CU_GRAPH_MEM_ATTR_USED_MEM_HIGH => USED.reset(),
-        CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH => RESERVED.reset(),
+        CU_GRAPH_MEM_ATTR_USED_MEM_HIGH => gauges.used.reset(),
+        CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH => gauges.reserved.reset(),
         _ => return Err(CUDA_ERROR_INVALID_VALUE),
     }
     Ok(())

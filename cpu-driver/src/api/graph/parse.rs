@@ -3,11 +3,12 @@
 use super::super::copy_3d::of_node;
 use super::super::launch::{check_kernel, parameters};
 use super::super::library::kernel;
-use super::super::{Shape, current, memop};
+use super::super::{Shape, current, device, memop};
 use super::{Answer, graph, list};
 use crate::graph::params::{
     AllocNode, Arguments, ConditionalNode, CopyNode, KernelNode, MemoryNode, Params, SetNode,
 };
+use crate::device::{DEVICES_MAX, Device};
 use crate::graph::condition::Condition;
 use crate::graph::{Graph, memory as graph_memory};
 use crate::memory::{Owner, Sort, arena};
@@ -129,31 +130,52 @@ fn event_node(asked: CUDA_EVENT_NODE_PARAMS) -> Answer<CUDA_EVENT_NODE_PARAMS> {
 
 fn alloc_node(asked: CUDA_MEM_ALLOC_NODE_PARAMS) -> Answer<AllocNode> {
     const ACCESS_BYTES: usize = 12;
-    // Pinned memory without a handle to share, on the device.
+    // Pinned memory without a handle to share, on a device.
     let [kinds, location, ..] = asked.poolProps;
-    if kinds != 1 || location != 1 || asked.bytesize == 0 || asked.accessDescCount > 1 {
+    let device = location_of_word(location)?;
+    if kinds != 1 || asked.bytesize == 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
     }
-    let count = usize::try_from(asked.accessDescCount).unwrap_or(0);
-    let access = list(pointer::<u8>(asked.accessDescs).cast_const(), count * ACCESS_BYTES)?.into();
-    allocated(asked, access)
+    let count = usize::try_from(asked.accessDescCount).ok().filter(|count| *count <= DEVICES_MAX);
+    let bytes = count.ok_or(CUDA_ERROR_INVALID_VALUE)? * ACCESS_BYTES;
+    let access: Arc<[u8]> = list(pointer::<u8>(asked.accessDescs).cast_const(), bytes)?.into();
+    let mut reach = device.bit();
+    for asked in access.chunks_exact(ACCESS_BYTES) {
+        let word = |at: usize| asked.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
+        let of = location_of_word(u64::from(word(4)) << 32 | u64::from(word(0)))?;
+        if word(8) == CU_MEM_ACCESS_FLAGS_PROT_READWRITE.0 {
+            reach |= of.bit();
+        }
+    }
+    allocated(asked, device, reach, access)
+}
+
+/// The device of a CUmemLocation that is read as one word.
+fn location_of_word(word: u64) -> Answer<Device> {
+    let [kind, ordinal] = [u32::from_word(word), u32::from_word(word >> 32)];
+    if kind != CU_MEM_LOCATION_TYPE_DEVICE.0 {
+        return Err(CUDA_ERROR_INVALID_VALUE);
+    }
+    device(CUdevice(ordinal.cast_signed())).map_err(|_| CUDA_ERROR_INVALID_VALUE)
 }
 
 /// An allocation node with memory of its own.
-fn allocated(asked: CUDA_MEM_ALLOC_NODE_PARAMS, access: Arc<[u8]>) -> Answer<AllocNode> {
+fn allocated(asked: CUDA_MEM_ALLOC_NODE_PARAMS, device: Device, reach: u8, access: Arc<[u8]>) -> Answer<AllocNode> {
     // No context's: it ends with its graph.
-    let owner = Owner { context: 0, sort: Sort::Graph, size: asked.bytesize, number: 0 };
+    let owner = Owner::new(0, device, Sort::Graph, asked.bytesize);
     let at = arena().allocate(owner).ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
-    let allocation = graph_memory::file(at, asked.bytesize);
+    arena().set_reach(at, asked.bytesize, reach);
+    let allocation = graph_memory::file(at, device, asked.bytesize);
     Ok(AllocNode { asked: CUDA_MEM_ALLOC_NODE_PARAMS { dptr: CUdeviceptr(at), ..asked }, access, allocation })
 }
 
 /// What a stream-ordered allocation is in a capture: pinned memory of the device.
-pub(in crate::api) fn captured_alloc(bytes: u64) -> Answer<AllocNode> {
+pub(in crate::api) fn captured_alloc(device: Device, bytes: u64) -> Answer<AllocNode> {
     let mut poolProps = [0; 11];
-    (poolProps[0], poolProps[1]) = (1, 1);
+    (poolProps[0], poolProps[1]) = (1, u64::from(device.cuda().0.cast_unsigned()) << 32 | 1);
     let (accessDescs, accessDescCount, dptr) = (0, 0, CUdeviceptr(0));
-    allocated(CUDA_MEM_ALLOC_NODE_PARAMS { poolProps, accessDescs, accessDescCount, bytesize: bytes, dptr }, Arc::default())
+    let asked = CUDA_MEM_ALLOC_NODE_PARAMS { poolProps, accessDescs, accessDescCount, bytesize: bytes, dptr };
+    allocated(asked, device, device.bit(), Arc::default())
 }
 
 /// What a stream-ordered free is in a capture: of memory that a graph has allocated.
