@@ -40,7 +40,7 @@ fn two_devices(cuda: &Cuda) {
     devices::events::across(cuda, &sides);
     devices::peers::copies(cuda, &sides);
     devices::peers::access(cuda, &sides);
-    sides.map(|side| side.end(cuda));
+    sides.into_iter().for_each(|side| side.end(cuda));
 }
 
 fn small(command: &mut Command) {
