@@ -16,8 +16,15 @@ use paravane_backend::lease::VmPage;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// Threads of a backend without front ends: main, the starter of workers, the arbiter of the GPU.
+/// Threads of a backend without front ends: main, the starter of workers, the arbiter of the GPU. There is one more for
+/// each further device.
 pub const IDLE_THREADS: usize = 3;
+
+/// Further devices that cpu-driver is to have.
+fn further_devices(command: &Command) -> usize {
+    let asked = command.get_envs().find(|(name, _)| *name == "PARAVANE_CPU_DEVICES").and_then(|(_, count)| count);
+    asked.map_or(0, |count| count.to_str().unwrap().parse::<usize>().unwrap() - 1)
+}
 
 /// A wait that takes longer has hung.
 pub const HANG: Duration = Duration::from_secs(10);
@@ -73,6 +80,7 @@ impl Backend {
         let mut command = Command::new(executable());
         command.arg("--socket-path").arg(&socket).args(arguments).stdin(Stdio::null());
         prepare(&mut command);
+        let idle = IDLE_THREADS + further_devices(&command);
         let child = command.spawn().unwrap();
         let mut backend = Self { child, folder };
         let mut first = None;
@@ -87,7 +95,7 @@ impl Backend {
         // A reset ends the wait as well.
         let _ = first.read_to_end(&mut Vec::new());
         eventually("the backend is idle", || {
-            backend.held().threads == IDLE_THREADS && backend.children().len() == 1
+            backend.held().threads == idle && backend.children().len() == 1
         });
         backend
     }

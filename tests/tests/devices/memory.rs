@@ -23,6 +23,11 @@ fn ordinal_of(cuda: &Cuda, at: CUdeviceptr) -> i32 {
     ordinal
 }
 
+/// A worker tells what is left of all devices' memory together.
+fn tells_each_device() -> bool {
+    std::env::var_os("PARAVANE_SOCKET").is_none()
+}
+
 /// What is free on a side's device.
 fn free(cuda: &Cuda, side: &Side) -> usize {
     side.enter(cuda);
@@ -45,7 +50,8 @@ pub(crate) fn budgets(cuda: &Cuda, sides: &[Side; 2]) {
         taken.push(at);
     }
     for (side, before) in sides.iter().zip(before) {
-        assert_eq!(before - free(cuda, side), MOST);
+        let taken = before - free(cuda, side);
+        assert!(taken == MOST || taken > MOST && !tells_each_device());
     }
     // Wherever it is freed.
     for at in taken {
@@ -110,7 +116,7 @@ pub(crate) fn mapped(cuda: &Cuda, sides: &[Side; 2]) {
         ..CUmemAllocationProp::new_zeroed()
     };
     let handle = value_of!(cuda.cuMemCreate(CUmemGenericAllocationHandle(0), PIECE, &raw const prop, 0));
-    assert_eq!(free(cuda, first), before[0]);
+    assert!(free(cuda, first) == before[0] || !tells_each_device());
     assert_eq!(before[1] - free(cuda, second), PIECE);
     let told = value_of!(cuda.cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp::new_zeroed(), handle));
     assert_eq!(told.location, location(second.device));
