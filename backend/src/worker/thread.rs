@@ -18,7 +18,7 @@ use paravane_protocol::shared::{Shared, SharedPages};
 use super::arg::Scope;
 use super::dispatch::{Command, dispatch};
 use super::lease::{Class, Part};
-use super::libcuda::cuda;
+use super::libcuda::{Answer, cuda};
 use super::order::RingState;
 use super::process::Process;
 use super::swap::{self, Entry};
@@ -188,7 +188,7 @@ impl Thread {
         let answer = special.unwrap_or_else(|| dispatch(header.opcode, &mut command));
         let bytes = command.to.finish();
         match class {
-            Class::CaptureEnds => self.process.leases.capture_changed(false),
+            Class::CaptureEnds if is_over(answer) => self.process.leases.capture_changed(false),
             Class::CaptureBegins if answer.is_err() => self.process.leases.capture_changed(false),
             Class::Work(_) if header.opcode == opcode::cuGraphLaunch && answer.is_ok() => self.tally.graphs += 1,
             _ => {}
@@ -386,6 +386,18 @@ impl Thread {
             wake::sleep_as_host(consumer.control(), None);
         }
     }
+}
+
+/// Whether a capture is over behind a call that was to end it: not where another
+/// thread or another stream has to, or where there is none.
+fn is_over(ended: Answer) -> bool {
+    const GO_ON: [CUresult; 4] = [
+        CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD,
+        CUDA_ERROR_STREAM_CAPTURE_UNMATCHED,
+        CUDA_ERROR_ILLEGAL_STATE,
+        CUDA_ERROR_INVALID_HANDLE,
+    ];
+    !ended.is_err_and(|error| GO_ON.contains(&error))
 }
 
 fn name(opcode: u16) -> &'static str {
