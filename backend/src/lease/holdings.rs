@@ -42,12 +42,18 @@ impl Holdings {
         self.gate.slot()
     }
 
-    /// So much stays on the device.
+    /// So much stays on the device. Where the arbiter shares the device's memory out, which the VM's
+    /// ceiling tells, it is called: another may have to make room for what has come without asking.
     pub fn set_fixed(&self, bytes: u64) {
         let mut sums = self.sums();
-        if sums.fixed != bytes {
-            sums.fixed = bytes;
-            self.tell(&sums);
+        if sums.fixed == bytes {
+            return;
+        }
+        let grows = bytes > std::mem::replace(&mut sums.fixed, bytes);
+        self.tell(&sums);
+        drop(sums);
+        if grows && self.gate.page().ceiling() != u64::MAX {
+            self.gate.kick();
         }
     }
 
@@ -142,5 +148,22 @@ mod tests {
         first.go_out(60);
         second.give_up(40, true);
         assert_eq!(page.held(), Held { claim: 67, resident: 7, swappable: 60, outside: 0 });
+    }
+
+    #[test]
+    fn what_grows_without_asking_is_told_where_memory_is_shared_out() {
+        let (page, file) = VmPage::create().unwrap();
+        let kick = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        let gate = Gate::new(VmPage::map(&file).unwrap(), kick.try_clone().unwrap());
+        let holdings = Holdings::new(Arc::new(gate));
+        let is_called = || rustix::io::read(&kick, &mut [0; 8]).is_ok();
+        holdings.set_fixed(5);
+        assert!(!is_called(), "there is nobody else");
+        page.set_ceiling(100);
+        holdings.set_fixed(5);
+        holdings.set_fixed(4);
+        assert!(!is_called(), "nothing has grown");
+        holdings.set_fixed(6);
+        assert!(is_called());
     }
 }

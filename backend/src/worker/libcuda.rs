@@ -27,6 +27,8 @@ macro_rules! functions {
             /// library tells (cpu-driver does).
             pub(super) memory_bytes: Option<unsafe extern "C" fn() -> u64>,
             pub(super) contexts: Option<unsafe extern "C" fn() -> u64>,
+            /// Of the memory, what is on one device.
+            pub(super) device_memory_bytes: Option<unsafe extern "C" fn(i32) -> u64>,
             /// A descriptor of what a handle for other processes names, and the
             /// way back, where the library needs descriptors carried (cpu-driver).
             pub(super) ipc_file: Option<unsafe extern "C" fn(*const CUipcHandle) -> i32>,
@@ -50,6 +52,7 @@ macro_rules! functions {
                     busy_ns: symbol(&library, "paravane_cpu_busy_ns\0"),
                     memory_bytes: symbol(&library, "paravane_cpu_memory_bytes\0"),
                     contexts: symbol(&library, "paravane_cpu_contexts\0"),
+                    device_memory_bytes: symbol(&library, "paravane_cpu_device_memory_bytes\0"),
                     ipc_file: symbol(&library, "paravane_cpu_ipc_file\0"),
                     ipc_adopt: symbol(&library, "paravane_cpu_ipc_adopt\0"),
                     lend_variable: symbol(&library, "paravane_cpu_lend_variable\0"),
@@ -99,6 +102,13 @@ pub(super) fn clock_ns(lib: &Libcuda, device: CUdevice) -> Option<u64> {
     let busy_ns = lib.busy_ns?;
     // SAFETY: it takes any number and may be read at any time.
     Some(unsafe { busy_ns(device.0) })
+}
+
+/// Memory of this process on a device, where the library tells.
+pub(super) fn memory_on(lib: &Libcuda, device: CUdevice) -> Option<u64> {
+    let tell = lib.device_memory_bytes?;
+    // SAFETY: it takes any number and may be read at any time.
+    Some(unsafe { tell(device.0) })
 }
 
 /// Puts the calling thread into a capture mode; the one that it was in.

@@ -107,7 +107,7 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let turns = Turns::map(&turns, cores).map_err(|error| Failure::System("page of turns", error))?;
     let leases = leases()?;
-    let memory = Memory::new(budget_share()?, map_account()?, Arc::clone(&leases.first().holdings));
+    let memory = Memory::new(budget_share()?, map_account()?, leases.all().map(|lease| Arc::clone(&lease.holdings)));
     let path = PathBuf::from(std::env::var_os(ENV_LIBCUDA).ok_or(Failure::NoLibrary)?);
     let lib = Libcuda::load(&path).map_err(|error| Failure::Library(path, error))?;
     let output = Output::begin().map_err(|error| Failure::System("standard output", error))?;

@@ -28,7 +28,7 @@ pub(super) fn cuDevicePrimaryCtxRetain(command: &mut Command, run: Run) -> Answe
     let (device, id) = (CUdevice::from_word(from.word()), from.word());
     let process = command.thread.process();
     process.primaries.ids().insert(device.0, id);
-    memory::context_begins(command, run, id, |_| {
+    memory::context_begins(command, run, (device, id), |_| {
         let lib = &process.lib;
         process.parts.released(lib, device);
         cuda!(lib.cuDevicePrimaryCtxRelease_v2(device)).map(|()| true)

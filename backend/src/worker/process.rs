@@ -167,8 +167,8 @@ impl Process {
             lease::start(self)?;
             if self.leases.first().gate.page().swap_bytes() > 0 {
                 // The first area comes once.
-                let _ = self.swap.set(Swap::new());
-                swap::start(Arc::clone(self))?;
+                let _ = self.swap.set(Swap::new(self.leases.count()));
+                swap::start(self)?;
             }
         }
         let first_time = {

@@ -106,8 +106,23 @@ impl Leases {
         number
     }
 
+    /// How many there are.
+    #[inline]
+    pub(in crate::worker) fn count(&self) -> usize {
+        self.others.len() + 1
+    }
+
+    /// The number of the device that the calling thread's own current context is on.
+    pub(in crate::worker) fn here(&self, lib: &Libcuda) -> usize {
+        let mut device = CUdevice(0);
+        if self.others.is_empty() || cuda!(lib.cuCtxGetDevice(&raw mut device)).is_err() {
+            return 0;
+        }
+        self.of_device(lib, device)
+    }
+
     /// The number of a device of the library's: it sees some of all, in an order of its own.
-    fn of_device(&self, lib: &Libcuda, device: CUdevice) -> usize {
+    pub(in crate::worker) fn of_device(&self, lib: &Libcuda, device: CUdevice) -> usize {
         if let Some(known) = self.all().position(|lease| lease.device() == Some(device)) {
             return known;
         }

@@ -53,12 +53,26 @@ fn measure(
     of: u64,
     undo: impl FnOnce(&mut Command) -> Answer<bool>,
 ) -> Answer {
+    measure_on(command, run, None, (id, of), undo)
+}
+
+/// The same on a device that need not be the current one's.
+fn measure_on(
+    command: &mut Command,
+    run: Run,
+    device: Option<CUdevice>,
+    (id, of): (u64, u64),
+    undo: impl FnOnce(&mut Command) -> Answer<bool>,
+) -> Answer {
     let process = command.thread.process();
     let memory = &process.memory;
     let change = memory.change();
     let mut room = memory.room(&process, 0)?;
     let before = Before::read(memory, &process);
     run(command)?;
+    if let Some(device) = device.filter(|_| process.leases.count() > 1) {
+        room.device = process.leases.of_device(&process.lib, device);
+    }
     let growth = before.growth(memory, &process);
     let fits = room.grow(growth);
     if fits.is_err() && undo(command)? {
@@ -106,19 +120,20 @@ pub(in crate::worker) fn cuKernelGetFunction(command: &mut Command, run: Run) ->
     first_use(command, run, library)
 }
 
-/// Runs a row that makes a context, or finds it there; `undo` as for [`measure`].
+/// Runs a row that makes a context of a device, or finds it there; `undo` as for [`measure`].
 pub(in crate::worker) fn context_begins(
     command: &mut Command,
     run: Run,
-    id: u64,
+    (device, id): (CUdevice, u64),
     undo: impl FnOnce(&mut Command) -> Answer<bool>,
 ) -> Answer {
-    measure(command, run, id, id, undo)
+    measure_on(command, run, Some(device), (id, id), undo)
 }
 
 pub(in crate::worker) fn cuCtxCreate_v2(command: &mut Command, run: Run) -> Answer {
-    let id = command.from.clone().word();
-    context_begins(command, run, id, |command| {
+    let mut from = command.from.clone();
+    let (id, _flags, device) = (from.word(), from.word(), CUdevice::from_word(from.word()));
+    context_begins(command, run, (device, id), |command| {
         let process = command.thread.process();
         let lib = &process.lib;
         let native = process.handles.resolve(CUcontext(id))?;

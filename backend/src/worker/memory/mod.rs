@@ -64,6 +64,8 @@ struct Charge {
     /// The library's pool that it is charged to instead, while that lives; 0 for none.
     pool: u64,
     is_pinned: bool,
+    /// The number of the device's lease.
+    device: usize,
 }
 
 /// What a pool is charged with.
@@ -71,6 +73,19 @@ struct Charge {
 struct Kept {
     bytes: u64,
     under_way: u64,
+    /// The number of the lease of the device that it was first used on.
+    device: usize,
+}
+
+/// What is on one device.
+struct OnDevice {
+    /// Sum of what is charged.
+    known: u64,
+    /// What the library has beside that, where it tells.
+    other: u64,
+    /// Of the known: what can be moved to the host, wherever it is.
+    swappable: u64,
+    holdings: Arc<Holdings>,
 }
 
 impl Kept {
@@ -94,15 +109,10 @@ struct Ledger {
     /// What each of the library's pools keeps, in use or not, and what is taken
     /// beside that for allocations from it that are under way.
     pools: HashMap<u64, Kept>,
-    /// Sum of all above that is the device's.
-    known: u64,
+    /// Sums of all above, by the devices' leases.
+    devices: Vec<OnDevice>,
     /// Sum of all above that is pinned.
     pinned: u64,
-    /// What the library has beside that, where it tells.
-    other: u64,
-    /// Of the known: what can be moved to the host, wherever it is.
-    swappable: u64,
-    holdings: Arc<Holdings>,
 }
 
 /// The account of a process's memory.
@@ -131,6 +141,8 @@ impl Drop for Change<'_> {
 struct Room<'a> {
     memory: &'a Memory,
     bytes: u64,
+    /// The number of the lease of the device that it is of.
+    device: usize,
 }
 
 impl Drop for Room<'_> {
@@ -145,11 +157,12 @@ impl Room<'_> {
     /// The call has succeeded: charges what it came to. More than was taken is
     /// taken now, quota or not.
     fn keep(mut self, key: Key, charge: Charge) {
+        let charge = Charge { device: self.device, ..charge };
         let mut ledger = self.memory.ledger();
         let before = ledger.charges.insert(key, charge);
         let charged = if charge.pool == 0 { charge.bytes } else { 0 };
         ledger.resize(self.bytes, charged);
-        ledger.count(charged, charge.is_pinned);
+        ledger.count(Charge { bytes: charged, ..charge });
         // Ended without a call of its own.
         before.into_iter().for_each(|before| ledger.end(before));
         ledger.show();
@@ -158,7 +171,9 @@ impl Room<'_> {
 
     /// The call has succeeded, and what it took is the library's own.
     fn keep_as_other(mut self) {
-        self.memory.ledger().other += self.bytes;
+        if let Some(on) = self.memory.ledger().devices.get_mut(self.device) {
+            on.other += self.bytes;
+        }
         self.bytes = 0;
     }
 
@@ -188,9 +203,22 @@ impl Ledger {
         }
     }
 
-    fn count(&mut self, bytes: u64, is_pinned: bool) {
-        let sum = if is_pinned { &mut self.pinned } else { &mut self.known };
-        *sum += bytes;
+    /// The sum that a charge is in.
+    fn sum_of(&mut self, charge: Charge) -> Option<&mut u64> {
+        if charge.is_pinned {
+            return Some(&mut self.pinned);
+        }
+        self.devices.get_mut(charge.device).map(|on| &mut on.known)
+    }
+
+    fn count(&mut self, charge: Charge) {
+        if let Some(sum) = self.sum_of(charge) {
+            *sum += charge.bytes;
+        }
+    }
+
+    fn known(&self) -> u64 {
+        self.devices.iter().map(|on| on.known).sum()
     }
 
     /// Gives a charge back that is in no table any more.
@@ -203,8 +231,9 @@ impl Ledger {
     }
 
     fn uncount(&mut self, charge: Charge) {
-        let sum = if charge.is_pinned { &mut self.pinned } else { &mut self.known };
-        *sum = sum.saturating_sub(charge.bytes);
+        if let Some(sum) = self.sum_of(charge) {
+            *sum = sum.saturating_sub(charge.bytes);
+        }
     }
 
     /// Ends all charges that are so.
@@ -214,18 +243,28 @@ impl Ledger {
         ended.into_iter().for_each(|charge| self.end(charge));
     }
 
-    /// Changes what is charged beside the known.
-    fn set_other(&mut self, other: u64) {
-        let before = std::mem::replace(&mut self.other, other);
-        self.resize(before, other);
-        self.show();
+    /// Changes what is charged beside the known, on each device.
+    fn set_others(&mut self, others: &[u64]) {
+        let mut is_new = false;
+        for (at, other) in others.iter().enumerate() {
+            let Some(on) = self.devices.get_mut(at) else { continue };
+            let before = std::mem::replace(&mut on.other, *other);
+            self.resize(before, *other);
+            is_new |= before != *other;
+        }
+        if is_new {
+            self.show();
+        }
     }
 
     /// Writes into the account and the budget what this process has.
     fn show(&self) {
-        let all = self.known.saturating_add(self.other).saturating_add(self.pinned);
+        let on_devices = self.devices.iter().map(|on| on.known.saturating_add(on.other));
+        let all = on_devices.fold(self.pinned, u64::saturating_add);
         self.share.show(all, self.pinned);
-        self.holdings.set_fixed((all - self.pinned).saturating_sub(self.swappable));
+        for on in &self.devices {
+            on.holdings.set_fixed(on.known.saturating_add(on.other).saturating_sub(on.swappable));
+        }
         let has_quota = self.share.limit() != UNLIMITED;
         let bytes = if has_quota { all } else { all - self.pinned };
         self.account.gauge(Gauge::MemoryBytes).store(bytes, Ordering::Relaxed);
@@ -234,18 +273,16 @@ impl Ledger {
 }
 
 impl Memory {
-    pub(super) fn new(share: Share, account: AccountPage, holdings: Arc<Holdings>) -> Self {
+    /// Of a process that has nothing yet; `holdings` are told what is on each device.
+    pub(super) fn new(share: Share, account: AccountPage, holdings: impl Iterator<Item = Arc<Holdings>>) -> Self {
         let ledger = Ledger {
             share,
             account,
             charges: HashMap::new(),
             physical: Physical::default(),
             pools: HashMap::new(),
-            known: 0,
+            devices: holdings.map(|holdings| OnDevice { known: 0, other: 0, swappable: 0, holdings }).collect(),
             pinned: 0,
-            other: 0,
-            swappable: 0,
-            holdings,
         };
         Self {
             ledger: Mutex::new(ledger),
@@ -273,27 +310,31 @@ impl Memory {
             return Err(CUDA_ERROR_OUT_OF_MEMORY);
         }
         if self.ledger().share.reserve(bytes) || (self.trim(process) && self.ledger().share.reserve(bytes)) {
-            return Ok(Room { memory: self, bytes });
+            return Ok(Room { memory: self, bytes, device: process.leases.here(&process.lib) });
         }
         Err(CUDA_ERROR_OUT_OF_MEMORY)
     }
 
     /// Takes bytes for memory that can be moved to the host; they count wherever it is.
-    pub(super) fn take_swappable(&self, process: &Process, bytes: u64) -> Answer {
+    pub(super) fn take_swappable(&self, process: &Process, bytes: u64, device: usize) -> Answer {
         let mut room = self.room(process, bytes)?;
         let mut ledger = self.ledger();
-        ledger.swappable += bytes;
-        ledger.count(bytes, false);
+        if let Some(on) = ledger.devices.get_mut(device) {
+            on.swappable += bytes;
+        }
+        ledger.count(Charge { bytes, device, ..Charge::default() });
         ledger.show();
         room.bytes = 0;
         Ok(())
     }
 
     /// Such memory is gone.
-    pub(super) fn end_swappable(&self, bytes: u64) {
+    pub(super) fn end_swappable(&self, bytes: u64, device: usize) {
         let mut ledger = self.ledger();
-        ledger.swappable = ledger.swappable.saturating_sub(bytes);
-        ledger.end(Charge { bytes, ..Charge::default() });
+        if let Some(on) = ledger.devices.get_mut(device) {
+            on.swappable = on.swappable.saturating_sub(bytes);
+        }
+        ledger.end(Charge { bytes, device, ..Charge::default() });
     }
 
     /// Takes a charge out of the table while the call that ends it is made: its
@@ -329,16 +370,33 @@ impl Memory {
         let elsewhere = process.swap().map_or(0, Swap::elsewhere);
         let bytes = figure::own_bytes(process)?.saturating_add(elsewhere);
         let is_quiet = begun == ended + own && self.begun.load(Ordering::SeqCst) == begun;
-        is_quiet.then(|| bytes.saturating_sub(ledger.known))
+        is_quiet.then(|| bytes.saturating_sub(ledger.known()))
+    }
+
+    /// The same for each device, where no call is under way that changes it.
+    fn untold_each(&self, process: &Process) -> Option<Vec<u64>> {
+        if process.leases.count() == 1 {
+            return self.untold(process, 0).map(|bytes| vec![bytes]);
+        }
+        let ledger = self.ledger();
+        let ended = self.ended.load(Ordering::SeqCst);
+        let begun = self.begun.load(Ordering::SeqCst);
+        let told = process.leases.all().enumerate().zip(&ledger.devices).map(|((number, lease), on)| {
+            let elsewhere = process.swap().map_or(0, |swap| swap.elsewhere_of(number));
+            // Where nothing has been done there is nothing.
+            let bytes = lease.device().map_or(Some(0), |device| figure::own_bytes_on(process, device))?;
+            Some(bytes.saturating_add(elsewhere).saturating_sub(on.known))
+        });
+        let told: Option<Vec<u64>> = told.collect();
+        let is_quiet = begun == ended && self.begun.load(Ordering::SeqCst) == begun;
+        told.filter(|_| is_quiet)
     }
 
     /// Charges what the library has beside what is known.
     pub(super) fn settle(&self, process: &Process) {
         self.refresh(process);
-        let Some(other) = self.untold(process, 0) else { return };
-        let mut ledger = self.ledger();
-        if ledger.other != other {
-            ledger.set_other(other);
+        if let Some(others) = self.untold_each(process) {
+            self.ledger().set_others(&others);
         }
     }
 
@@ -384,7 +442,7 @@ mod tests {
 
     #[test]
     fn a_pools_growth_is_whose_bytes_are_taken_for_it() {
-        let kept = Kept { bytes: 100, under_way: 0 };
+        let kept = Kept { bytes: 100, ..Kept::default() };
         assert_eq!(kept.charge(20, 120), 120);
         assert_eq!(kept.charge(20, 100), 100, "from what it keeps");
         assert_eq!(kept.charge(20, 160), 160, "more than was asked for");

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::Charge;
+
 /// One piece of physical memory.
 #[derive(Clone, Copy)]
 struct Piece {
-    /// What is charged for it: 0 where another process is charged.
-    bytes: u64,
-    is_pinned: bool,
+    /// What is charged for it: no bytes where another process is charged.
+    charge: Charge,
     /// Handles and mappings.
     uses: u64,
 }
@@ -37,9 +38,9 @@ pub(super) enum Out {
 
 impl Physical {
     /// A handle of new memory.
-    pub(super) fn add(&mut self, handle: u64, bytes: u64, is_pinned: bool) {
+    pub(super) fn add(&mut self, handle: u64, charge: Charge) {
         self.last += 1;
-        self.pieces.insert(self.last, Piece { bytes, is_pinned, uses: 1 });
+        self.pieces.insert(self.last, Piece { charge, uses: 1 });
         self.handles.insert(handle, self.last);
     }
 
@@ -100,8 +101,8 @@ impl Physical {
         }
     }
 
-    /// The library has ended it: bytes, and whether they were pinned, of the memory that is gone.
-    pub(super) fn end(&mut self, out: Out) -> Vec<(u64, bool)> {
+    /// The library has ended it: what was charged for the memory that is gone.
+    pub(super) fn end(&mut self, out: Out) -> Vec<Charge> {
         let pieces = match out {
             Out::Handle(_, piece) => vec![piece],
             Out::Mappings(all) => all.into_iter().map(|(_, _, piece)| piece).collect(),
@@ -109,14 +110,13 @@ impl Physical {
         pieces.into_iter().filter_map(|piece| self.end_use(piece)).collect()
     }
 
-    fn end_use(&mut self, number: u64) -> Option<(u64, bool)> {
+    fn end_use(&mut self, number: u64) -> Option<Charge> {
         let piece = self.pieces.get_mut(&number)?;
         piece.uses -= 1;
         if piece.uses > 0 {
             return None;
         }
-        let gone = self.pieces.remove(&number)?;
-        Some((gone.bytes, gone.is_pinned))
+        self.pieces.remove(&number).map(|gone| gone.charge)
     }
 }
 
@@ -127,11 +127,11 @@ mod tests {
     #[test]
     fn memory_is_there_until_its_last_use_ends() {
         let mut physical = Physical::default();
-        physical.add(7, 100, false);
+        physical.add(7, Charge { bytes: 100, device: 1, ..Charge::default() });
         physical.map(0x1000, 0x100, 7);
         physical.map(0x1100, 0x100, 7);
         let out = physical.take_handle(7).unwrap();
-        assert_eq!(physical.end(out), []);
+        assert!(physical.end(out).is_empty());
         assert!(physical.take_handle(7).is_none());
         physical.retain(8, 0x11ff);
         physical.retain(9, 0x1200);
@@ -139,14 +139,15 @@ mod tests {
         let out = physical.take_mappings(0x1000, 0x200).unwrap();
         physical.put_back(out);
         let out = physical.take_mappings(0x1000, 0x200).unwrap();
-        assert_eq!(physical.end(out), []);
+        assert!(physical.end(out).is_empty());
         let out = physical.take_handle(8).unwrap();
         physical.put_back(out);
         let out = physical.take_handle(8).unwrap();
-        assert_eq!(physical.end(out), [(100, false)]);
-        physical.add(10, 100, true);
+        let gone: Vec<_> = physical.end(out).iter().map(|gone| (gone.bytes, gone.is_pinned, gone.device)).collect();
+        assert_eq!(gone, [(100, false, 1)]);
+        physical.add(10, Charge { bytes: 100, is_pinned: true, ..Charge::default() });
         physical.keep(10);
         let out = physical.take_handle(10).unwrap();
-        assert_eq!(physical.end(out), []);
+        assert!(physical.end(out).is_empty());
     }
 }

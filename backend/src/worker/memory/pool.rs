@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use paravane_protocol::cuda_types::*;
 
-use super::{Charge, Key, Memory, granules};
+use super::{Charge, Kept, Key, Memory, granules};
 use crate::worker::dispatch::Command;
 use crate::worker::libcuda::{Answer, Libcuda, beside_captures, cuda};
 use crate::worker::process::Process;
@@ -56,17 +56,35 @@ impl Memory {
         if before == charge && taken == 0 {
             return false;
         }
-        ledger.known = ledger.known.saturating_sub(before) + charge;
+        let kept = Charge { device: kept.device, ..Charge::default() };
+        ledger.uncount(Charge { bytes: before, ..kept });
+        ledger.count(Charge { bytes: charge, ..kept });
         ledger.resize(before + taken, charge);
         ledger.show();
         charge > before + taken && ledger.share.figures().used > ledger.share.limit()
     }
 
     /// An allocation from a pool is under way, or not any more.
-    fn under_way(&self, pool: u64, change: impl FnOnce(u64) -> u64) {
+    fn under_way(&self, pool: u64, device: usize, change: impl FnOnce(u64) -> u64) {
         let mut ledger = self.ledger();
-        let kept = ledger.pools.entry(pool).or_default();
+        let kept = ledger.pools.entry(pool).or_insert(Kept { device, ..Kept::default() });
         kept.under_way = change(kept.under_way);
+    }
+
+    /// Where there are several devices: a pool that keeps nothing yet is of its first allocation's.
+    fn find_device(&self, process: &Process, pool: u64, address: u64) {
+        if process.leases.count() == 1 || self.ledger().pools.get(&pool).is_some_and(|kept| kept.bytes > 0) {
+            return;
+        }
+        let (lib, mut ordinal) = (&process.lib, 0_i32);
+        let into = (&raw mut ordinal).cast();
+        let asked = cuda!(lib.cuPointerGetAttribute(into, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, CUdeviceptr(address)));
+        if asked.is_ok() {
+            let device = process.leases.of_device(lib, CUdevice(ordinal));
+            if let Some(kept) = self.ledger().pools.get_mut(&pool).filter(|kept| kept.bytes == 0) {
+                kept.device = device;
+            }
+        }
     }
 
     /// Makes the pools give back what nobody uses. Whether there are pools.
@@ -97,12 +115,12 @@ impl Memory {
             if waited.is_ok() { self.room(process, bytes) } else { Err(error) }
         });
         let mut room = room?;
-        self.under_way(pool, |bytes| bytes.saturating_add(room.bytes));
+        self.under_way(pool, room.device, |bytes| bytes.saturating_add(room.bytes));
         let called = call();
         let address = match called {
             Ok(address) if address != 0 => address,
             failed => {
-                self.under_way(pool, |bytes| bytes.saturating_sub(room.bytes));
+                self.under_way(pool, room.device, |bytes| bytes.saturating_sub(room.bytes));
                 if failed.is_ok() {
                     // A graph's, from the day that the graph is launched.
                     self.keep_as_other(process, room);
@@ -110,7 +128,8 @@ impl Memory {
                 return failed.map(|_| ());
             }
         };
-        let charge = Charge { bytes, pool, ..Charge::default() };
+        self.find_device(process, pool, address);
+        let charge = Charge { bytes, pool, device: room.device, ..Charge::default() };
         let mut ledger = self.ledger();
         let before = ledger.charges.insert(Key::Address(address), charge);
         before.into_iter().for_each(|before| ledger.end(before));
@@ -137,14 +156,16 @@ impl Memory {
     /// A pool's handle has ended; its memory lives on until it is freed.
     fn forget_pool(&self, pool: u64) {
         let mut ledger = self.ledger();
-        let kept = ledger.pools.remove(&pool).unwrap_or_default().bytes;
+        let kept = ledger.pools.remove(&pool).unwrap_or_default();
         let mut in_use = 0;
         for charge in ledger.charges.values_mut().filter(|charge| charge.pool == pool) {
-            charge.pool = 0;
+            (charge.pool, charge.device) = (0, kept.device);
             in_use += charge.bytes;
         }
-        ledger.known = ledger.known.saturating_sub(kept) + in_use;
-        ledger.resize(kept, in_use);
+        let of_pool = Charge { device: kept.device, ..Charge::default() };
+        ledger.uncount(Charge { bytes: kept.bytes, ..of_pool });
+        ledger.count(Charge { bytes: in_use, ..of_pool });
+        ledger.resize(kept.bytes, in_use);
         ledger.show();
     }
 }

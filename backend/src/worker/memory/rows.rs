@@ -115,15 +115,19 @@ pub(in crate::worker) fn cuMemCreate(command: &mut Command, run: Run) -> Answer 
     let mut from = command.from.clone();
     let (id, bytes, properties) = (from.word(), from.word(), from.bytes());
     let properties = CUmemAllocationProp::read_from_prefix(properties);
-    let is_pinned = properties.is_ok_and(|(prop, _)| prop.location.kind != CU_MEM_LOCATION_TYPE_DEVICE);
+    let location = properties.ok().map(|(prop, _)| prop.location);
+    let is_pinned = location.is_some_and(|location| location.kind != CU_MEM_LOCATION_TYPE_DEVICE);
     let process = command.thread.process();
     let memory = &process.memory;
     let _change = memory.change();
     let mut room = memory.room(&process, bytes)?;
     run(command)?;
+    let of = location.filter(|_| !is_pinned && process.leases.count() > 1);
+    let device = of.map_or(0, |location| process.leases.of_device(&process.lib, CUdevice(location.id)));
     let mut ledger = memory.ledger();
-    ledger.physical.add(id, bytes, is_pinned);
-    ledger.count(bytes, is_pinned);
+    let charge = Charge { bytes, is_pinned, device, ..Charge::default() };
+    ledger.physical.add(id, charge);
+    ledger.count(charge);
     ledger.show();
     room.bytes = 0;
     Ok(())
@@ -133,7 +137,7 @@ pub(in crate::worker) fn cuMemImportFromShareableHandle(command: &mut Command, r
     let id = command.from.clone().word();
     run(command)?;
     // Charged where it was made.
-    command.thread.process_ref().memory.ledger().physical.add(id, 0, false);
+    command.thread.process_ref().memory.ledger().physical.add(id, Charge::default());
     Ok(())
 }
 
@@ -172,8 +176,8 @@ impl Memory {
             ledger.physical.put_back(out);
             return answer;
         }
-        for (bytes, is_pinned) in ledger.physical.end(out) {
-            ledger.end(Charge { bytes, is_pinned, ..Charge::default() });
+        for charge in ledger.physical.end(out) {
+            ledger.end(charge);
         }
         answer
     }

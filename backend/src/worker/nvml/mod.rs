@@ -38,11 +38,19 @@ fn host_device(process: &Process, ordinal: u64) -> Result<(&Nvml, nvmlDevice_t),
 /// Device memory of this process, as the host's NVML tells it; `None` where it
 /// does not know this process, or there is none.
 pub(super) fn own_bytes(process: &Process) -> Option<u64> {
-    over_devices(process, |nvml, device| {
-        let computing = nvml.computing(device).ok()?;
-        let own = computing.into_iter().find(|info| info.pid == std::process::id())?;
-        (own.usedGpuMemory != UNKNOWN_BYTES).then_some(own.usedGpuMemory)
-    })
+    over_devices(process, own_on)
+}
+
+/// The same on one device.
+pub(super) fn own_bytes_on(process: &Process, ordinal: u64) -> Option<u64> {
+    let (nvml, device) = host_device(process, ordinal).ok()?;
+    own_on(nvml, device)
+}
+
+fn own_on(nvml: &Nvml, device: nvmlDevice_t) -> Option<u64> {
+    let computing = nvml.computing(device).ok()?;
+    let own = computing.into_iter().find(|info| info.pid == std::process::id())?;
+    (own.usedGpuMemory != UNKNOWN_BYTES).then_some(own.usedGpuMemory)
 }
 
 /// Memory of all devices that anybody has.

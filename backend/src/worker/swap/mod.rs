@@ -13,7 +13,7 @@ mod pieces;
 mod rows;
 mod work;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -68,8 +68,8 @@ pub(super) struct Swap {
     changed: Condvar,
     /// Taken before the state where both are.
     table: Mutex<Table>,
-    /// Bytes behind which the library has no memory.
-    elsewhere: AtomicU64,
+    /// Bytes behind which the library has no memory, by their devices' leases.
+    elsewhere: Vec<AtomicU64>,
 }
 
 /// A command that is being issued: memory stays where it is meanwhile.
@@ -105,20 +105,20 @@ fn release(process: &Process, start: u64, piece: Piece) {
         log::warn!("swap: memory is not given back: {error}");
     }
     device::unreserve(lib, start, piece.bytes);
-    process.leases.first().holdings.give_up(piece.bytes, was_mapped);
-    process.memory.end_swappable(piece.bytes);
+    process.leases.at(piece.home.number).holdings.give_up(piece.bytes, was_mapped);
+    process.memory.end_swappable(piece.bytes, piece.home.number);
 }
 
 impl Swap {
-    /// Of a process that has no memory yet.
-    pub(super) fn new() -> Self {
+    /// Of a process that has no memory yet, on any of so many devices.
+    pub(super) fn new(devices: usize) -> Self {
         let state = State { phase: Phase::In, patience: PATIENCE, retry: None, outside: 0, moves: 0, told: false };
         Self {
             inside: AtomicU64::new(0),
             state: Mutex::new(state),
             changed: Condvar::new(),
             table: Mutex::default(),
-            elsewhere: AtomicU64::new(0),
+            elsewhere: (0..devices).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
@@ -132,12 +132,25 @@ impl Swap {
 
     /// Bytes that are allocated and for which the library has no memory now.
     pub(super) fn elsewhere(&self) -> u64 {
-        self.elsewhere.load(Ordering::SeqCst)
+        self.elsewhere.iter().map(|bytes| bytes.load(Ordering::SeqCst)).sum()
+    }
+
+    /// Of these, what is of one device: by the number of its lease.
+    pub(super) fn elsewhere_of(&self, number: usize) -> u64 {
+        self.elsewhere.get(number).map_or(0, |bytes| bytes.load(Ordering::SeqCst))
+    }
+
+    /// Devices are come to in one order, and left from the last one back: so of two VMs that wait
+    /// for each other's place each has what comes before it. The first of which memory is away.
+    fn first_away(&self) -> Option<usize> {
+        self.elsewhere.iter().position(|bytes| bytes.load(Ordering::SeqCst) > 0)
     }
 
     fn recount(&self, table: &Table) {
-        let bytes = table.pieces.values().filter(|piece| !piece.is_mapped()).map(|piece| piece.bytes).sum();
-        self.elsewhere.store(bytes, Ordering::SeqCst);
+        for (number, elsewhere) in self.elsewhere.iter().enumerate() {
+            let is_away = |piece: &&Piece| piece.home.number == number && !piece.is_mapped();
+            elsewhere.store(table.pieces.values().filter(is_away).map(|piece| piece.bytes).sum(), Ordering::SeqCst);
+        }
     }
 
     /// Memory neither comes nor goes while the hold lives.
@@ -246,21 +259,33 @@ struct Outside<'a> {
     swap: &'a Swap,
     process: &'a Process,
     since_ns: Option<u64>,
+    /// The device that it waits for, by the number of its lease.
+    at: usize,
 }
 
 impl<'a> Outside<'a> {
     fn new(swap: &'a Swap, process: &'a Process) -> Self {
-        Self { swap, process, since_ns: None }
+        Self { swap, process, since_ns: None, at: 0 }
+    }
+
+    fn counted(&self) -> &'a AtomicU32 {
+        self.process.leases.at(self.at).holdings.slot().outside()
     }
 
     fn wait(&mut self) {
-        if self.since_ns.is_none() {
-            self.since_ns = Some(now_ns());
-            self.swap.state().outside += 1;
-            self.process.leases.first().holdings.slot().outside().fetch_add(1, Ordering::SeqCst);
+        let at = self.swap.first_away().unwrap_or(self.at);
+        if self.since_ns.is_none() || at != self.at {
+            if self.since_ns.is_none() {
+                self.since_ns = Some(now_ns());
+                self.swap.state().outside += 1;
+            } else {
+                self.counted().fetch_sub(1, Ordering::SeqCst);
+            }
+            self.at = at;
+            self.counted().fetch_add(1, Ordering::SeqCst);
             self.process.leases.first().gate.page().call_movers();
         }
-        self.process.leases.first().gate.kick();
+        self.process.leases.at(at).gate.kick();
     }
 }
 
@@ -268,7 +293,7 @@ impl Drop for Outside<'_> {
     fn drop(&mut self) {
         let Some(since) = self.since_ns else { return };
         self.swap.state().outside -= 1;
-        self.process.leases.first().holdings.slot().outside().fetch_sub(1, Ordering::SeqCst);
+        self.counted().fetch_sub(1, Ordering::SeqCst);
         let waited = now_ns().saturating_sub(since);
         self.process.account.counter(Counter::WaitedNs).fetch_add(waited, Ordering::Relaxed);
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use paravane_protocol::cuda_types::*;
 
-use super::pieces::{Place, Table};
+use super::pieces::{Piece, Place, Table};
 use super::{CLOSED, LOOK, PATIENCE, Phase, Swap, device};
 use crate::account::Counter;
 use crate::worker::libcuda::relax;
@@ -33,9 +33,29 @@ enum Next {
     Wait(Duration),
 }
 
-/// Starts the thread, which lives as long as the process.
-pub(in crate::worker) fn start(process: Arc<Process>) -> io::Result<()> {
-    std::thread::Builder::new().name("mover".into()).spawn(move || serve(&process)).map(drop)
+/// Starts the thread, which lives as long as the process, and one for each further device that
+/// lets it look at that one's page.
+pub(in crate::worker) fn start(process: &Arc<Process>) -> io::Result<()> {
+    let spawn = |run: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name("mover".into()).spawn(run).map(drop);
+    for number in 1..process.leases.count() {
+        let process = Arc::clone(process);
+        spawn(Box::new(move || relay(&process, number)))?;
+    }
+    let process = Arc::clone(process);
+    spawn(Box::new(move || serve(&process)))
+}
+
+/// What the mover is called for by a further device's page.
+fn relay(process: &Process, number: usize) {
+    let page = process.leases.at(number).gate.page();
+    let mut seen = page.moves_now();
+    loop {
+        page.wait_for_moves(seen, IDLE);
+        let now = page.moves_now();
+        if std::mem::replace(&mut seen, now) != now {
+            process.leases.first().gate.page().call_movers();
+        }
+    }
 }
 
 fn serve(process: &Process) {
@@ -58,17 +78,27 @@ fn serve(process: &Process) {
     }
 }
 
+/// The first device on which more can be moved than may be there.
+fn first_over(process: &Process) -> Option<usize> {
+    process.leases.all().position(|lease| {
+        let (held, allowed) = (lease.gate.page().held(), lease.gate.page().allowed());
+        let movable = held.resident.saturating_sub(held.claim.saturating_sub(held.swappable));
+        movable > allowed && lease.holdings.inside() > 0
+    })
+}
+
 impl Swap {
     fn next(&self, process: &Process) -> Next {
-        let page = process.leases.first().gate.page();
-        let (held, allowed, inside) = (page.held(), page.allowed(), process.leases.first().holdings.inside());
-        let movable = held.resident.saturating_sub(held.claim.saturating_sub(held.swappable));
+        let inside: u64 = process.leases.all().map(|lease| lease.holdings.inside()).sum();
+        let is_over = first_over(process).is_some();
+        let fits = self.first_away().is_none_or(|number| {
+            let page = process.leases.at(number).gate.page();
+            page.held().claim <= page.allowed()
+        });
         let state = self.state();
         if let Some(left) = state.retry.and_then(|retry| retry.checked_duration_since(Instant::now())) {
             return Next::Wait(left);
         }
-        let is_over = movable > allowed && inside > 0;
-        let fits = held.claim <= allowed || self.elsewhere() == 0;
         match state.phase {
             Phase::In | Phase::Out if state.outside > 0 && fits => Next::ComeIn,
             Phase::In if is_over => Next::Leave,
@@ -117,36 +147,51 @@ impl Swap {
         self.go_out(process);
     }
 
-    /// What is on the device goes to the host. If it cannot, it comes back.
+    /// What is on a device that is to be left goes to the host, and so does what is on those behind
+    /// it. If it cannot, it comes back.
     fn go_out(&self, process: &Process) {
-        let since = Instant::now();
         let mut table = self.table();
-        let change = process.memory.change();
-        let mut gone = 0;
-        let all = table.pieces.iter_mut().filter(|(_, piece)| piece.is_mapped());
-        let moved = { all }.try_for_each(|(start, piece)| {
-            device::move_out(&process.lib, *start, piece)?;
-            gone += piece.bytes;
-            Ok::<(), CUresult>(())
-        });
-        if let Err(error) = moved {
-            let is_back = fetch(process, &mut table).is_ok();
-            drop(change);
-            self.recount(&table);
-            return self.failed(is_back, &format!("memory cannot go to the host: {error}"));
+        // Where it may stay after all, it is over with the next look.
+        let first = first_over(process).unwrap_or(process.leases.count());
+        for number in first..process.leases.count() {
+            if !self.leave_device(process, &mut table, number) {
+                return;
+            }
         }
-        drop(change);
-        log::debug!("swap: {gone} bytes out in {:?}", since.elapsed());
-        process.leases.first().holdings.go_out(gone);
-        process.account.counter(Counter::SwappedOutBytes).fetch_add(gone, Ordering::Relaxed);
-        self.recount(&table);
         drop(table);
         let mut state = self.state();
         (state.phase, state.patience, state.retry, state.told) = (Phase::Out, PATIENCE, None, false);
         state.moves += 1;
         drop(state);
         self.changed.notify_all();
-        process.leases.first().gate.kick();
+        process.leases.all().for_each(|lease| lease.gate.kick());
+    }
+
+    /// What is on one device goes to the host; whether it has.
+    fn leave_device(&self, process: &Process, table: &mut Table, number: usize) -> bool {
+        let since = Instant::now();
+        let change = process.memory.change();
+        let mut gone = 0;
+        let all = table.pieces.iter_mut().filter(|(_, piece)| piece.home.number == number && piece.is_mapped());
+        let moved = { all }.try_for_each(|(start, piece)| {
+            device::move_out(&process.lib, *start, piece)?;
+            gone += piece.bytes;
+            Ok::<(), CUresult>(())
+        });
+        if let Err(error) = moved {
+            let is_back = fetch(process, table, number).is_ok();
+            drop(change);
+            self.recount(table);
+            let is_in = is_back && !table.pieces.values().any(|piece| matches!(piece.place, Place::Host(_)));
+            self.failed(is_in, &format!("memory cannot go to the host: {error}"));
+            return false;
+        }
+        drop(change);
+        log::debug!("swap: {gone} bytes out in {:?}", since.elapsed());
+        process.leases.at(number).holdings.go_out(gone);
+        process.account.counter(Counter::SwappedOutBytes).fetch_add(gone, Ordering::Relaxed);
+        self.recount(table);
+        true
     }
 
     /// It is tried again, and said once.
@@ -165,7 +210,8 @@ impl Swap {
         }
     }
 
-    /// What is not on the device comes there: first what has bytes, then what is new.
+    /// What is not on the devices comes there, to one after the other, as far as they have room for
+    /// all of the VM's.
     fn come_in(&self, process: &Process) {
         let was_out = {
             let mut state = self.state();
@@ -176,54 +222,77 @@ impl Swap {
             was_out
         };
         let mut table = self.table();
-        let away = |place: &Place| matches!(place, Place::Host(_));
-        let (there, new) = (bytes_at(&table, away), bytes_at(&table, |place| matches!(place, Place::Fresh)));
-        if there + new > 0 && !process.leases.first().holdings.come_in(there + new) {
-            drop(table);
-            if was_out {
-                self.state().phase = Phase::Out;
+        let (mut came, mut is_all_in) = (false, true);
+        for number in 0..process.leases.count() {
+            match self.come_to(process, &mut table, number) {
+                Ok(true) => came = true,
+                Ok(false) => {
+                    is_all_in = false;
+                    break;
+                }
+                Err(error) => {
+                    drop(table);
+                    return self.failed(false, &format!("there is no room on the device, although it was given: {error}"));
+                }
             }
-            return;
+        }
+        drop(table);
+        let mut state = self.state();
+        if came {
+            (state.moves, state.retry, state.told) = (state.moves + 1, None, false);
+        }
+        match (was_out, is_all_in) {
+            (true, true) => self.open(&mut state),
+            (true, false) => state.phase = Phase::Out,
+            (false, _) => {}
+        }
+        drop(state);
+        if came {
+            self.changed.notify_all();
+            // The arbiters learn how long it took.
+            let limited = process.leases.all().filter(|lease| lease.gate.page().allowed() != u64::MAX);
+            limited.for_each(|lease| lease.gate.kick());
+        }
+    }
+
+    /// What is not on one device comes there, first what has bytes, then what is new; whether
+    /// there was room.
+    fn come_to(&self, process: &Process, table: &mut Table, number: usize) -> Result<bool, CUresult> {
+        let holdings = &process.leases.at(number).holdings;
+        let there = bytes_at(table, number, |place| matches!(place, Place::Host(_)));
+        let new = bytes_at(table, number, |place| matches!(place, Place::Fresh));
+        if there + new > 0 && !holdings.come_in(there + new) {
+            return Ok(false);
         }
         let since = Instant::now();
         let change = process.memory.change();
-        let fetched = fetch(process, &mut table);
+        let fetched = fetch(process, table, number);
         let refused = match fetched {
-            Ok(()) => make(process, &mut table),
+            Ok(()) => make(process, table, number),
             Err(_) => there + new,
         };
         drop(change);
-        process.leases.first().holdings.go_out(refused);
-        self.recount(&table);
-        drop(table);
-        if let Err(error) = fetched {
-            return self.failed(false, &format!("there is no room on the device, although it was given: {error}"));
+        holdings.go_out(refused);
+        self.recount(table);
+        fetched?;
+        if there + new > 0 {
+            log::debug!("swap: {there} bytes in in {:?}", since.elapsed());
         }
-        log::debug!("swap: {there} bytes in in {:?}", since.elapsed());
         process.account.counter(Counter::SwappedInBytes).fetch_add(there, Ordering::Relaxed);
-        let mut state = self.state();
-        (state.moves, state.retry, state.told) = (state.moves + 1, None, false);
-        if was_out {
-            self.open(&mut state);
-        } else {
-            self.changed.notify_all();
-        }
-        drop(state);
-        if process.leases.first().gate.page().allowed() != u64::MAX {
-            // The arbiter learns how long it took.
-            process.leases.first().gate.kick();
-        }
+        Ok(true)
     }
 }
 
-fn bytes_at(table: &Table, is_there: impl Fn(&Place) -> bool) -> u64 {
-    table.pieces.values().filter(|piece| is_there(&piece.place)).map(|piece| piece.bytes).sum()
+fn bytes_at(table: &Table, number: usize, is_there: impl Fn(&Place) -> bool) -> u64 {
+    let of_device = table.pieces.values().filter(|piece| piece.home.number == number);
+    of_device.filter(|piece| is_there(&piece.place)).map(|piece| piece.bytes).sum()
 }
 
-/// All that lies on the host comes to the device, or nothing does.
-fn fetch(process: &Process, table: &mut Table) -> Result<(), CUresult> {
+/// All that lies on the host comes to its device, or nothing does.
+fn fetch(process: &Process, table: &mut Table, number: usize) -> Result<(), CUresult> {
     let lib = &process.lib;
-    let all = table.pieces.iter_mut().filter(|(_, piece)| matches!(piece.place, Place::Host(_)));
+    let is_away = |piece: &Piece| piece.home.number == number && matches!(piece.place, Place::Host(_));
+    let all = table.pieces.iter_mut().filter(|(_, piece)| is_away(piece));
     let fetched = { all }.try_for_each(|(start, piece)| device::move_in(lib, *start, piece));
     for (start, piece) in &mut table.pieces {
         match fetched {
@@ -236,9 +305,10 @@ fn fetch(process: &Process, table: &mut Table) -> Result<(), CUresult> {
 }
 
 /// Memory comes behind addresses that had none yet; the bytes for which the library has none.
-fn make(process: &Process, table: &mut Table) -> u64 {
+fn make(process: &Process, table: &mut Table, number: usize) -> u64 {
     let mut refused = 0;
-    for (start, piece) in table.pieces.iter_mut().filter(|(_, piece)| matches!(piece.place, Place::Fresh)) {
+    let is_new = |piece: &Piece| piece.home.number == number && matches!(piece.place, Place::Fresh);
+    for (start, piece) in table.pieces.iter_mut().filter(|(_, piece)| is_new(piece)) {
         piece.place = match device::map(&process.lib, *start, piece.bytes, piece.home.device) {
             Ok(()) => Place::Device,
             Err(_) => {
@@ -258,14 +328,15 @@ impl Swap {
             return;
         }
         let Some(piece) = table.pieces.get_mut(&start).filter(|piece| matches!(piece.place, Place::Fresh)) else { return };
-        if !process.leases.first().holdings.come_in(piece.bytes) {
+        let holdings = &process.leases.at(piece.home.number).holdings;
+        if !holdings.come_in(piece.bytes) {
             return;
         }
         let change = process.memory.change();
         piece.place = match device::map(&process.lib, start, piece.bytes, piece.home.device) {
             Ok(()) => Place::Device,
             Err(_) => {
-                process.leases.first().holdings.go_out(piece.bytes);
+                holdings.go_out(piece.bytes);
                 Place::Refused
             }
         };

@@ -27,12 +27,13 @@ pub(super) enum Place {
     Refused,
 }
 
-/// The guest's id of a context, the library's, and its device.
+/// The guest's id of a context, the library's, its device, and the number of that device's lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Home {
     pub(super) id: u64,
     pub(super) native: CUcontext,
     pub(super) device: i32,
+    pub(super) number: usize,
 }
 
 /// A run of addresses of the granularity.
@@ -137,7 +138,7 @@ impl Table {
 mod tests {
     use super::*;
 
-    const HOME: Home = Home { id: 7, native: CUcontext(70), device: 0 };
+    const HOME: Home = Home { id: 7, native: CUcontext(70), device: 0, number: 0 };
     const PIECE: u64 = 2 << 20;
 
     #[test]

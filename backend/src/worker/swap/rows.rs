@@ -86,7 +86,8 @@ fn home(command: &Command, process: &Process) -> Answer<Home> {
     if id == 0 || current.0 == 0 {
         return Err(CUDA_ERROR_INVALID_CONTEXT);
     }
-    Ok(Home { id, native: process.handles.resolve(CUcontext(id))?, device: device.0 })
+    let number = process.leases.here(lib);
+    Ok(Home { id, native: process.handles.resolve(CUcontext(id))?, device: device.0, number })
 }
 
 /// While something is captured the library says whether it may be, by an allocation of its own.
@@ -122,23 +123,31 @@ fn allocate(command: &Command, process: &Process, swap: &Swap, bytes: u64) -> An
 
 /// A piece for an allocation, in which small ones find room later.
 fn begin(process: &Process, swap: &Swap, home: Home, bytes: u64) -> Answer<Option<u64>> {
-    let (lib, page) = (&process.lib, process.leases.first().gate.page());
+    let (lib, lease) = (&process.lib, process.leases.at(home.number));
     let granularity = device::granularity(lib, home.device)?;
     let whole = bytes.checked_next_multiple_of(granularity).filter(|whole| *whole <= ABSURD);
     let whole = whole.ok_or(CUDA_ERROR_OUT_OF_MEMORY)?;
     let mut total = 0;
     cuda!(lib.cuDeviceTotalMem_v2(&raw mut total, CUdevice(home.device)))?;
     let change = process.memory.change();
-    process.memory.take_swappable(process, whole)?;
-    if !process.leases.first().holdings.claim(whole) {
-        process.memory.end_swappable(whole);
+    process.memory.take_swappable(process, whole, home.number)?;
+    let page = lease.gate.page();
+    let is_claimed = lease.holdings.claim(whole);
+    // What may lie on the host is of all devices together.
+    let all = process.leases.all().map(|lease| lease.gate.page().held().swappable).fold(0, u64::saturating_add);
+    let is_too_much = all > page.swap_bytes();
+    if !is_claimed || is_too_much {
+        if is_claimed {
+            lease.holdings.give_up(whole, false);
+        }
+        process.memory.end_swappable(whole, home.number);
         return Ok(None);
     }
     let fits = page.held().claim <= page.ceiling().min(total as u64);
     let made = if fits { device::reserve(lib, whole) } else { Err(CUDA_ERROR_OUT_OF_MEMORY) };
     let start = made.inspect_err(|_| {
-        process.leases.first().holdings.give_up(whole, false);
-        process.memory.end_swappable(whole);
+        lease.holdings.give_up(whole, false);
+        process.memory.end_swappable(whole, home.number);
     })?;
     let mut table = swap.table();
     table.add(start, whole, home, bytes);
@@ -154,12 +163,13 @@ fn drop_allocation(process: &Process, swap: &Swap, start: u64) -> bool {
     let Some(emptied) = table.free(start) else { return false };
     if let Some((start, piece)) = emptied {
         let change = process.memory.change();
+        let gate = &process.leases.at(piece.home.number).gate;
         release(process, start, piece);
         swap.recount(&table);
         drop((table, change));
-        if process.leases.first().gate.page().allowed() != u64::MAX {
+        if gate.page().allowed() != u64::MAX {
             // Somebody may wait for it.
-            process.leases.first().gate.kick();
+            gate.kick();
         }
     }
     true
