@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::devices::DEVICES_MAX;
 use crate::page::Page;
 
 /// A counter's place in the page, which another release's paravaned reads as well. All count up from 0.
@@ -72,6 +73,11 @@ pub enum Gauge {
 
 /// Where the gauges begin; counters have all the room before.
 const GAUGES: usize = 1024;
+/// Where the GPU time of each device begins, in the order of the VM's leases.
+const ON_DEVICES: usize = 2048;
+
+/// GPU time of each device, in nanoseconds, in the order of the VM's leases.
+pub type OnDevices = [u64; DEVICES_MAX];
 
 /// The mapped page.
 #[derive(Debug)]
@@ -101,6 +107,23 @@ impl AccountPage {
         self.0.words().atomic_u64(GAUGES + gauge as usize * size_of::<u64>())
     }
 
+    /// What of [`Counter::GpuTimeNs`] is of the device of this number. A release that tells of none leaves it 0.
+    pub fn gpu_time_on(&self, device: usize) -> &AtomicU64 {
+        let place = device.min(DEVICES_MAX - 1);
+        self.0.words().atomic_u64(ON_DEVICES + place * size_of::<u64>())
+    }
+
+    /// That of all devices.
+    pub fn read_devices(&self) -> OnDevices {
+        std::array::from_fn(|device| self.gpu_time_on(device).load(Ordering::Relaxed))
+    }
+
+    /// The device of this number has worked so long for the process since the last time.
+    pub fn add_gpu_time(&self, device: usize, ns: u64) {
+        self.gpu_time_on(device).fetch_add(ns, Ordering::Relaxed);
+        self.counter(Counter::GpuTimeNs).fetch_add(ns, Ordering::Relaxed);
+    }
+
     /// All counters, in the order of [`COUNTERS`].
     pub fn read(&self) -> [u64; COUNTERS.len()] {
         COUNTERS.map(|(counter, _)| self.counter(counter).load(Ordering::Relaxed))
@@ -116,10 +139,13 @@ mod tests {
         let (page, file) = AccountPage::create().unwrap();
         let worker = AccountPage::map(&file).unwrap();
         worker.counter(Counter::Kernels).fetch_add(3, Ordering::Relaxed);
-        worker.counter(Counter::GpuTimeNs).fetch_add(5, Ordering::Relaxed);
+        worker.add_gpu_time(1, 5);
         worker.gauge(Gauge::MemoryBytes).store(7, Ordering::Relaxed);
         drop(worker);
         assert_eq!(page.gauge(Gauge::MemoryBytes).load(Ordering::Relaxed), 7);
         assert_eq!(page.read(), [0, 0, 3, 0, 0, 0, 5, 0, 0, 0, 0, 0]);
+        assert_eq!(page.read_devices()[..3], [0, 5, 0]);
+        page.gpu_time_on(usize::MAX).store(9, Ordering::Relaxed);
+        assert_eq!(page.read_devices()[DEVICES_MAX - 1], 9);
     }
 }

@@ -59,7 +59,7 @@ mod tests {
     fn finished(number: u64) -> Finished {
         let mut counters = Counters::default();
         counters[0] = 1;
-        Finished { number, pid: 1, name: String::new(), counters, memory_peak_bytes: 0 }
+        Finished { number, pid: 1, name: String::new(), counters, on_devices: Default::default(), memory_peak_bytes: 0 }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::account::{AccountPage, COUNTERS, Counter, Gauge};
+use crate::account::{AccountPage, COUNTERS, Counter, Gauge, OnDevices};
 use crate::budget::{Figures, UNLIMITED};
 use crate::control::{Share, sealed_file};
 use crate::register::message::{Last, Named};
@@ -63,6 +63,7 @@ pub(crate) struct Finished {
     pub(crate) pid: u32,
     pub(crate) name: String,
     pub(crate) counters: Counters,
+    pub(crate) on_devices: OnDevices,
     pub(crate) memory_peak_bytes: u64,
 }
 
@@ -163,6 +164,7 @@ impl Usage {
             pid: account.pid,
             name: account.name.clone(),
             counters: account.page.read(),
+            on_devices: account.page.read_devices(),
             memory_peak_bytes: memory(account).1,
         };
         if let Some(unbooked) = &mut ledger.unbooked {
@@ -213,6 +215,7 @@ impl Usage {
                 pid: finished.pid,
                 name: finished.name.clone(),
                 counters: by_name(&finished.counters),
+                gpu_time_ns_on: finished.on_devices.to_vec(),
                 memory_peak_bytes: finished.memory_peak_bytes,
             })
         }));

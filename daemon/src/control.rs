@@ -103,7 +103,7 @@ pub struct UsageQuery {
     /// In seconds since 1970, not included; absent: up to now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<u64>,
-    /// A line per VM or per process.
+    /// A line per VM, per process or per device.
     #[serde(default)]
     pub by: By,
     /// "json" or "csv".
@@ -251,18 +251,26 @@ async fn usage(
     let (vm, by) = (query.vm, query.by);
     let ask = move || {
         let reader = host.reader().another()?;
-        reader.usage(vm.as_deref(), interval, by)
+        // As rows and as a table.
+        Ok(if by == By::Device {
+            let rows = reader.usage_on_devices(vm.as_deref(), interval)?;
+            (json!(rows), ledger::csv_on_devices(&rows))
+        } else {
+            let rows = reader.usage(vm.as_deref(), interval, by)?;
+            (json!(rows), ledger::csv(&rows, by))
+        })
     };
-    let rows = tokio::task::spawn_blocking(ask).await;
+    let answer = tokio::task::spawn_blocking(ask).await;
     let failed = |why: String| Refusal(StatusCode::INTERNAL_SERVER_ERROR, why);
-    let rows = rows.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
+    let answer = answer.map_err(|error| failed(error.to_string()))?;
+    let (rows, table) = answer.map_err(|error: ledger::LedgerError| failed(error.to_string()))?;
     match query.format.as_deref() {
         None | Some("json") => {
             Ok(Json(json!({ "from_s": interval.from_s, "to_s": interval.to_s, "usage": rows })).into_response())
         }
         Some("csv") => {
             let content = [(header::CONTENT_TYPE, "text/csv; charset=utf-8")];
-            Ok((content, ledger::csv(&rows, by)).into_response())
+            Ok((content, table).into_response())
         }
         Some(other) => Err(Refusal(StatusCode::BAD_REQUEST, format!("format {other}: must be json or csv"))),
     }

@@ -147,6 +147,7 @@ impl Host {
             uuid: uuid.unwrap_or_default(),
             boot,
             peer,
+            listed: devices.iter().map(|device| device.uuid.clone()).collect(),
             devices: placed,
             since_s: events::now().as_secs(),
             layers,

@@ -11,9 +11,11 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params_from_iter, typ
 
 use crate::counters::{COLUMNS, Counters, from_sql, to_sql};
 
+mod devices;
 mod query;
 mod schema;
 
+pub use devices::{DeviceRow, OnDevices, add, csv_on_devices};
 pub use query::{By, Interval, OfProcess, Row, csv};
 
 /// One process of one run of one back end. `number` 0 is the VM itself.
@@ -40,12 +42,25 @@ pub struct Entry {
     pub name: String,
     /// Sums since the process began.
     pub counters: Counters,
+    /// What of its GPU time is of which device.
+    pub on_devices: OnDevices,
     /// Device memory in use now.
     pub memory_bytes: u64,
     /// The most that it ever held.
     pub memory_peak_bytes: u64,
     /// Whether these are its last figures.
     pub ended: bool,
+}
+
+/// What the processes have used that have ended.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// In all.
+    pub counters: Counters,
+    /// What of it is of which device.
+    pub on_devices: OnDevices,
+    /// The processes' numbers.
+    pub numbers: BTreeSet<u64>,
 }
 
 /// Why something is not in the ledger, or cannot be read from it.
@@ -77,6 +92,7 @@ type Outcome<T> = Result<T, LedgerError>;
 struct Booked {
     row: i64,
     counters: Counters,
+    on_devices: devices::Booked,
     memory_peak_bytes: u64,
     /// When memory in use was last counted; `None`: not in this run.
     at_s: Option<u64>,
@@ -149,6 +165,7 @@ impl Ledger {
         let transaction = self.connection.transaction()?;
         let before = to_sql(before_s);
         let gone = transaction.execute("DELETE FROM slice WHERE start < ?1", [before])?;
+        transaction.execute("DELETE FROM device_slice WHERE start < ?1", [before])?;
         transaction.execute(
             "DELETE FROM process WHERE seen < ?1 AND NOT EXISTS (SELECT 1 FROM slice WHERE process = process.id)",
             [before],
@@ -181,17 +198,17 @@ impl Reader {
     ///
     /// # Errors
     /// The disk's.
-    pub fn past(&self, boot: &str) -> Outcome<(Counters, BTreeSet<u64>)> {
+    pub fn past(&self, boot: &str) -> Outcome<Past> {
         let select = format!("SELECT number, {} FROM process WHERE boot = ?1 AND number > 0 AND ended IS NOT NULL", COLUMNS.join(", "));
         let mut statement = self.connection.prepare_cached(&select)?;
         let ended = statement.query_map([boot], |row| Ok((from_sql(row.get(0)?), Counters::of_row(row, 1)?)))?;
-        let (mut sum, mut numbers) = (Counters::default(), BTreeSet::new());
+        let mut past = Past { on_devices: self.past_on_devices(boot)?, ..Past::default() };
         for process in ended {
             let (number, counters) = process?;
-            sum = sum.plus(&counters);
-            numbers.insert(number);
+            past.counters = past.counters.plus(&counters);
+            past.numbers.insert(number);
         }
-        Ok((sum, numbers))
+        Ok(past)
     }
 }
 
@@ -225,12 +242,12 @@ fn find(transaction: &Transaction, entry: &Entry, now_s: u64) -> Outcome<Booked>
     let there = transaction
         .prepare_cached(&select)?
         .query_row((&key.boot, to_sql(key.number)), |row| {
-            let memory_peak_bytes = from_sql(row.get(1)?);
-            Ok(Booked { row: row.get(0)?, counters: Counters::of_row(row, 2)?, memory_peak_bytes, at_s: None, written_s: 0 })
+            Ok((row.get(0)?, from_sql(row.get(1)?), Counters::of_row(row, 2)?))
         })
         .optional()?;
-    if let Some(booked) = there {
-        return Ok(booked);
+    if let Some((row, memory_peak_bytes, counters)) = there {
+        let on_devices = devices::Booked::find(transaction, row, &counters)?;
+        return Ok(Booked { row, counters, on_devices, memory_peak_bytes, at_s: None, written_s: 0 });
     }
     let insert = "INSERT INTO process (boot, vm, number, uuid, pid, name, started, seen) \
                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)";
@@ -244,7 +261,8 @@ fn find(transaction: &Transaction, entry: &Entry, now_s: u64) -> Outcome<Booked>
         to_sql(now_s),
     ))?;
     let row = transaction.last_insert_rowid();
-    Ok(Booked { row, counters: Counters::default(), memory_peak_bytes: 0, at_s: None, written_s: 0 })
+    let (counters, on_devices) = (Counters::default(), devices::Booked::default());
+    Ok(Booked { row, counters, on_devices, memory_peak_bytes: 0, at_s: None, written_s: 0 })
 }
 
 /// Books one process's difference.
@@ -257,7 +275,8 @@ fn write(transaction: &Transaction, before: Booked, entry: &Entry, now_s: u64, s
     let mib_s = (memory_bytes >> 20).saturating_mul(held_s);
     let peak_bytes = entry.memory_peak_bytes.min(MEMORY_BYTES_MAX).max(before.memory_peak_bytes);
     let written = before.at_s.is_some() && now_s.abs_diff(before.written_s) < SIGN_OF_LIFE_S;
-    let is_news = !used.is_zero() || mib_s > 0 || peak_bytes > before.memory_peak_bytes;
+    let more = before.on_devices.more(&entry.on_devices, &counters);
+    let is_news = !used.is_zero() || mib_s > 0 || peak_bytes > before.memory_peak_bytes || !more.is_empty();
     if !is_news && !entry.ended && written {
         return Ok(Booked { at_s: Some(now_s), ..before });
     }
@@ -276,7 +295,8 @@ fn write(transaction: &Transaction, before: Booked, entry: &Entry, now_s: u64, s
         values.extend(used.sql());
         transaction.prepare_cached(&schema::add_to_slice())?.execute(params_from_iter(values))?;
     }
-    Ok(Booked { row: before.row, counters, memory_peak_bytes: peak_bytes, at_s: Some(now_s), written_s: now_s })
+    let on_devices = before.on_devices.write(transaction, (before.row, slice), more)?;
+    Ok(Booked { row: before.row, counters, on_devices, memory_peak_bytes: peak_bytes, at_s: Some(now_s), written_s: now_s })
 }
 
 #[cfg(test)]

@@ -114,13 +114,17 @@ fn on_devices(registry: &mut Registry, snapshot: &Snapshot) {
         ("waiting_threads", "Guest threads that wait for the device", |on| on.waiting.into()),
         ("device_memory_bytes", "Device memory in use on the device", |on| float(on.memory_bytes)),
     ];
+    let each = || snapshot.vms.iter().flat_map(|vm| vm.devices.iter().map(move |on| (vm, on)));
     for (name, help, figure) in figures {
         let family = gauge(registry, &format!("paravane_vm_{name}"), help);
-        for vm in &snapshot.vms {
-            for on in &vm.devices {
-                family.get_or_create(&of_vm_on(vm, on, &snapshot.host)).set(figure(on));
-            }
+        for (vm, on) in each() {
+            family.get_or_create(&of_vm_on(vm, on, &snapshot.host)).set(figure(on));
         }
+    }
+    let family = Counters::default();
+    registry.register("paravane_vm_device_gpu_time_seconds", "gpu time of the device since the back end began", family.clone());
+    for (vm, on) in each() {
+        family.get_or_create(&of_vm_on(vm, on, &snapshot.host)).inc_by(float(on.gpu_time_ns) * 1e-9);
     }
 }
 
@@ -170,6 +174,7 @@ mod tests {
             uuid: uuid.into(),
             index,
             share: Percent::of_thousandths(share),
+            gpu_time_ns: 750_000_000,
             ..DeviceView::default()
         };
         let devices = vec![on("GPU-1", 0, 300), on("GPU-2", 1, 125)];
@@ -191,6 +196,7 @@ mod tests {
             format!("paravane_vm_cap_ratio{of_vm} 0.0"),
             format!("paravane_vm_share_ratio{} 0.3", on(0, "GPU-1")),
             format!("paravane_vm_share_ratio{} 0.125", on(1, "GPU-2")),
+            format!("paravane_vm_device_gpu_time_seconds_total{} 0.75", on(1, "GPU-2")),
         ] {
             assert!(text.lines().any(|said| said == line), "no {line} in\n{text}");
         }

@@ -113,6 +113,8 @@ pub struct DeviceView {
     pub waiting: u32,
     /// Device memory in use there.
     pub memory_bytes: u64,
+    /// How long it has worked for the VM since its back end began, in nanoseconds.
+    pub gpu_time_ns: u64,
     /// Time that threads have waited for other VMs since this one registered, in nanoseconds.
     pub waited_ns: u64,
     /// Likewise for the VM's own cap.

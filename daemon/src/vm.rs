@@ -1,15 +1,16 @@
 //! A VM that is registered, and its processes: what their pages say, and what of it is booked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
 use paravane_backend::account::{AccountPage, Gauge};
+use paravane_backend::devices::DEVICES_MAX;
 use paravane_backend::lease::{VmFigures, VmId};
 use paravane_backend::register::message::{self, Last, Named, ToBackend};
 
 use crate::counters::Counters;
-use crate::ledger::{Entry, Key};
+use crate::ledger::{self, Entry, Key, OnDevices, Past};
 use crate::view::{Layers, ProcessView};
 
 /// Who is at the other end of a connection.
@@ -31,14 +32,21 @@ pub struct Process {
     worker: u32,
     /// None where it had ended before it was told of.
     page: Option<AccountPage>,
-    /// The last figures, once it has ended: sums, and the most memory.
-    last: Option<(Counters, u64)>,
+    /// The last figures, once it has ended.
+    last: Option<LastFigures>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct LastFigures {
+    counters: Counters,
+    on_devices: [u64; DEVICES_MAX],
+    memory_peak_bytes: u64,
 }
 
 impl Account {
     /// Of a VM that has no processes yet but those that have ended: the ledger has their sum and their numbers.
-    pub fn after(past: (Counters, BTreeSet<u64>)) -> Self {
-        Self { past: past.0, past_numbers: past.1, ..Self::default() }
+    pub fn after(past: Past) -> Self {
+        Self { past, ..Self::default() }
     }
 }
 
@@ -46,13 +54,21 @@ impl Process {
     fn counters(&self) -> Counters {
         let page = self.page.as_ref().map(|page| Counters::of_account(page.read())).unwrap_or_default();
         // The back end read the same page at the process's end; the greater is the later.
-        self.last.map_or(page, |(last, _)| page.max(&last))
+        self.last.map_or(page, |last| page.max(&last.counters))
+    }
+
+    /// GPU time by the number of the device.
+    fn on_devices(&self) -> [u64; DEVICES_MAX] {
+        let mut on = self.page.as_ref().map(AccountPage::read_devices).unwrap_or_default();
+        let last = self.last.map(|last| last.on_devices).unwrap_or_default();
+        on.iter_mut().zip(last).for_each(|(on, last)| *on = last.max(*on));
+        on
     }
 
     /// The most memory that it ever held.
     fn memory_peak_bytes(&self) -> u64 {
         let page = self.page.as_ref().map_or(0, |page| page.gauge(Gauge::MemoryPeakBytes).load(Ordering::Relaxed));
-        self.last.map_or(page, |(_, last)| page.max(last)).max(self.gauge(Gauge::MemoryBytes))
+        self.last.map_or(page, |last| page.max(last.memory_peak_bytes)).max(self.gauge(Gauge::MemoryBytes))
     }
 
     fn gauge(&self, gauge: Gauge) -> u64 {
@@ -89,6 +105,8 @@ pub struct Vm {
     pub boot: String,
     /// The back end.
     pub peer: Peer,
+    /// The UUIDs of all devices that its back end has, in the order in which accounts count them.
+    pub listed: Vec<String>,
     /// The devices that it is placed on, in the order in which it sees them.
     pub devices: Vec<OnDevice>,
     /// When it registered, in seconds since 1970.
@@ -109,10 +127,9 @@ pub struct Account {
     processes: BTreeMap<u64, Process>,
     /// What is told of without names.
     rest: Counters,
-    /// What those have used that are booked and gone.
-    past: Counters,
-    /// Their numbers, as far as an earlier run of paravaned has booked them: the back end may not know.
-    past_numbers: BTreeSet<u64>,
+    /// What those have used that are booked and gone. Their numbers are those that an earlier run of paravaned has
+    /// booked: the back end may not know.
+    past: Past,
     /// Nothing comes any more.
     finished: bool,
 }
@@ -171,13 +188,16 @@ impl Vm {
         if number == 0 || (self.account.processes.len() >= PROCESSES_MAX && !self.account.processes.contains_key(&number)) {
             return false;
         }
-        if self.account.past_numbers.contains(&number) {
+        if self.account.past.numbers.contains(&number) {
             self.tell(&ToBackend::Booked { numbers: vec![number] });
             return true;
         }
         let fresh = || Process { pid: last.pid, name: printable(&last.name), worker: 0, page: None, last: None };
         let process = self.account.processes.entry(number).or_insert_with(fresh);
-        process.last = Some((of_names(&last.counters), last.memory_peak_bytes));
+        let mut on_devices = [0; DEVICES_MAX];
+        on_devices.iter_mut().zip(&last.gpu_time_ns_on).for_each(|(on, told)| *on = *told);
+        let (counters, memory_peak_bytes) = (of_names(&last.counters), last.memory_peak_bytes);
+        process.last = Some(LastFigures { counters, on_devices, memory_peak_bytes });
         true
     }
 
@@ -208,27 +228,59 @@ impl Vm {
             pid: 0,
             name: String::new(),
             counters,
+            on_devices: OnDevices::new(),
             memory_bytes: 0,
             memory_peak_bytes: 0,
             ended,
         };
-        let mut entries = vec![entry(0, self.account.rest, self.account.finished)];
+        let rest = self.account.rest;
+        let on_devices = self.by_uuid(&rest, [0; DEVICES_MAX]);
+        let mut entries = vec![Entry { on_devices, ..entry(0, rest, self.account.finished) }];
         entries.extend(self.account.processes.iter().map(|(number, process)| Entry {
             pid: process.pid,
             name: process.name.clone(),
             memory_bytes: process.gauge(Gauge::MemoryBytes),
             memory_peak_bytes: process.memory_peak_bytes(),
+            on_devices: self.on_devices(process),
             ..entry(*number, process.counters(), process.last.is_some())
         }));
         entries
+    }
+
+    fn on_devices(&self, process: &Process) -> OnDevices {
+        self.by_uuid(&process.counters(), process.on_devices())
+    }
+
+    /// GPU time by device. What no device is told of is of the VM's only one: of OpenGL, and of back ends of an
+    /// earlier release, the account has the sum alone.
+    fn by_uuid(&self, counters: &Counters, told: [u64; DEVICES_MAX]) -> OnDevices {
+        let told = self.listed.iter().zip(told).filter(|(_, ns)| *ns > 0);
+        let mut on: OnDevices = told.map(|(uuid, ns)| (uuid.clone(), ns)).collect();
+        if let [only] = self.devices.as_slice() {
+            let sum = on.values().copied().fold(0, u64::saturating_add);
+            ledger::add(&mut on, &only.uuid, counters.get("gpu_time_ns").saturating_sub(sum));
+        }
+        on
+    }
+
+    /// How long a device has worked for it since the back end began, in nanoseconds.
+    pub fn gpu_time_on(&self, uuid: &str) -> u64 {
+        let running = self.account.processes.values().map(|process| self.on_devices(process));
+        let rest = self.by_uuid(&self.account.rest, [0; DEVICES_MAX]);
+        let all = running.chain([rest, self.account.past.on_devices.clone()]);
+        all.filter_map(|on| on.get(uuid).copied()).fold(0, u64::saturating_add)
     }
 
     /// These are on the disk: those that have ended are forgotten here and in the back end.
     pub fn booked(&mut self, entries: &[Entry]) {
         let mine = entries.iter().filter(|entry| entry.ended && entry.key.boot == self.boot);
         let numbers: Vec<u64> = mine.map(|entry| entry.key.number).filter(|number| *number > 0).collect();
-        for process in numbers.iter().filter_map(|number| self.account.processes.remove(number)) {
-            self.account.past = self.account.past.plus(&process.counters());
+        for number in &numbers {
+            let Some(process) = self.account.processes.remove(number) else { continue };
+            let on_devices = self.on_devices(&process);
+            let past = &mut self.account.past;
+            past.counters = past.counters.plus(&process.counters());
+            on_devices.iter().for_each(|(uuid, ns)| ledger::add(&mut past.on_devices, uuid, *ns));
         }
         for numbers in numbers.chunks(NUMBERS_MAX) {
             self.tell(&ToBackend::Booked { numbers: numbers.to_vec() });
@@ -238,7 +290,7 @@ impl Vm {
     /// Sums since the back end began.
     pub fn used(&self) -> Counters {
         let running = self.account.processes.values().map(Process::counters);
-        running.fold(self.account.past.plus(&self.account.rest), |sum, counters| sum.plus(&counters))
+        running.fold(self.account.past.counters.plus(&self.account.rest), |sum, counters| sum.plus(&counters))
     }
 
     /// Device memory in use.

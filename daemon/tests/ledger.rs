@@ -22,6 +22,7 @@ fn entry(kernels: u64) -> Entry {
         pid: 1,
         name: "p".into(),
         counters,
+        on_devices: Default::default(),
         memory_bytes: 0,
         memory_peak_bytes: 0,
         ended: false,

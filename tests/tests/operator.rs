@@ -188,14 +188,33 @@ fn a_vm_on_two_devices_has_a_share_and_memory_of_each() {
     for word in ["device 0", "device 1", OTHER, "1.0 GiB", "25.0% entitled"] {
         assert!(daemon.said("info second").contains(word), "info lacks {word}:\n{}", daemon.said("info second"));
     }
+    // GPU time by device: of a process that runs, and of one that has ended.
+    let page = second.begin(1, 11);
+    page.add_gpu_time(0, 3_000_000_000);
+    page.add_gpu_time(1, 1_000_000_000);
+    let counters = [("gpu_time_ns".to_string(), 500_000_000)].into();
+    let last = Last { number: 2, pid: 12, counters, gpu_time_ns_on: vec![0, 500_000_000], ..Last::default() };
+    second.say(&FromBackend::Ended(last), Vec::new());
+    assert_eq!(second.booked(), [2]);
+    let used = |daemon: &Daemon| -> Vec<_> {
+        let rows = daemon.usage("second --by device");
+        rows.iter().map(|row| (row["gpu"].clone(), row["gpu_time_ns"].clone())).collect()
+    };
+    let all = [(GPU, 3_000_000_000_u64), (OTHER, 1_500_000_000)].map(|(gpu, ns)| (gpu.into(), ns.into()));
+    eventually("both are booked", || used(&daemon) == all);
+    assert!(daemon.said("usage --by device --csv").contains(&format!("second,,{OTHER},1500000000\r\n")));
+    assert!(daemon.said("usage --by device").contains("1.50 s") && daemon.said("info second").contains("1.50 s"));
     daemon.said("set both --weight 100");
     while shares(&second) != [500, 500] {}
     assert!(daemon.refused("set both --sms 1").contains("no green contexts"));
     daemon.kill();
     daemon.restart();
     let (both, ..) = comes(&daemon, "both");
+    drop(second);
     let (_second, ..) = comes(&daemon, "second");
     while shares(&both) != [750, 750] {}
+    assert_eq!(used(&daemon), all);
+    assert_eq!(daemon.json("info second")["devices"][1]["gpu_time_ns"], 500_000_000, "of processes that have ended");
 }
 
 #[test]

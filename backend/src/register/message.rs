@@ -61,6 +61,9 @@ pub struct Last {
     pub name: String,
     /// Its last sums.
     pub counters: Named,
+    /// GPU time of each device, in the order of the hello's.
+    #[serde(default)]
+    pub gpu_time_ns_on: Vec<u64>,
     /// The most device memory that it ever held.
     #[serde(default)]
     pub memory_peak_bytes: u64,

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::process::Process;
-use crate::account::{Counter, Gauge};
+use crate::account::Gauge;
 
 /// Between looks at a device that works; NVIDIA's sample periods are 1/6 s to 1 s.
 const BUSY_PERIOD: Duration = Duration::from_millis(200);
@@ -44,7 +44,7 @@ impl Meter {
         }
         let percent = percent(now.saturating_sub(self.busy_ns), elapsed);
         let account = &process.account;
-        account.counter(Counter::GpuTimeNs).fetch_max(now, Ordering::Relaxed);
+        process.leases.settle_time(process);
         account.gauge(Gauge::BusyPercent).store(percent, Ordering::Relaxed);
         account.gauge(Gauge::SeenUs).store(wall_us(), Ordering::Relaxed);
         let works = now != self.busy_ns;

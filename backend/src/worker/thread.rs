@@ -347,11 +347,6 @@ impl Thread {
         }
     }
 
-    fn settle_gpu_time(&self) {
-        let Some(busy_ns) = self.process.leases.busy_ns(&self.process.lib) else { return };
-        self.process.account.counter(Counter::GpuTimeNs).fetch_max(busy_ns, Ordering::Relaxed);
-    }
-
     /// A short sleep in the middle of a conversation, with the turn: the guest
     /// thread may need this core. Whether there is work.
     fn sleep_briefly(&self, consumer: &Consumer<SharedPages>) -> bool {
@@ -376,7 +371,7 @@ impl Thread {
         }
         self.serving.pause(&self.process.turn);
         self.settle_account();
-        self.settle_gpu_time();
+        self.process.leases.settle_time(&self.process);
         self.process.memory.settle_cheaply(&self.process);
         if *fruitless >= FRUITLESS_MAX {
             std::thread::sleep(PENALTY);

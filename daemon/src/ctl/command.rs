@@ -12,7 +12,7 @@ use super::{print, time, top};
 use crate::config::DEFAULT_CONTROL;
 use crate::control::{KillBody, SetBody, UsageQuery};
 use crate::events::{self, Event};
-use crate::ledger::By;
+use crate::ledger::{By, DeviceRow, Row};
 use crate::view::{Snapshot, VmView};
 
 const EXAMPLES: &str = "\
@@ -28,9 +28,10 @@ Examples:
     paravanectl set vm1 --weight 300
     paravanectl set vm1 --cap 25 --persistent
 
-  What was used in November, as a table for a bill; per process in the last six hours:
+  What was used in November, as a table for a bill; per process in the last six hours; where GPUs cost differently:
     paravanectl usage --from 2026-11-01 --to 2026-12-01 -o csv > november.csv
     paravanectl usage vm1 --from 6h --by process
+    paravanectl usage --from 30d --by device
 
   What happens, as it happens; an end for a guest's process:
     paravanectl events --follow
@@ -128,7 +129,7 @@ struct Usage {
     /// Until before then [default: now]
     #[arg(long, value_name = "MOMENT")]
     to: Option<String>,
-    /// A line per vm or per process
+    /// A line per vm, per process, or per vm and device
     #[arg(long, default_value = "vm", value_enum)]
     by: By,
     /// The same as -o csv
@@ -262,7 +263,11 @@ fn used(control: &Control, usage: Usage, output: Format) -> Result<(), Failure> 
         let bytes = control.bytes(Method::GET, &uri, Vec::new())?;
         return out(&String::from_utf8_lossy(&bytes));
     }
-    show(control, &uri, output == Format::Json, |answer: &print::Used| print::usage(answer, &query))
+    let json = output == Format::Json;
+    if usage.by == By::Device {
+        return show(control, &uri, json, |answer: &print::Used<DeviceRow>| print::usage_on_devices(answer, &query));
+    }
+    show(control, &uri, json, |answer: &print::Used<Row>| print::usage(answer, &query))
 }
 
 fn happened(control: &Control, follow: bool, json: bool) -> Result<(), Failure> {

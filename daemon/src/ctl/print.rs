@@ -8,13 +8,13 @@ use super::table::{Table, bytes, count, duration, percent};
 use super::time;
 use crate::control::UsageQuery;
 use crate::events::Event;
-use crate::ledger::{By, Row};
+use crate::ledger::{By, DeviceRow, Row};
 use crate::view::{ProcessView, Snapshot, VmView};
 
 /// An answer of /v1/usage.
 #[derive(Debug, Deserialize)]
-pub(super) struct Used {
-    usage: Vec<Row>,
+pub(super) struct Used<R> {
+    usage: Vec<R>,
 }
 
 pub(super) fn query(query: &UsageQuery) -> String {
@@ -87,6 +87,7 @@ pub(super) fn info(vm: &VmView) -> String {
     for on in &vm.devices {
         fact(&format!("device {}", on.index), on.uuid.clone());
         fact("  share now", format!("{} of {} entitled", percent(on.share), percent(on.entitled)));
+        fact("  gpu time", duration(on.gpu_time_ns));
         if vm.devices.len() > 1 {
             fact("  memory there", bytes(on.memory_bytes));
         }
@@ -182,7 +183,7 @@ pub(super) fn in_force(vm: &str, wanted: &Wanted, persistent: bool) -> String {
     format!("{vm}: {}; {since}\n", pairs.join(", "))
 }
 
-pub(super) fn usage(used: &Used, query: &UsageQuery) -> String {
+pub(super) fn usage(used: &Used<Row>, query: &UsageQuery) -> String {
     let by = query.by;
     let mut head = vec!["VM"];
     if by == By::Process {
@@ -220,6 +221,20 @@ pub(super) fn usage(used: &Used, query: &UsageQuery) -> String {
         ]);
         table.row(cells);
     }
+    or_nothing(used, &table, query)
+}
+
+/// GPU time by device.
+pub(super) fn usage_on_devices(used: &Used<DeviceRow>, query: &UsageQuery) -> String {
+    let mut table = Table::new(&["VM", "GPU", ">GPU TIME"]);
+    for row in &used.usage {
+        let gpu = if row.gpu.is_empty() { "(not told)" } else { &row.gpu };
+        table.row(vec![row.vm.clone(), gpu.to_owned(), duration(row.gpu_time_ns)]);
+    }
+    or_nothing(used, &table, query)
+}
+
+fn or_nothing<R>(used: &Used<R>, table: &Table, query: &UsageQuery) -> String {
     match &query.vm {
         _ if !used.usage.is_empty() => table.text(),
         Some(vm) => format!("Nothing was used by a VM called {vm}.\n"),

@@ -58,6 +58,7 @@ impl State {
             cap: Percent::of_thousandths(settings.cap()),
             waiting: on.figures.waiting,
             memory_bytes: vm.memory_on(on),
+            gpu_time_ns: vm.gpu_time_on(&on.uuid),
             waited_ns: on.figures.waited_ns,
             throttled_ns: on.figures.throttled_ns,
             overrun_ns: on.figures.overrun_ns,

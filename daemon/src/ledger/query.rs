@@ -25,6 +25,8 @@ pub enum By {
     Vm,
     /// A guest process
     Process,
+    /// A VM's GPU time on one device
+    Device,
 }
 
 /// Who a row is about, where it is about a process.
@@ -83,9 +85,7 @@ impl Reader {
             sums.join(", ")
         );
         let mut statement = self.connection.prepare_cached(&select)?;
-        let vm = vm.map_or(Value::Null, |vm| Value::Text(vm.to_owned()));
-        let bounds = [to_sql(interval.from_s).into(), to_sql(interval.to_s).into(), vm];
-        let rows = statement.query_map(params_from_iter(bounds), |row| {
+        let rows = statement.query_map(params_from_iter(bounds(vm, interval)), |row| {
             let process = OfProcess {
                 boot: row.get(2)?,
                 number: from_sql(row.get(3)?),
@@ -107,6 +107,12 @@ impl Reader {
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
         Ok(if by == By::Process { rows } else { per_vm(rows) })
     }
+}
+
+/// From, to, and the VM or NULL.
+pub(super) fn bounds(vm: Option<&str>, interval: Interval) -> [Value; 3] {
+    let vm = vm.map_or(Value::Null, |vm| Value::Text(vm.to_owned()));
+    [to_sql(interval.from_s).into(), to_sql(interval.to_s).into(), vm]
 }
 
 /// Sums what is in the order of VMs. Not in SQL: a sum of what hostile workers claim may not fit.
@@ -152,7 +158,7 @@ pub fn csv(rows: &[Row], by: By) -> String {
 }
 
 /// A guest names its processes as it likes: also as what a spreadsheet takes for a formula.
-fn quoted(field: &str) -> String {
+pub(super) fn quoted(field: &str) -> String {
     let guard = if field.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
     if guard.is_empty() && !field.contains([',', '"', '\n', '\r']) {
         return field.to_owned();

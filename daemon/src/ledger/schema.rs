@@ -1,9 +1,9 @@
 //! The ledger's tables. `process` has what has been booked of each process in all, `slice` what falls into each
-//! interval. A counter that a release adds becomes a column of both.
+//! interval. A counter that a release adds becomes a column of both. `devices` has GPU time by device beside them.
 
 use rusqlite::Connection;
 
-use super::{BUSY_MAX, LedgerError, Outcome};
+use super::{BUSY_MAX, LedgerError, Outcome, devices};
 use crate::counters::COLUMNS;
 
 /// The tables' format; a change that an older release cannot live with counts it up.
@@ -55,6 +55,7 @@ pub(super) fn prepare(connection: &Connection) -> Outcome<()> {
          PRAGMA user_version = {FORMAT};"
     ))?;
     connection.execute_batch(TABLES)?;
+    connection.execute_batch(devices::TABLES)?;
     for table in ["process", "slice"] {
         let names = format!("SELECT name FROM pragma_table_info('{table}')");
         let mut listed = connection.prepare(&names)?;

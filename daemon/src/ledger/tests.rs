@@ -14,6 +14,7 @@ fn entry(vm: &str, number: u64, calls: u64) -> Entry {
         pid: 7,
         name: format!("p{number}"),
         counters,
+        on_devices: OnDevices::new(),
         memory_bytes: 3 << 20,
         memory_peak_bytes: 3 << 20,
         ended: false,
@@ -75,9 +76,9 @@ fn a_sum_that_is_told_twice_at_once_is_booked_once() {
     ledger.book(1, &[entry("a", 1, 3), entry("a", 1, 5), entry("a", 1, 4)]).unwrap();
     ledger.book(2, &[Entry { ended: true, ..entry("a", 1, 6) }, entry("a", 2, 1)]).unwrap();
     assert_eq!(kernels(&ledger), [("p1".into(), 6), ("p2".into(), 1)]);
-    let (past, numbers) = ledger.reader().unwrap().past("a").unwrap();
+    let Past { counters: past, numbers, .. } = ledger.reader().unwrap().past("a").unwrap();
     assert_eq!((past.get("kernels"), numbers.into_iter().collect::<Vec<_>>()), (6, vec![1]));
-    assert!(ledger.reader().unwrap().past("other").unwrap().1.is_empty());
+    assert!(ledger.reader().unwrap().past("other").unwrap().numbers.is_empty());
 }
 
 #[test]

@@ -11,6 +11,7 @@ use paravane_scheduler::Nanos;
 
 use super::ProcessLease;
 use super::slice::within;
+use crate::account::Counter;
 use crate::lease::gate::Gate;
 use crate::worker::libcuda::{Answer, Libcuda, cuda};
 use crate::worker::process::Process;
@@ -49,8 +50,9 @@ impl Leases {
     /// By the gates of all devices, and their UUIDs.
     pub(in crate::worker) fn new(first: Gate, others: Vec<Gate>, uuids: Vec<String>) -> Self {
         let common = Arc::<Common>::default();
-        let lease = |gate| ProcessLease::new(Arc::new(gate), Arc::clone(&common));
-        let (first, others): (_, Vec<_>) = (lease(first), others.into_iter().map(lease).collect());
+        let lease = |number, gate| ProcessLease::new(Arc::new(gate), number, Arc::clone(&common));
+        let others: Vec<_> = (1..).zip(others).map(|(number, gate)| lease(number, gate)).collect();
+        let first = lease(0, first);
         if others.is_empty() {
             first.is_of(CUdevice(0));
         }
@@ -140,6 +142,21 @@ impl Leases {
     pub(in crate::worker) fn busy_ns(&self, lib: &Libcuda) -> Option<Nanos> {
         lib.busy_ns?;
         Some(self.all().filter_map(|lease| lease.clock_ns(lib)).sum())
+    }
+
+    /// Tells the account what the clocks say: of each device, and of all together. Without clocks what is
+    /// measured is told slice by slice.
+    pub(in crate::worker) fn settle_time(&self, process: &Process) {
+        if process.lib.busy_ns.is_none() {
+            return;
+        }
+        let mut all = 0;
+        for lease in self.all() {
+            let Some(now) = lease.clock_ns(&process.lib) else { continue };
+            process.account.gpu_time_on(lease.number).fetch_max(now, Ordering::Relaxed);
+            all += now;
+        }
+        process.account.counter(Counter::GpuTimeNs).fetch_max(all, Ordering::Relaxed);
     }
 
     /// Whether the VM's kernels have a limit, which is the same on all devices.

@@ -21,7 +21,6 @@ use paravane_scheduler::{Estimates, Nanos, Shape};
 
 use super::libcuda::{Libcuda, clock_ns, cuda};
 use super::process::Process;
-use crate::account::Counter;
 use crate::lease::Holdings;
 use crate::lease::gate::{Gate, Over};
 use devices::Common;
@@ -77,6 +76,8 @@ struct State {
 pub(super) struct ProcessLease {
     pub(super) gate: Arc<Gate>,
     pub(super) holdings: Arc<Holdings>,
+    /// The device's place among the VM's.
+    number: usize,
     state: Mutex<State>,
     arrived: Condvar,
     departed: Condvar,
@@ -86,11 +87,12 @@ pub(super) struct ProcessLease {
 }
 
 impl ProcessLease {
-    fn new(gate: Arc<Gate>, common: Arc<Common>) -> Self {
+    fn new(gate: Arc<Gate>, number: usize, common: Arc<Common>) -> Self {
         let holdings = Arc::new(Holdings::new(Arc::clone(&gate)));
         Self {
             gate,
             holdings,
+            number,
             state: Mutex::default(),
             arrived: Condvar::new(),
             departed: Condvar::new(),
@@ -249,7 +251,7 @@ impl ProcessLease {
         drop(state);
         self.departed.notify_all();
         if process.lib.busy_ns.is_none() {
-            process.account.counter(Counter::GpuTimeNs).fetch_add(used, Ordering::Relaxed);
+            process.account.add_gpu_time(self.number, used);
         }
         let over = Over { used, ahead: slice.ahead, until: slice.until };
         slice.give_back(process, self);
