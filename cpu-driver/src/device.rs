@@ -3,7 +3,7 @@
 
 use paravane_protocol::cuda_types::{CUdevice, CUuuid};
 use paravane_protocol::visible::{ENV_VISIBLE, uuid_text, visible};
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 /// So many devices there can be: each is a bit of a mark (`memory::arena`).
 pub const DEVICES_MAX: usize = 8;
@@ -14,14 +14,25 @@ const UUID: [u8; 16] = *b"paravane-cpu-dev";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Device(u8);
 
-/// The devices that the process sees, by their numbers among all.
-static SEEN: LazyLock<Vec<u8>> = LazyLock::new(|| {
+/// The devices that the process sees, by their numbers among all; none before [`look`].
+static SEEN: OnceLock<Vec<u8>> = OnceLock::new();
+
+fn seen() -> &'static [u8] {
+    SEEN.get().map_or(&[], Vec::as_slice)
+}
+
+/// Reads the environment, the first time: cuInit. Whoever loads this library may set the variable until then.
+pub fn look() {
+    SEEN.get_or_init(from_environment);
+}
+
+fn from_environment() -> Vec<u8> {
     let all: Vec<String> = (0..configured_count()).map(|number| uuid_text(uuid_of(number))).collect();
     // What is not text names nothing.
     let list = std::env::var_os(ENV_VISIBLE).map(|list| list.to_string_lossy().into_owned());
     let places = list.map_or_else(|| (0..all.len()).collect(), |list| visible(&list, &all));
     places.into_iter().filter_map(|place| u8::try_from(place).ok()).collect()
-});
+}
 
 /// `PARAVANE_CPU_DEVICES`, else one.
 fn configured_count() -> u8 {
@@ -38,17 +49,24 @@ fn uuid_of(number: u8) -> [u8; 16] {
 impl Device {
     /// The device with that ordinal, if the process sees it.
     pub fn new(ordinal: i32) -> Option<Self> {
-        u8::try_from(ordinal).ok().filter(|place| usize::from(*place) < SEEN.len()).map(Self)
+        u8::try_from(ordinal).ok().filter(|place| usize::from(*place) < seen().len()).map(Self)
     }
 
-    /// All that the process sees. The first call reads the environment.
+    /// All that the process sees.
     pub fn all() -> impl Iterator<Item = Self> {
-        (0_u8..).take(SEEN.len()).map(Self)
+        (0_u8..).take(seen().len()).map(Self)
     }
 
     /// How many the process sees.
     pub fn count() -> usize {
-        SEEN.len()
+        seen().len()
+    }
+
+    /// For tests of what does not mind which.
+    #[cfg(test)]
+    pub fn any() -> Self {
+        look();
+        Self(0)
     }
 
     pub fn cuda(self) -> CUdevice {
@@ -69,7 +87,7 @@ impl Device {
 
     /// Its number among all devices, which is the same in every process.
     pub fn number(self) -> u8 {
-        SEEN.get(self.index()).copied().unwrap_or(0)
+        seen().get(self.index()).copied().unwrap_or(0)
     }
 
     /// The device with that number, if the process sees it.

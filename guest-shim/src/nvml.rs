@@ -23,6 +23,10 @@ pub(crate) extern "C" fn paravane_nvml_open(hash: u64, devices: *mut u32, versio
             return Err(CUDA_ERROR_SYSTEM_DRIVER_MISMATCH);
         }
         let hello = meet_host()?;
+        if !hello.in_order {
+            // NVML does not know CUDA_VISIBLE_DEVICES, and of what it hides the host cannot tell this process.
+            return Err(CUDA_ERROR_NOT_SUPPORTED);
+        }
         pointer::put(devices, u32::try_from(hello.devices.len()).map_err(|_| CUDA_ERROR_UNKNOWN)?)?;
         pointer::put(version, hello.driver_version.min(paravane_protocol::CUDA_VERSION))
     })

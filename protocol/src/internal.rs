@@ -7,7 +7,10 @@
 /// count (word), then per device: name (bytes), uuid (bytes), total memory
 /// (word), PCI bus id (bytes), attributes 0..=DEVICE_ATTRIBUTE_MAX (bytes,
 /// `i32` each, `i32::MIN` where the library answered an error).
-/// In: first device. Reply: as many devices as fit, after the two words.
+/// In: first device; 1 and the program's CUDA_VISIBLE_DEVICES (bytes), or 0
+/// where it has none: the first HELLO of a process decides. Reply: as many
+/// devices as fit, after a word more: 1 where the devices are the first of those
+/// that the VM sees, in their order.
 pub const HELLO: u16 = 0xf000;
 
 /// Posted: makes a context current on the ring's thread. In: CUcontext or 0.

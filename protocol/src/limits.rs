@@ -145,6 +145,9 @@ pub const SM_GROUPS_MAX: u32 = 80;
 /// Faults of guests that go to the log at once; later ones at one per second.
 pub const FAULT_LOGS_MAX: u32 = 32;
 
+/// Bytes of a program's CUDA_VISIBLE_DEVICES: 64 UUIDs have 41 each with a comma.
+pub const VISIBLE_BYTES_MAX: usize = 4096;
+
 /// Finished processes that the usage report names; older ones stay in its
 /// totals.
 pub const PROCESSES_KEPT_MAX: usize = 1024;

@@ -21,7 +21,7 @@ while [ $# -gt 0 ]; do
 done
 
 need "$bin/paravane-backend" "$bin/paravane-bench" "$bin/libcuda.so" "$samples/original.ppm"
-for sample in vector_add matmul reduction image_filter; do
+for sample in vector_add matmul reduction parts image_filter; do
     need "$samples/$sample" "$samples/$sample.ptx"
 done
 find_libcuda
@@ -44,7 +44,7 @@ run_sample() {
 
 failed=0
 printf '\n%-14s %10s %12s %8s  %s\n' sample native_ms paravane_ms ratio ""
-for sample in vector_add matmul reduction image_filter; do
+for sample in vector_add matmul reduction parts image_filter; do
     run_sample native "$sample" >"$work/ms" && native=$(cat "$work/ms")
     run_sample shim "$sample" >"$work/ms" && forwarded=$(cat "$work/ms")
     verdict=PASS

@@ -13,6 +13,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use paravane_backend::lease::VmPage;
+use paravane_protocol::visible::{ENV_VISIBLE, visible};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -20,10 +21,12 @@ use tempfile::TempDir;
 /// each further device.
 pub const IDLE_THREADS: usize = 3;
 
-/// Further devices that cpu-driver is to have.
+/// Further devices that cpu-driver is to have, as far as the back end sees them.
 fn further_devices(command: &Command) -> usize {
-    let asked = command.get_envs().find(|(name, _)| *name == "PARAVANE_CPU_DEVICES").and_then(|(_, count)| count);
-    asked.map_or(0, |count| count.to_str().unwrap().parse::<usize>().unwrap() - 1)
+    let set = |name: &str| command.get_envs().find(|(known, _)| *known == name)?.1?.to_str();
+    let all = set("PARAVANE_CPU_DEVICES").map_or(1, |count| count.parse().unwrap());
+    let seen = set(ENV_VISIBLE).map_or(all, |list| visible(list, &vec![String::new(); all]).len());
+    seen - 1
 }
 
 /// A wait that takes longer has hung.

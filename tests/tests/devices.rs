@@ -5,18 +5,22 @@
 mod devices {
     pub(crate) mod contexts;
     pub(crate) mod events;
+    pub(crate) mod graphs;
     pub(crate) mod identity;
     pub(crate) mod memory;
     pub(crate) mod peers;
 }
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 
 use devices::contexts::Side;
+use paravane_protocol::nvml_types::{NVML_ERROR_DRIVER_NOT_LOADED, NVML_ERROR_NOT_SUPPORTED};
 use paravane_tests::backend::{Backend, executable};
 use paravane_tests::cuda::Cuda;
 use paravane_tests::must;
+use paravane_tests::nvml::install;
 
 /// Set in the process that makes the calls.
 const CHILD: &str = "PARAVANE_DEVICES_CHILD";
@@ -27,18 +31,28 @@ fn load(library: &str) -> Cuda {
     Cuda::load(&executable().with_file_name(library))
 }
 
+/// What is asked of both devices.
+type Part = fn(&Cuda, &[Side; 2]);
+
 fn two_devices(cuda: &Cuda) {
     must!(cuda.cuInit(0));
     devices::identity::two(cuda);
     let sides = [0, 1].map(|ordinal| Side::new(cuda, ordinal));
-    devices::contexts::both(cuda, &sides);
-    devices::contexts::of_one(cuda, &sides);
-    devices::memory::budgets(cuda, &sides);
-    devices::memory::pools(cuda, &sides);
-    devices::memory::mapped(cuda, &sides);
-    devices::memory::managed(cuda, &sides);
-    devices::events::across(cuda, &sides);
-    devices::peers::copies(cuda, &sides);
+    let parts: [(&str, Part); 9] = [
+        ("both", devices::contexts::both),
+        ("of_one", devices::contexts::of_one),
+        ("budgets", devices::memory::budgets),
+        ("pools", devices::memory::pools),
+        ("mapped", devices::memory::mapped),
+        ("managed", devices::memory::managed),
+        ("across", devices::events::across),
+        ("forked", devices::graphs::forked),
+        ("copies", devices::peers::copies),
+    ];
+    let fails = |part: Part| catch_unwind(AssertUnwindSafe(|| part(cuda, &sides))).is_err();
+    let failed: Vec<&str> = parts.into_iter().filter(|(_, part)| fails(*part)).map(|(name, _)| name).collect();
+    assert_eq!(failed, Vec::<&str>::new());
+    // Last, because it ends with a context that has failed.
     devices::peers::access(cuda, &sides);
     sides.into_iter().for_each(|side| side.end(cuda));
 }
@@ -58,11 +72,11 @@ fn in_a_process(test: &str, library: &str, calls: impl FnOnce(&Cuda), prepare: i
     assert!(child.status().unwrap().success(), "what failed is above");
 }
 
-/// Over a backend that has two devices.
-fn through_a_worker(test: &str, calls: impl FnOnce(&Cuda), prepare: impl FnOnce(&mut Command)) {
+/// Over a backend that has two devices and what else its operator sets.
+fn through_a_worker(test: &str, operator: &[(&str, &str)], calls: impl FnOnce(&Cuda), prepare: impl FnOnce(&mut Command)) {
     let mut backend = None;
     in_a_process(test, "libcuda.so", calls, |child| {
-        let backend = backend.insert(Backend::start_with(&[], small));
+        let backend = backend.insert(Backend::start_with(&[], |command| small(command.envs(operator.iter().copied()))));
         prepare(child.env("PARAVANE_SOCKET", backend.socket()));
     });
 }
@@ -74,7 +88,7 @@ fn on_cpu_driver_alone() {
 
 #[test]
 fn through_shim_backend_and_worker() {
-    through_a_worker("through_shim_backend_and_worker", two_devices, |_| ());
+    through_a_worker("through_shim_backend_and_worker", &[], two_devices, |_| ());
 }
 
 #[test]
@@ -96,5 +110,40 @@ fn a_process_sees_what_the_variable_names() {
         in_a_process(name, "libparavane_cpu.so", devices::identity::seen, |child| {
             small(child.env("CUDA_VISIBLE_DEVICES", list).env(devices::identity::SEEN, seen));
         });
+    }
+}
+
+#[test]
+fn a_guest_sees_what_its_own_variable_names() {
+    for (list, seen) in devices::identity::LISTS {
+        through_a_worker("a_guest_sees_what_its_own_variable_names", &[], devices::identity::seen, |child| {
+            child.env("CUDA_VISIBLE_DEVICES", list).env(devices::identity::SEEN, seen);
+        });
+    }
+}
+
+#[test]
+fn a_guest_sees_no_more_than_its_operator_lets_it() {
+    for (list, seen) in [("0", "w"), ("1", ""), ("GPU-70617261-7661-6e65-2d63-70752d646576", "")] {
+        let operator = &[("CUDA_VISIBLE_DEVICES", "1")];
+        through_a_worker("a_guest_sees_no_more_than_its_operator_lets_it", operator, devices::identity::seen, |child| {
+            child.env("CUDA_VISIBLE_DEVICES", list).env(devices::identity::SEEN, seen);
+        });
+    }
+}
+
+#[test]
+fn nvml_is_there_where_the_variable_keeps_the_order() {
+    let [not_supported, none] =
+        [NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_DRIVER_NOT_LOADED].map(|error| format!("error {}", error.0));
+    let folder = tempfile::tempdir().unwrap();
+    install(folder.path());
+    let backend = Backend::start_with(&[], small);
+    for (list, told) in [("0,1", "2"), ("0", "1"), ("1", &not_supported), ("1,0", &not_supported), ("", &none)] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_nvml-program"));
+        program.arg("count").arg(folder.path()).env("PARAVANE_SOCKET", backend.socket()).env("CUDA_VISIBLE_DEVICES", list);
+        let output = program.output().unwrap();
+        assert!(output.status.success(), "{list:?}: {output:?}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), told, "{list:?}");
     }
 }

@@ -108,7 +108,7 @@ fn frames_that_mean_nothing_cost_at_most_their_own_worker() {
     }
     assert!(deaths > 0, "an unknown opcode ends its worker");
     // The last channel still serves.
-    assert!(ring.send(&mut guest, internal::HELLO, &[0]));
+    assert!(ring.send(&mut guest, internal::HELLO, &[0, 0, 0]));
     drop(guest);
     backend.assert_nothing_leaked(&before);
 }
@@ -155,5 +155,5 @@ fn a_tail_beyond_the_ring_ends_its_worker() {
     bell(&mut guest, 1, BELL_KICK, 0);
     ring.channel.wait_status(&guest, Status::Dead);
     let mut other = Ring::open(&mut guest, 2);
-    assert!(other.send(&mut guest, internal::HELLO, &[0]));
+    assert!(other.send(&mut guest, internal::HELLO, &[0, 0, 0]));
 }

@@ -11,7 +11,7 @@ use crate::payload::Payload;
 use crate::{build, paths, picture, process};
 
 /// Every sample; the last takes a picture and gives one.
-pub(crate) const NAMES: &[&str] = &["vector_add", "matmul", "reduction", PICTURE_SAMPLE];
+pub(crate) const NAMES: &[&str] = &["vector_add", "matmul", "reduction", "parts", PICTURE_SAMPLE];
 const PICTURE_SAMPLE: &str = "image_filter";
 /// Works until it is told to end; for whoever wants a busy device.
 pub(crate) const LOAD: &str = "steady";

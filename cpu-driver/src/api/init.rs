@@ -1,7 +1,7 @@
 //! Initialisation, version, error texts.
 
 use super::{Answer, FORKED, INITIALISED, give, multiprocessors};
-use crate::device::Device;
+use crate::device::{self, Device};
 use crate::memory::arena;
 use crate::report;
 use crate::stream::executor;
@@ -17,6 +17,7 @@ pub unsafe fn cuInit(Flags: u32) -> Answer {
     if FORKED.load(Ordering::Relaxed) {
         return Err(CUDA_ERROR_NOT_INITIALIZED);
     }
+    device::look();
     if Device::count() == 0 {
         return Err(CUDA_ERROR_NO_DEVICE);
     }

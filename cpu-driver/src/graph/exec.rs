@@ -374,6 +374,9 @@ fn kernel_work(node: &KernelNode, context: &Context, by_priority: bool) -> Work 
     if node.kernel.is_empty && !node.shape.cooperative {
         return Work::Nothing;
     }
+    // Another device's kernel works on that device's memory, by the launching stream's threads.
+    let own = &node.kernel.module.context;
+    let context = if own.device == context.device { context } else { own };
     let grid = grid_of(&node.kernel, &node.shape, node.arguments.bytes.clone(), context);
     let mut launch = Launch::new(Arc::new(grid), node.shape.cooperative);
     if by_priority {

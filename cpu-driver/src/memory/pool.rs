@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_freed_block_is_its_streams_until_the_stream_has_come_by() {
-        let pool = Pool::new(Device::all().next().unwrap(), 0, 0, false);
+        let pool = Pool::new(Device::any(), 0, 0, false);
         pool.change(|figures| figures.release_threshold = u64::MAX);
         let first = pool.allocate(10_000, 1).unwrap();
         let freed = pool.free(first, 1).unwrap();
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_bound_holds_and_what_is_kept_gives_way() {
-        let pool = Pool::new(Device::all().next().unwrap(), 64 << 10, 0, false);
+        let pool = Pool::new(Device::any(), 64 << 10, 0, false);
         pool.change(|figures| figures.release_threshold = u64::MAX);
         let large = pool.allocate(40 << 10, 1).unwrap();
         assert_eq!(pool.allocate(40 << 10, 1), None);

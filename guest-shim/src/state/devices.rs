@@ -7,7 +7,8 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 use paravane_protocol::codec::Decoder;
 use paravane_protocol::cuda_types::*;
 use paravane_protocol::internal;
-use paravane_protocol::limits::DEVICES_MAX;
+use paravane_protocol::limits::{DEVICES_MAX, VISIBLE_BYTES_MAX};
+use paravane_protocol::visible::ENV_VISIBLE;
 
 use crate::boundary::Answer;
 use crate::connection::with_ring;
@@ -32,6 +33,8 @@ pub(crate) struct Device {
 /// What HELLO told.
 pub(crate) struct Hello {
     pub(crate) driver_version: i32,
+    /// Whether an ordinal means the same device as without CUDA_VISIBLE_DEVICES.
+    pub(crate) in_order: bool,
     pub(crate) devices: Vec<Device>,
 }
 
@@ -53,13 +56,16 @@ pub(crate) fn ask(connection: u64) -> Answer<&'static Hello> {
         return hello();
     }
     let mut devices = Vec::new();
+    let visible = visible();
     loop {
         let first = devices.len() as u64;
-        let (driver_version, count) = with_ring(|ring| {
+        let (driver_version, count, in_order) = with_ring(|ring| {
             ring.call_anywhere(
                 internal::HELLO,
                 |to| {
                     to.word(first);
+                    to.word(u64::from(visible.is_some()));
+                    to.bytes(visible.as_deref().unwrap_or_default().as_bytes());
                     Ok(())
                 },
                 |from| read_hello(from, &mut devices),
@@ -67,7 +73,7 @@ pub(crate) fn ask(connection: u64) -> Answer<&'static Hello> {
         })??;
         if devices.len() as u64 >= count {
             // A forked child that asks again has the same devices as its parent.
-            if HELLO.set(Hello { driver_version, devices }).is_ok() {
+            if HELLO.set(Hello { driver_version, in_order, devices }).is_ok() {
                 remember_primaries(&hello()?.devices);
             }
             ASKED.store(connection, Ordering::Release);
@@ -79,14 +85,26 @@ pub(crate) fn ask(connection: u64) -> Answer<&'static Hello> {
     }
 }
 
-fn read_hello(from: &mut Decoder, devices: &mut Vec<Device>) -> Answer<(i32, u64)> {
+/// The program's CUDA_VISIBLE_DEVICES as it is now, up to the last whole element
+/// that may be sent. What is not text names nothing.
+fn visible() -> Option<String> {
+    let mut list = std::env::var_os(ENV_VISIBLE)?.to_string_lossy().into_owned();
+    if list.len() > VISIBLE_BYTES_MAX {
+        let kept = list.bytes().take(VISIBLE_BYTES_MAX).rposition(|byte| byte == b',');
+        list.truncate(kept.unwrap_or(0));
+    }
+    Some(list)
+}
+
+fn read_hello(from: &mut Decoder, devices: &mut Vec<Device>) -> Answer<(i32, u64, bool)> {
     let driver_version = i32::from_word(from.word());
     let count = from.word().min(u64::from(DEVICES_MAX));
     let present = from.word();
+    let in_order = from.word() != 0;
     for _ in 0..present.min(count) {
         devices.push(read_device(from)?);
     }
-    Ok((driver_version, count))
+    Ok((driver_version, count, in_order))
 }
 
 fn read_device(from: &mut Decoder) -> Answer<Device> {

@@ -16,11 +16,12 @@ use zerocopy::FromZeros;
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, scenario, folder] = arguments.as_slice() else {
-        panic!("usage: nvml-program look|cuda|fork|early|absent|hardware|busy FOLDER");
+        panic!("usage: nvml-program count|look|cuda|fork|early|absent|hardware|busy FOLDER");
     };
     let folder = Path::new(folder);
     let nvml = Nvml::load(&folder.join("libnvidia-ml.so.1"));
     match scenario.as_str() {
+        "count" => count(&nvml),
         "early" => early(&nvml),
         "absent" => absent(&nvml),
         "fork" => fork(&nvml, folder),
@@ -30,6 +31,16 @@ fn main() {
         "hardware" => hardware(&device(&nvml)),
         other => panic!("no scenario {other}"),
     }
+}
+
+/// How many devices there are; without NVML, its error.
+fn count(nvml: &Nvml) {
+    let (error, mut count) = (nvml!(nvml.nvmlInit_v2()), 0);
+    if error != NVML_SUCCESS {
+        return println!("error {}", error.0);
+    }
+    assert_eq!(nvml!(nvml.nvmlDeviceGetCount_v2(&raw mut count)), NVML_SUCCESS);
+    println!("{count}");
 }
 
 /// NVML and its first device.
