@@ -55,14 +55,14 @@ impl Host {
         }
     }
 
-    /// The lease of the device that draws; where that is not known, of the first
-    /// that the VM sees.
-    pub fn drawing_lease(&self) -> Arc<DeviceLease> {
-        let lease = match &self.draws {
+    /// The number and the lease of the device that draws; where that is not known, of
+    /// the first that the VM sees.
+    pub fn drawing_lease(&self) -> (usize, Arc<DeviceLease>) {
+        let (number, lease) = match &self.draws {
             Some(uuid) => self.lease.first_of(std::slice::from_ref(uuid)),
             None => self.lease.first_of(&self.visible.seen().devices),
         };
-        Arc::clone(lease)
+        (number, Arc::clone(lease))
     }
 
     /// The capsets of OpenGL.

@@ -26,6 +26,9 @@ const NAME: &str = "OpenGL";
 /// is the renderer's own.
 const PROGRAMS_MAX: usize = 64;
 
+/// The number of the device that draws, and descriptors.
+pub(super) type Told = ([u8; 4], Vec<OwnedFd>);
+
 /// A renderer's dues.
 pub(super) struct Dues {
     pid: u32,
@@ -42,12 +45,13 @@ pub(super) struct Dues {
 }
 
 impl Dues {
-    /// Opens those of a process that has just been started and not waited for;
-    /// and the descriptors of [`super::wire::DUES`].
-    pub(super) fn open(host: &Host, pid: u32) -> io::Result<(Self, Vec<OwnedFd>)> {
+    /// Opens those of a process that has just been started and not waited for; and
+    /// body and descriptors of [`super::wire::DUES`].
+    pub(super) fn open(host: &Host, pid: u32) -> io::Result<(Self, Told)> {
         let slot = host.budget.slot().ok_or_else(|| io::Error::other("the budget has no slot left"))?;
         let memory = Share::map(host.budget.file(), slot.number())?;
-        let lease = host.drawing_lease();
+        let (number, lease) = host.drawing_lease();
+        let number = u32::try_from(number).unwrap_or(0).to_le_bytes();
         let usage = Arc::clone(&host.usage);
         let account = open(&usage, NAME.to_owned(), pid)?;
         let fds = [account.page_file(), lease.file().try_clone_to_owned(), lease.kick().try_clone_to_owned()];
@@ -55,7 +59,7 @@ impl Dues {
         let opened = place.and_then(|place| Ok((place, fds.into_iter().collect::<io::Result<_>>()?)));
         let (place, fds) = opened.inspect_err(|_| usage.close(&account))?;
         let programs = BTreeMap::new();
-        Ok((Self { pid, lease, place, usage, account, programs, memory, memory_bytes: 0, _slot: slot }, fds))
+        Ok((Self { pid, lease, place, usage, account, programs, memory, memory_bytes: 0, _slot: slot }, (number, fds)))
     }
 
     /// The page of the account of a program that draws; `None`: it is the

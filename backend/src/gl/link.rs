@@ -16,7 +16,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use zerocopy::IntoBytes;
 
 use super::Renderer;
-use super::dues::Dues;
+use super::dues::{Dues, Told};
 use super::wire::{Head, Reply, split_reply};
 use crate::events::Source;
 use crate::host::Host;
@@ -47,9 +47,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Starts a renderer and has its events reported; and the descriptors that
-    /// it is to get first.
-    pub(super) fn start(renderer: &Renderer, host: &Host, epoll: &OwnedFd) -> io::Result<(Self, Vec<OwnedFd>)> {
+    /// Starts a renderer and has its events reported; and what it is to be told
+    /// first.
+    pub(super) fn start(renderer: &Renderer, host: &Host, epoll: &OwnedFd) -> io::Result<(Self, Told)> {
         let (here, there) = UnixStream::pair()?;
         here.set_nonblocking(true)?;
         let mut command = renderer.program.command("serve");
@@ -59,12 +59,12 @@ impl Link {
             // It has not been told anything; it may have ended.
             let _ = child.kill().and_then(|()| child.wait());
         });
-        let (dues, descriptors) = dues?;
+        let (dues, told) = dues?;
         let epoll = epoll.try_clone()?;
         let (outbox, inbox) = (VecDeque::new(), Vec::new());
         let link = Self { child, dues, socket: here, epoll, awaits_room: false, outbox, inbox };
         epoll::add(&link.epoll, &link.socket, event(), EventFlags::IN)?;
-        Ok((link, descriptors))
+        Ok((link, told))
     }
 
     /// Its id on the host.

@@ -119,14 +119,14 @@ impl Gl {
                 Refusal::Unspecified
             })?;
             let started = Link::start(env.renderer, env.host, env.epoll);
-            let (link, dues) = started.map_err(|error| {
+            let (link, (number, dues)) = started.map_err(|error| {
                 log::error!("connection {}: {}: {error}", env.connection, env.renderer.program.path.display());
                 Refusal::Unspecified
             })?;
             log::info!("connection {}: OpenGL is served by renderer {}", env.connection, link.pid());
             self.life += 1;
             self.link = Some(link);
-            self.tell(wire::DUES, &[], dues).map_err(|_| Refusal::Unspecified)?;
+            self.tell(wire::DUES, &number, dues).map_err(|_| Refusal::Unspecified)?;
             self.tell_memory(env.table).map_err(|_| Refusal::Unspecified)?;
         }
         self.link.as_mut().ok_or(Refusal::Unspecified)

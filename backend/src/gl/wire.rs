@@ -14,8 +14,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub const SET_MEMORY: u32 = 1;
 /// Pixels of a resource, for a screen: a [`ReadBack`]. They are the reply's body.
 pub const READ_BACK: u32 = 2;
-/// Comes first and is not answered: descriptors of the renderer's account page,
-/// of its VM's lease page, and of the eventfd that calls the arbiter.
+/// Comes first and is not answered: the number of the device that draws (`u32`),
+/// and descriptors of the renderer's account page, of its VM's lease page of that
+/// device, and of the eventfd that calls the arbiter.
 pub const DUES: u32 = 3;
 
 /// A context that comes, of a capset. With it may come the descriptor of an account

@@ -12,6 +12,7 @@ use paravane_scheduler::{Decision, MS, Nanos, SECOND, Scheduler, Settings, Setti
 
 use super::claim::Claim;
 pub use super::claim::VmFigures;
+use super::entitled::entitled;
 use super::page::{Grant, Wants};
 
 /// A holder without work keeps the lease so long: a program that launches and
@@ -221,13 +222,8 @@ impl Leases {
 
     /// The thousandths that each VM is entitled to, had all work.
     pub fn shares(&self) -> Vec<(VmId, u32)> {
-        let sum: u64 = self.vms.values().map(|vm| u64::from(vm.settings.weight())).sum();
-        let share = |(id, vm): (&VmId, &Vm)| {
-            let by_weight = u64::from(vm.settings.weight()) * u64::from(WHOLE) / sum.max(1);
-            let by_weight = u32::try_from(by_weight).unwrap_or(WHOLE).max(1);
-            (*id, by_weight.max(vm.settings.minimum()).min(vm.settings.cap()))
-        };
-        self.vms.iter().map(share).collect()
+        let settings: Vec<(VmId, Settings)> = self.vms.iter().map(|(id, vm)| (*id, vm.settings)).collect();
+        entitled(&settings)
     }
 
     /// Reads the pages, ends and gives leases. Returns when to look again even

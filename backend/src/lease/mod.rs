@@ -10,6 +10,7 @@ pub mod arbiter;
 mod claim;
 pub mod copies;
 pub mod device;
+mod entitled;
 pub mod gate;
 mod hearing;
 pub mod holdings;

@@ -95,12 +95,12 @@ mod tests {
         assert_eq!(side.descriptors().unwrap().len(), 4);
         side.hand_over();
         side.alone(&Shares::from([("GPU-2".to_owned(), 250)]));
-        assert!(side.lease.first_of(&uuids).figures().is_some());
+        assert!(side.lease.first_of(&uuids).1.figures().is_some());
         side.in_force(&Wanted::default(), &uuids[1..]);
         assert_eq!(side.visible.seen().devices, uuids[1..]);
         side.hand_over();
         side.placed(&uuids[1..], &Shares::new());
-        assert!(side.lease.first_of(&uuids).figures().is_some(), "processes of before are not left without");
-        assert!(side.lease.first_of(&uuids[1..]).figures().is_none());
+        assert!(side.lease.first_of(&uuids).1.figures().is_some(), "processes of before are not left without");
+        assert!(side.lease.first_of(&uuids[1..]).1.figures().is_none());
     }
 }

@@ -47,11 +47,12 @@ impl VmLease {
         &self.uuids
     }
 
-    /// The lease of the first of some devices, by UUID; of the first there is, where
-    /// they name none.
-    pub fn first_of(&self, uuids: &[String]) -> &Arc<DeviceLease> {
-        let place = uuids.first().and_then(|first| self.uuids.iter().position(|uuid| uuid == first));
-        place.and_then(|place| self.all().nth(place)).unwrap_or(&self.first)
+    /// The number and the lease of the first of some devices, by UUID; of the first
+    /// there is, where they name none.
+    pub fn first_of(&self, uuids: &[String]) -> (usize, &Arc<DeviceLease>) {
+        let number = uuids.first().and_then(|first| self.uuids.iter().position(|uuid| uuid == first));
+        let named = number.and_then(|number| Some((number, self.all().nth(number)?)));
+        named.unwrap_or((0, &self.first))
     }
 
     /// Of each device the page and the eventfd, in turn.
@@ -106,8 +107,10 @@ mod tests {
         let uuids = ["GPU-1".to_owned(), "GPU-2".to_owned()];
         let lease = VmLease::start(&uuids, Settings::default()).unwrap();
         assert_eq!((lease.descriptors().count(), lease.uuids()), (4, &uuids[..]));
-        assert!(Arc::ptr_eq(lease.first_of(&uuids[1..]), &lease.others[0]));
-        assert!(Arc::ptr_eq(lease.first_of(&["GPU-3".to_owned()]), &lease.first));
+        let (number, second) = lease.first_of(&uuids[1..]);
+        assert!(number == 1 && Arc::ptr_eq(second, &lease.others[0]));
+        let (number, unknown) = lease.first_of(&["GPU-3".to_owned()]);
+        assert!(number == 0 && Arc::ptr_eq(unknown, &lease.first));
         lease.hand_over();
         assert!(lease.all().all(|lease| lease.figures().is_none()));
         lease.arbitrate(|uuid| {

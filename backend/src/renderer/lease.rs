@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use paravane_scheduler::{Estimates, MS, Nanos, Shape};
 use zerocopy::FromBytes;
 
 use super::hear::Message;
-use crate::account::{AccountPage, Counter};
+use crate::account::AccountPage;
 use crate::gl::wire::{self, ReadBack};
 use crate::lease::gate::{Gate, Over};
 use crate::lease::page::{VmPage, now_ns};
@@ -74,6 +73,8 @@ struct State {
 /// The lease, and the accounts of what is drawn.
 pub(super) struct RendererLease {
     gate: Gate,
+    /// The device's place among the VM's.
+    device: usize,
     /// What is no program's.
     account: Arc<AccountPage>,
     /// Those of contexts.
@@ -89,14 +90,16 @@ impl RendererLease {
         if first.head.kind.get() != wire::DUES {
             return Err(wrong());
         }
+        let number = first.body.as_slice().try_into().map(u32::from_le_bytes).map_err(|_| wrong())?;
         let [account, page, kick] = first.files.try_into().map_err(|_| wrong())?;
         let gate = Gate::new(VmPage::map(page)?, kick);
-        Ok(Self::at(gate, AccountPage::map(account)?))
+        let device = usize::try_from(number).map_err(|_| wrong())?;
+        Ok(Self { device, ..Self::at(gate, AccountPage::map(account)?) })
     }
 
     fn at(gate: Gate, account: AccountPage) -> Self {
         let (account, accounts) = (Arc::new(account), Mutex::default());
-        Self { gate, account, accounts, state: Mutex::default(), departed: Condvar::new() }
+        Self { gate, device: 0, account, accounts, state: Mutex::default(), departed: Condvar::new() }
     }
 
     fn accounts(&self) -> MutexGuard<'_, HashMap<u32, Arc<AccountPage>>> {
@@ -166,7 +169,7 @@ impl RendererLease {
         state.flying -= 1;
         state.weight = state.weight.saturating_sub(work.weight);
         drop(state);
-        work.account.counter(Counter::GpuTimeNs).fetch_add(used, Ordering::Relaxed);
+        work.account.add_gpu_time(self.device, used);
         self.gate.ends(&work.account, Over { used, ahead: work.weight, until: work.until });
         self.departed.notify_all();
     }
@@ -193,7 +196,10 @@ impl RendererLease {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
+    use crate::account::Counter;
     use crate::gl::wire::Head;
 
     const SHAPE: Shape = Shape { kind: SUBMIT, size: 64 };
@@ -222,6 +228,7 @@ mod tests {
         assert!(charged(&lease.account) > 0 && charged(&page) == 0);
         lease.over(of_program);
         assert!(charged(&page) > 0 && lease.accounts().is_empty());
+        assert_eq!(page.read_devices()[0], charged(&page), "of the device that draws");
     }
 
     #[test]
