@@ -148,7 +148,7 @@ mod tests {
         let output = "device: x\nPASS vector_add: fine\nFAIL matmul: element 3\nPASS reduction_of_else: no\n";
         let verdicts = verdicts(output);
         let passed: Vec<bool> = verdicts.iter().map(|verdict| verdict.passed).collect();
-        assert_eq!(passed, [true, false, false, false]);
+        assert_eq!(passed, [true, false, false, false, false]);
         assert_eq!(verdicts[1].note, "element 3");
         assert_eq!(verdicts[2].note, "ended without a verdict");
     }
