@@ -76,31 +76,31 @@ impl Vm {
     }
 }
 
-fn assert_a_quarter(vm: &Vm, scenario: &str) {
+fn assert_a_tenth(vm: &Vm, scenario: &str) {
     let (passed, done) = vm.program(scenario);
     let share = vm.gpu_ns() / passed;
-    assert!(done > 0 && (0.01..0.35).contains(&share), "{scenario}: {share} with {done} commands");
-    assert!(vm.figure("throttled_ns") > 0.0, "{scenario}: who is at a cap waits for it");
+    assert!(done > 0 && (0.005..0.2).contains(&share), "{scenario}: {share} with {done} commands");
+    assert!(vm.figure("throttled_ns") > 0.2 * passed, "{scenario}: who is at a cap waits most of the time");
 }
 
 #[test]
 fn a_cap_holds_for_a_stream_of_launches() {
-    assert_a_quarter(&Vm::start(&["--cap", "25"]), "stream");
+    assert_a_tenth(&Vm::start(&["--cap", "10"]), "stream");
 }
 
 #[test]
 fn a_cap_holds_for_launches_that_are_awaited() {
-    assert_a_quarter(&Vm::start(&["--cap", "25"]), "await");
+    assert_a_tenth(&Vm::start(&["--cap", "10"]), "await");
 }
 
 #[test]
 fn a_cap_holds_for_graphs_and_captures_are_let_alone() {
-    assert_a_quarter(&Vm::start(&["--cap", "25"]), "graphs");
+    assert_a_tenth(&Vm::start(&["--cap", "10"]), "graphs");
 }
 
 #[test]
 fn a_cap_holds_where_events_measure() {
-    assert_a_quarter(&Vm::without_clock(&["--cap", "25"]), "stream");
+    assert_a_tenth(&Vm::without_clock(&["--cap", "10"]), "stream");
 }
 
 #[test]

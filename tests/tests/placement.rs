@@ -83,7 +83,7 @@ fn vms_share_each_device_that_they_are_placed_on() {
     assert_eq!(booked(&daemon, "one").len(), 1);
 
     daemon.said("set both --weight 50");
-    eventually("they know their new shares", || entitled("two") == Some(vec![66.6]));
+    eventually("they know their new shares", || entitled("two") == Some(vec![66.7]));
     let share = part(&daemon, second, [("both", &both), ("two", &two)], "2000");
     assert!((0.15..0.5).contains(&share), "{share} after another weight");
 
