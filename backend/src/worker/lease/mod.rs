@@ -1,8 +1,9 @@
 //! The gate: where commands that make the device work wait for the VM's lease,
 //! and how what they cost is measured and learned. There is one for each device
-//! (`devices` says which is whose). `work` sorts commands, `part` is a ring thread's side, `slice` what lies between two edges; one
-//! thread of the process waits for slices to end (`monitor`); `limit` tells which
-//! of them are at a kernel that runs for too long.
+//! (`devices` says which is whose). `work` sorts commands, `part` is a ring
+//! thread's side, `slice` what lies between two edges; a thread for each device
+//! waits for slices to end (`monitor`); `limit` tells which of them are at a kernel
+//! that runs for too long.
 
 mod devices;
 mod limit;
