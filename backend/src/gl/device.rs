@@ -4,7 +4,8 @@
 use paravane_protocol::virtio_gpu::{self as spec, CtrlHdr, ctrl};
 use zerocopy::IntoBytes;
 
-use super::wire::{self, ReadBack, Reply};
+use super::link::Heard;
+use super::wire::{self, ReadBack};
 use super::{About, After, Context, Env, Gl, size, stream};
 use crate::command::{Entry, Rect};
 use crate::control::Piece;
@@ -179,16 +180,16 @@ impl Device {
         let Some(link) = &mut self.gl.link else { return Vec::new() };
         let heard = link.flush().and_then(|()| link.receive());
         match heard {
-            Ok(replies) => replies.into_iter().filter_map(|(reply, body)| self.replied(reply, &body)).collect(),
+            Ok(heard) => heard.into_iter().filter_map(|heard| self.replied(heard)).collect(),
             Err(error) => self.renderer_ended(&error),
         }
     }
 
-    fn replied(&mut self, reply: Reply, body: &[u8]) -> Option<(Ticket, Response)> {
+    fn replied(&mut self, Heard { reply, body, .. }: Heard) -> Option<(Ticket, Response)> {
         let (ticket, after) = self.gl.parked.remove(&reply.seq.get())?;
         let refused = reply.refused.get() != 0;
         match after {
-            After::Show(wanted) if !refused => self.show_texture(&wanted, body),
+            After::Show(wanted) if !refused => self.show_texture(&wanted, &body),
             After::Made(id) if refused => self.gl.is_not_made(id, reply.seq.get()),
             After::Freed(bytes) => self.gl.give_back(bytes),
             _ => {}

@@ -4,7 +4,7 @@
 #![deny(clippy::indexing_slicing)]
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -12,17 +12,22 @@ use std::process::{Child, Stdio};
 
 use paravane_protocol::limits::REGIONS_MAX;
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
 use zerocopy::IntoBytes;
 
 use super::Renderer;
 use super::dues::{Dues, Told};
-use super::wire::{Head, Reply, split_reply};
+use super::wire::{Head, REPLY_FILES_MAX, Reply, split_reply};
 use crate::events::Source;
 use crate::host::Host;
 
 /// Bytes that are read at one go.
 const READ_BYTES: usize = 1 << 14;
+/// Descriptors at most that have come before the replies that they belong to have
+/// been looked at.
+const FILES_MAX: usize = 256;
 
 fn event() -> EventData {
     EventData::new_u64(Source::Renderer.encode())
@@ -44,6 +49,16 @@ pub(super) struct Link {
     awaits_room: bool,
     outbox: VecDeque<Outgoing>,
     inbox: Vec<u8>,
+    /// Descriptors of replies that are not whole yet.
+    files: VecDeque<OwnedFd>,
+}
+
+/// A reply with what came with it.
+pub(super) struct Heard {
+    pub(super) reply: Reply,
+    pub(super) body: Vec<u8>,
+    #[expect(dead_code, reason = "nothing is exported yet")]
+    pub(super) file: Option<OwnedFd>,
 }
 
 impl Link {
@@ -62,7 +77,8 @@ impl Link {
         let (dues, told) = dues?;
         let epoll = epoll.try_clone()?;
         let (outbox, inbox) = (VecDeque::new(), Vec::new());
-        let link = Self { child, dues, socket: here, epoll, awaits_room: false, outbox, inbox };
+        let files = VecDeque::new();
+        let link = Self { child, dues, socket: here, epoll, awaits_room: false, outbox, inbox, files };
         epoll::add(&link.epoll, &link.socket, event(), EventFlags::IN)?;
         Ok((link, told))
     }
@@ -127,41 +143,61 @@ impl Link {
         Ok(())
     }
 
-    /// What the renderer has answered since, with bodies.
+    /// What the renderer has answered since.
     ///
     /// # Errors
     /// It has ended, or says what it must not.
-    pub(super) fn receive(&mut self) -> io::Result<Vec<(Reply, Vec<u8>)>> {
-        let mut space = [0; READ_BYTES];
-        let ended = loop {
-            match self.socket.read(&mut space) {
-                Ok(0) => break true,
-                Ok(bytes) => {
-                    self.inbox.extend_from_slice(space.get(..bytes).unwrap_or_default());
-                    // There was no more, or it is reported again.
-                    if bytes < READ_BYTES {
-                        break false;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+    pub(super) fn receive(&mut self) -> io::Result<Vec<Heard>> {
+        let mut ended = false;
+        while let Some(bytes) = self.read()? {
+            ended = bytes == 0;
+            // There was no more, or it is reported again.
+            if bytes < READ_BYTES {
+                break;
             }
-        };
-        let (mut replies, mut taken) = (Vec::new(), 0);
+        }
+        let (mut heard, mut taken) = (Vec::new(), 0);
         while let Some((reply, body, bytes)) = split_reply(self.inbox.get(taken..).unwrap_or_default())? {
-            replies.push((reply, body.to_vec()));
+            let file = (reply.files.get() > 0).then(|| self.files.pop_front());
+            heard.push(Heard { reply, body: body.to_vec(), file: file.flatten() });
             taken += bytes;
         }
         self.inbox.drain(..taken);
-        if ended && replies.is_empty() {
+        if ended && heard.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if ended {
             // The end is met again when the replies have been looked at.
             let _ = self.socket.shutdown(std::net::Shutdown::Both);
         }
-        Ok(replies)
+        Ok(heard)
+    }
+
+    /// Takes in what is there; `None`: nothing is. One call brings the descriptors of
+    /// one reply at most, in the order of replies.
+    fn read(&mut self) -> io::Result<Option<usize>> {
+        let mut bytes = [0; READ_BYTES];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(REPLY_FILES_MAX))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+                Ok(received) => break received.bytes,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => return Ok(None),
+                Err(errno) => return Err(errno.into()),
+            }
+        };
+        self.inbox.extend_from_slice(bytes.get(..received).unwrap_or_default());
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(files) = message {
+                self.files.extend(files);
+            }
+        }
+        // Of whole replies and the one that is not.
+        if self.files.len() > FILES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "descriptors that belong to no reply"));
+        }
+        Ok(Some(received))
     }
 
     /// Ends the process and says how it ended: nothing touches guest memory after this.

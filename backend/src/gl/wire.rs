@@ -18,6 +18,9 @@ pub const READ_BACK: u32 = 2;
 /// and descriptors of the renderer's account page, of its VM's lease page of that
 /// device, and of the eventfd that calls the arbiter.
 pub const DUES: u32 = 3;
+/// A resource as a file that others may map: a
+/// [`paravane_protocol::virtio_gpu::ResourceRef`]. The reply has an [`Exported`] and a descriptor.
+pub const EXPORT: u32 = 4;
 
 /// A context that comes, of a capset. With it may come the descriptor of an account
 /// page, where that is not the renderer's own.
@@ -38,6 +41,8 @@ pub const OF_CONTEXT: u32 = 2;
 pub const BODY_BYTES_MAX: usize = COMMAND_BYTES_MAX * 2;
 /// Bytes of a reply's body at most: 16 million pixels.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
+/// Descriptors of a reply at most.
+pub const REPLY_FILES_MAX: usize = 1;
 
 /// Starts a message to a renderer.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -56,7 +61,8 @@ pub struct Head {
 }
 const _: () = assert!(size_of::<Head>() == 24);
 
-/// Starts a reply: the message is done, and its fence if it had one.
+/// Starts a reply: the message is done, and its fence if it had one. Its
+/// descriptors come with its first byte.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Reply {
@@ -66,8 +72,12 @@ pub struct Reply {
     pub refused: U32,
     /// Which message.
     pub seq: U64,
+    /// How many descriptors come with it.
+    pub files: U32,
+    /// 0.
+    pub padding: U32,
 }
-const _: () = assert!(size_of::<Reply>() == 16);
+const _: () = assert!(size_of::<Reply>() == 24);
 
 /// A region of guest memory.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -108,11 +118,39 @@ pub struct ReadBack {
 }
 const _: () = assert!(size_of::<ReadBack>() == 20);
 
+/// What kind of file a resource is: memory of the host's kernel.
+pub const FILE_SHM: u32 = 1;
+/// A dma-buf.
+pub const FILE_DMABUF: u32 = 2;
+/// One that means something to the driver that made it alone; it may be mapped.
+pub const FILE_OPAQUE: u32 = 3;
+
+/// What [`EXPORT`] found.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Exported {
+    /// [`FILE_SHM`], [`FILE_DMABUF`] or [`FILE_OPAQUE`].
+    pub file: U32,
+    /// How the guest is to cache what it maps: virtio-gpu's map_info.
+    pub map_info: U32,
+    /// A picture's format, as DRM numbers them; 0 where it is no picture.
+    pub fourcc: U32,
+    /// Bytes from row to row.
+    pub stride: U32,
+    /// Where the first row begins.
+    pub offset: U32,
+    /// 0.
+    pub padding: U32,
+    /// How tiles lie, as DRM numbers that.
+    pub modifier: U64,
+}
+const _: () = assert!(size_of::<Exported>() == 32);
+
 /// The reply that `bytes` begin with and its body, when all of it is there.
 pub fn split_reply(bytes: &[u8]) -> io::Result<Option<(Reply, &[u8], usize)>> {
     let Ok((reply, rest)) = Reply::read_from_prefix(bytes) else { return Ok(None) };
     let length = reply.bytes.get() as usize;
-    if length > REPLY_BYTES_MAX {
+    if length > REPLY_BYTES_MAX || reply.files.get() as usize > REPLY_FILES_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a reply longer than any"));
     }
     Ok(rest.get(..length).map(|body| (reply, body, size_of::<Reply>() + length)))
@@ -124,14 +162,14 @@ mod tests {
 
     #[test]
     fn a_reply_is_taken_when_it_is_whole() {
-        let reply = Reply { bytes: 3.into(), refused: 0.into(), seq: 7.into() };
+        let reply = Reply { bytes: 3.into(), seq: 7.into(), ..Reply::default() };
         let whole = [reply.as_bytes(), &[1, 2, 3, 9]].concat();
-        for short in 0..19 {
+        for short in 0..27 {
             assert!(split_reply(&whole[..short]).unwrap().is_none());
         }
         let (head, body, taken) = split_reply(&whole).unwrap().unwrap();
-        assert_eq!((head.seq.get(), body, taken), (7, &[1, 2, 3][..], 19));
-        let wild = Reply { bytes: u32::MAX.into(), ..reply };
-        assert!(split_reply(wild.as_bytes()).is_err());
+        assert_eq!((head.seq.get(), body, taken), (7, &[1, 2, 3][..], 27));
+        let wild = [Reply { bytes: u32::MAX.into(), ..reply }, Reply { files: 2.into(), ..reply }];
+        assert!(wild.iter().all(|reply| split_reply(reply.as_bytes()).is_err()));
     }
 }

@@ -11,7 +11,7 @@ use rutabaga_gfx::{
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::memory::Memory;
-use super::{Fence, Library, Message};
+use super::{Executed, Fence, Library, Message};
 use crate::control::Piece;
 use crate::gl::wire::{self, Backing, ReadBack, RegionRecord};
 use crate::pixels::PIXEL_BYTES;
@@ -58,7 +58,7 @@ impl Library for Drawing {
         self.wants.as_ref().map(AsFd::as_fd)
     }
 
-    fn execute(&mut self, message: Message) -> RutabagaResult<Vec<u8>> {
+    fn execute(&mut self, message: Message) -> RutabagaResult<Executed> {
         let Message { head, mut body, files } = message;
         let context = head.context.get();
         match head.kind.get() {
@@ -93,7 +93,7 @@ impl Library for Drawing {
             }
             _ => return Err(RutabagaError::InvalidComponent),
         }
-        Ok(Vec::new())
+        Ok(Executed::default())
     }
 }
 
@@ -128,7 +128,7 @@ impl Drawing {
         self.rutabaga.attach_backing(head.resource.get(), iovecs)
     }
 
-    fn read_back(&mut self, wanted: &ReadBack) -> RutabagaResult<Vec<u8>> {
+    fn read_back(&mut self, wanted: &ReadBack) -> RutabagaResult<Executed> {
         let (width, height) = (wanted.width.get(), wanted.height.get());
         let bytes = u64::from(width) * u64::from(height) * PIXEL_BYTES as u64;
         let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= wire::REPLY_BYTES_MAX);
@@ -137,7 +137,7 @@ impl Drawing {
         transfer.stride = width.saturating_mul(4);
         let into = io::IoSliceMut::new(&mut pixels);
         self.rutabaga.transfer_read(0, wanted.resource.get(), transfer, Some(into))?;
-        Ok(pixels)
+        Ok(Executed { body: pixels, file: None })
     }
 }
 

@@ -3,12 +3,16 @@
 //! older fences of the same timeline, which are there too.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use zerocopy::IntoBytes;
 
+use super::Executed;
 use super::lease::{RendererLease, Work};
 use crate::gl::wire::{self, Reply};
 
@@ -97,22 +101,43 @@ impl Fences {
         for Waiting { seq, work, .. } in waiting {
             // Before the answer: who has that may look at the account.
             work.into_iter().for_each(|work| self.lease.over(work));
-            seq.into_iter().for_each(|seq| self.reply(seq, true, &[]));
+            seq.into_iter().for_each(|seq| self.reply(seq, true, Executed::default()));
         }
     }
 
     /// Replies. A device that does not listen any more is noticed where it speaks.
-    pub(super) fn reply(&self, seq: u64, done: bool, body: &[u8]) {
+    pub(super) fn reply(&self, seq: u64, done: bool, Executed { body, file }: Executed) {
         let bytes = u32::try_from(body.len()).unwrap_or(0);
-        let reply = Reply { bytes: bytes.into(), refused: u32::from(!done).into(), seq: seq.into() };
+        let refused = u32::from(!done).into();
+        let files = u32::from(file.is_some()).into();
+        let reply = Reply { bytes: bytes.into(), refused, seq: seq.into(), files, ..Reply::default() };
         let socket = &mut self.lock().socket;
-        let _: io::Result<()> = socket.write_all(reply.as_bytes()).and_then(|()| socket.write_all(body));
+        let _: io::Result<()> = send_head(socket, &reply, file).and_then(|()| socket.write_all(&body));
     }
 
     /// Whether anything waits.
     pub(super) fn any(&self) -> bool {
         !self.lock().waiting.is_empty()
     }
+}
+
+/// Sends a reply's head; its descriptor goes with the first byte.
+fn send_head(socket: &mut UnixStream, reply: &Reply, file: Option<OwnedFd>) -> io::Result<()> {
+    let Some(file) = file else { return socket.write_all(reply.as_bytes()) };
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(wire::REPLY_FILES_MAX))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let files = [file.as_fd()];
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&files)) {
+        return Err(io::Error::other("no room for a descriptor"));
+    }
+    let bytes = reply.as_bytes();
+    let sent = loop {
+        match sendmsg(&*socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL) {
+            Err(rustix::io::Errno::INTR) => {}
+            sent => break sent?,
+        }
+    };
+    socket.write_all(bytes.get(sent..).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -129,9 +154,9 @@ mod tests {
 
     fn replies(socket: &mut UnixStream) -> Vec<u64> {
         let mut seqs = Vec::new();
-        let mut bytes = [0; 16];
+        let mut bytes = [0; size_of::<Reply>()];
         while socket.read_exact(&mut bytes).is_ok() {
-            seqs.push(u64::from_le_bytes(bytes[8..].try_into().unwrap()));
+            seqs.push(u64::from_le_bytes(bytes[8..16].try_into().unwrap()));
         }
         seqs
     }

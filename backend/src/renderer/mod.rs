@@ -20,4 +20,4 @@ pub use fences::{Fence, Fences};
 pub use hear::Message;
 #[cfg(feature = "gl")]
 pub use program::main;
-pub use serve::{Library, serve};
+pub use serve::{Executed, Library, serve};

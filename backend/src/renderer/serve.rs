@@ -4,7 +4,7 @@
 
 use std::fmt::Display;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,14 +21,24 @@ use crate::slice;
 /// How often fences are looked after by a library that does not say when.
 const LOOK: Duration = Duration::from_millis(2);
 
+/// What a message has come to: the body of its reply, and a descriptor that goes
+/// with it.
+#[derive(Debug, Default)]
+pub struct Executed {
+    /// Mostly empty.
+    pub body: Vec<u8>,
+    /// Of a resource that the device is to map.
+    pub file: Option<OwnedFd>,
+}
+
 /// What draws. Fences that are signalled are told to the [`Fences`] that it was
 /// made with, from any thread.
 pub trait Library {
     /// Why something is not drawn.
     type Error: Display;
 
-    /// Executes a message; the reply's body.
-    fn execute(&mut self, message: Message) -> Result<Vec<u8>, Self::Error>;
+    /// Executes a message.
+    fn execute(&mut self, message: Message) -> Result<Executed, Self::Error>;
 
     /// Makes a fence that is signalled when all is drawn that was executed
     /// before it; `context` has executed something last.
@@ -112,13 +122,13 @@ impl<L: Library> Serving<L> {
         let (refused, wanted) = match done {
             Err(error) => {
                 log::debug!("message {seq} of context {context}: {error}");
-                self.fences.reply(seq, false, &[]);
+                self.fences.reply(seq, false, Executed::default());
                 (true, wire::NO_FENCE)
             }
-            Ok(body) => {
+            Ok(executed) => {
                 let wanted = head.fence.get();
                 if wanted == wire::NO_FENCE {
-                    self.fences.reply(seq, true, &body);
+                    self.fences.reply(seq, true, executed);
                 }
                 (false, wanted)
             }

@@ -155,14 +155,11 @@ fn main() {
     let device = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
     let (here, there) = UnixStream::pair().unwrap();
     let mut child = command.stdin(Stdio::from(OwnedFd::from(there))).spawn().unwrap();
-    let (mut answers, mut to_device, of_answers) = (here.try_clone().unwrap(), device.try_clone().unwrap(), Arc::clone(&recorder));
+    let (answers, to_device, of_answers) = (here.try_clone().unwrap(), device.try_clone().unwrap(), Arc::clone(&recorder));
     std::thread::spawn(move || {
-        let mut head = [0; 16];
-        while answers.read_exact(&mut head).is_ok() {
-            let mut body = vec![0; usize::try_from(word(&head, 0)).unwrap()];
-            answers.read_exact(&mut body).unwrap();
+        while let Some((head, body, fds)) = hear(&answers) {
             of_answers.lock().unwrap().replied(&head);
-            to_device.write_all(&[&head[..], &body].concat()).unwrap();
+            tell(&to_device, &[&head[..], &body].concat(), &fds);
         }
         // The renderer has died: so has this, for the device.
         to_device.shutdown(Shutdown::Both).unwrap();
@@ -175,16 +172,15 @@ fn main() {
     child.wait().unwrap();
 }
 
-/// The next message with its descriptors; `None` when the device has gone.
+/// The next message with its descriptors; `None` when who sends has gone. Heads have one length in either direction.
 fn hear(mut socket: &UnixStream) -> Option<([u8; 24], Vec<u8>, Vec<OwnedFd>)> {
     let (mut head, mut fds, mut got) = ([0; 24], Vec::new(), 0);
     while got < head.len() {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(REGIONS_MAX))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received = recvmsg(socket, &mut [IoSliceMut::new(&mut head[got..])], &mut ancillary, RecvFlags::CMSG_CLOEXEC).unwrap();
-        if received.bytes == 0 {
-            return None;
-        }
+        let received = recvmsg(socket, &mut [IoSliceMut::new(&mut head[got..])], &mut ancillary, RecvFlags::CMSG_CLOEXEC);
+        // One that has died resets the connection.
+        let received = received.ok().filter(|received| received.bytes > 0)?;
         got += received.bytes;
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(received) = message {

@@ -52,6 +52,6 @@ fn serve(mut socket: UnixStream, mut log: File) {
 }
 
 fn reply(socket: &mut UnixStream, [low, high]: [u32; 2], refused: u32, body: &[u8]) {
-    let head = [u32::try_from(body.len()).unwrap(), refused, low, high];
+    let head = [u32::try_from(body.len()).unwrap(), refused, low, high, 0, 0];
     socket.write_all(&[head.as_bytes(), body].concat()).unwrap();
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use paravane_backend::renderer::{Fence, Fences, Library, Message, serve};
+use paravane_backend::renderer::{Executed, Fence, Fences, Library, Message, serve};
 use paravane_protocol::virtio_gpu::ctrl;
 use paravane_tests::gl::stand_in;
 
@@ -43,13 +43,13 @@ fn draw(queue: &Receiver<(Fence, Duration)>, fences: &Fences) {
 impl Library for Gpu {
     type Error = Infallible;
 
-    fn execute(&mut self, message: Message) -> Result<Vec<u8>, Infallible> {
+    fn execute(&mut self, message: Message) -> Result<Executed, Infallible> {
         if let (ctrl::SUBMIT_3D, Some(word)) = (message.head.kind.get(), message.body.first_chunk()) {
             let milliseconds = u32::from_le_bytes(*word);
             self.work += Duration::from_millis(milliseconds.into());
             writeln!(self.log, "draws {milliseconds} ms").unwrap();
         }
-        Ok(Vec::new())
+        Ok(Executed::default())
     }
 
     fn create_fence(&mut self, _: u32, fence: Fence) -> Result<(), Infallible> {
