@@ -60,11 +60,32 @@ pub(crate) const TO_BOOT: &[Package] = &[
 ];
 
 /// What building OpenGL's renderer takes besides.
-pub(crate) const TO_DRAW: &[Package] = &[Package {
-    name: "pkgconf",
-    proof: "/usr/bin/pkg-config",
-    purpose: "finds virglrenderer",
-}];
+pub(crate) const TO_DRAW: &[Package] = &[
+    Package {
+        name: "pkgconf",
+        proof: "/usr/bin/pkg-config",
+        purpose: "finds virglrenderer",
+    },
+    Package {
+        name: "glslang-tools",
+        proof: "/usr/bin/glslangValidator",
+        purpose: "turns the Vulkan program's shaders into SPIR-V",
+    },
+];
+
+/// What Vulkan takes where this machine's own virglrenderer draws.
+pub(crate) const TO_DRAW_HERE: &[Package] = &[
+    Package {
+        name: "libvulkan-dev",
+        proof: "/usr/include/vulkan/vulkan.h",
+        purpose: "builds the Vulkan program",
+    },
+    Package {
+        name: "virgl-server",
+        proof: crate::gl::RENDER_SERVER,
+        purpose: "draws guests' Vulkan",
+    },
+];
 
 /// What a picture of a terminal takes.
 pub(crate) const TO_WRITE: &[Package] = &[Package {

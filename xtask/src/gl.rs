@@ -2,6 +2,7 @@
 //! scene drawn there with the same scene drawn here, looks at it on QEMU's screen, has it draw while CUDA runs, and runs glmark2
 //! beside the guest's own software renderer.
 
+mod compile;
 mod hostile;
 mod job;
 mod judge;
@@ -9,6 +10,7 @@ mod piglit;
 mod recording;
 mod root;
 mod vhost_device;
+mod vulkan;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -29,6 +31,7 @@ use crate::turns::{self, Turns};
 use crate::{apt, build, package, paths, picture, process, setup};
 use job::Programs;
 use root::Root;
+pub(crate) use root::RENDER_SERVER;
 
 /// The guest's own Mesa, what draws with it, and what piglit links.
 const GUEST_PACKAGES: &[&str] = &[
@@ -44,6 +47,10 @@ const GUEST_PACKAGES: &[&str] = &[
     "libwayland-client0",
     "libxcb-dri2-0",
     "libxkbcommon0",
+    // Vulkan: venus is among Mesa's drivers.
+    "libvulkan1",
+    "mesa-vulkan-drivers",
+    "vulkan-tools",
 ];
 /// Stages of glmark2.
 const STAGES: &[&str] = &["build", "texture", "shading"];
@@ -114,6 +121,7 @@ struct Built {
     samples: Samples,
     renderer: PathBuf,
     off_screen: PathBuf,
+    vulkan_scene: PathBuf,
 }
 
 fn build_all() -> Result<Built> {
@@ -122,8 +130,9 @@ fn build_all() -> Result<Built> {
     let samples = build::all()?;
     let renderer = step("the renderer", || done(root.renderer()?, ""))?;
     act("what records and replays", recording::build)?;
-    let off_screen = root.compile(job::OFF_SCREEN)?;
-    Ok(Built { root, samples, renderer, off_screen })
+    let off_screen = compile::opengl(&root, job::OFF_SCREEN)?;
+    let vulkan_scene = compile::vulkan(&root)?;
+    Ok(Built { root, samples, renderer, off_screen, vulkan_scene })
 }
 
 impl Gl {
@@ -156,15 +165,16 @@ impl Gl {
 
     /// Everything in a guest, then what needs none.
     fn show(&self, machine: &Machine, built: &Built) -> Result<ExitCode> {
-        let Built { root, samples, renderer, off_screen } = built;
+        let Built { root, samples, renderer, off_screen, vulkan_scene } = built;
         step("hostile guests", || done(hostile::run(renderer)?, "every command is answered, CUDA lives"))?;
-        let (package, on_screen) = (package::guest::make(&paths::made("package")?)?, root.compile(job::ON_SCREEN)?);
+        let (package, on_screen) = (package::guest::make(&paths::made("package")?)?, compile::opengl(root, job::ON_SCREEN)?);
         let here = paths::made("gl")?.join("scene-here.ppm");
         step("the scene, drawn here", || {
             let said = process::output(root.command(off_screen)?.arg(&here))?;
             picture::ppm_to_png(&here, &here.with_extension("png"))?;
             done((), said.trim().to_owned())
         })?;
+        vulkan::here(root, vulkan_scene)?;
         let slice = self.piglit.then(|| note_step("piglit (the first time: 35 MB)", piglit::ensure)).transpose()?;
         let backend = Backend::start("gl", &["--renderer", paths::text(renderer)?])?;
         let payload = job::payload(&Programs { off_screen, on_screen: &on_screen, samples, package: &package }, !self.no_glmark, self.piglit)?;

@@ -28,7 +28,16 @@ const PACKAGES: &[&str] = &[
     "libwayland-client0",
     "libxcb-dri2-0",
     "libxkbcommon0",
+    // Vulkan: what builds a program, the loader, lavapipe among Mesa's drivers, and what draws guests' Vulkan.
+    "libvulkan-dev",
+    "libvulkan1",
+    "mesa-vulkan-drivers",
+    "virgl-server",
+    // Which virgl-server's libepoxy looks for by itself.
+    "libopengl0",
 ];
+/// virglrenderer's process for Vulkan, as Debian has it.
+pub(crate) const RENDER_SERVER: &str = "/usr/libexec/virgl_render_server";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// In the cache.
@@ -46,6 +55,7 @@ pub(super) enum Root {
 /// The root, and a word on where it comes from.
 pub(super) fn ensure() -> Result<(Root, String)> {
     if has(&format!("--atleast-version={LEAST_VERSION}")) {
+        apt::ensure(apt::TO_DRAW_HERE)?;
         return Ok((Root::Host, "this machine's own".to_owned()));
     }
     let (tree, cached) = cache::entry(NAME, &key(), unpack)?;
@@ -97,7 +107,17 @@ impl Root {
         cargo.args(["--features", "gl", "--bin", "paravane-renderer"]);
         self.build_with(&mut cargo)?;
         process::run("cargo-build-gl", &mut cargo)?;
-        self.script("paravane-renderer", &self.built())
+        let server = self.render_server()?;
+        let server = format!("export PARAVANE_RENDER_SERVER=\"${{PARAVANE_RENDER_SERVER:-{}}}\"\n", paths::text(&server)?);
+        self.script_with("paravane-renderer", &self.built(), &server, "")
+    }
+
+    /// What `paravane-renderer --vulkan` is to start. The renderer names in PARAVANE_PRELOAD what the server alone is to load first:
+    /// in LD_PRELOAD it would be the shell's too.
+    pub(super) fn render_server(&self) -> Result<PathBuf> {
+        let Root::Tree(tree) = self else { return Ok(PathBuf::from(RENDER_SERVER)) };
+        let program = tree.join(RENDER_SERVER.trim_start_matches('/'));
+        self.script_with("virgl_render_server", &program, "", " ${PARAVANE_PRELOAD:+--preload \"$PARAVANE_PRELOAD\"}")
     }
 
     /// Where the renderer lies when it is built.
@@ -143,9 +163,8 @@ impl Root {
         Ok(())
     }
 
-    /// Compiles one of the programs in tests/gl that draw the scene.
-    pub(super) fn compile(&self, name: &str) -> Result<PathBuf> {
-        let (sources, program) = (paths::root().join("tests/gl"), paths::made("gl")?.join(name));
+    /// A C compiler that finds the root's headers and libraries.
+    pub(super) fn cc(&self) -> Command {
         let mut cc = Command::new("cc");
         cc.args(["-O2", "-Wall", "-Wextra"]);
         if let Root::Tree(tree) = self {
@@ -155,12 +174,7 @@ impl Root {
             }
             cc.arg(format!("-L{}", tree.join(LIBRARIES).display()));
         }
-        for source in ["scene", name] {
-            cc.arg(sources.join(source).with_extension("c"));
-        }
-        cc.arg("-o").arg(&program).args(["-lEGL", "-lGLESv2", "-lgbm", "-ldrm", "-lm"]);
-        process::run("cc-gl", &mut cc)?;
-        Ok(program)
+        cc
     }
 
     /// A command that runs a program with the root's libraries.
@@ -184,15 +198,21 @@ impl Root {
         }
     }
 
-    /// An executable file that runs `program` with the root's libraries and its EGL; without one, its first argument.
+    /// An executable file that runs `program` with the root's libraries, its EGL and its Vulkan; without one, its first argument.
     fn script(&self, name: &str, program: &Path) -> Result<PathBuf> {
+        self.script_with(name, program, "", "")
+    }
+
+    /// The same with `more` lines before the program, and `options` for the dynamic linker.
+    fn script_with(&self, name: &str, program: &Path, more: &str, options: &str) -> Result<PathBuf> {
         let Root::Tree(tree) = self else { return Ok(program.to_owned()) };
         let tree = paths::text(tree)?;
         let text = format!(
             "#!/bin/sh\nroot='{tree}'\nlibraries=$root/{LIBRARIES}\n\
              export LIBGL_DRIVERS_PATH=$libraries/dri GBM_BACKENDS_PATH=$libraries/gbm\n\
              export __EGL_VENDOR_LIBRARY_DIRS=$root/usr/share/glvnd/egl_vendor.d\n\
-             exec $libraries/ld-linux-x86-64.so.2 --library-path \"$libraries${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\"{} \"$@\"\n",
+             export VK_DRIVER_FILES=\"${{VK_DRIVER_FILES:-$root/usr/share/vulkan/icd.d/lvp_icd.json}}\"\n\
+             {more}exec $libraries/ld-linux-x86-64.so.2 --library-path \"$libraries${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\"{options}{} \"$@\"\n",
             if program == Path::new("") { String::new() } else { format!(" '{}'", paths::text(program)?) }
         );
         let script = paths::made("gl")?.join(name);
