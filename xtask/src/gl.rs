@@ -65,7 +65,7 @@ const PIGLIT_LIMIT_S: u64 = 2400;
 /// Draw OpenGL in a guest on this host
 ///
 /// Needs virglrenderer 1.0; where the host has an older one, the renderer is built with Debian 13's, which is fetched into the
-/// cache and run beside the host's libraries (the first time: two minutes, 400 MB; the guest with Mesa another 700 MB).
+/// cache and run beside the host's libraries (the first time: two minutes, 430 MB; the guest with Mesa another 900 MB).
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask gl\n  cargo xtask gl --no-glmark    without the benchmark\n  \
@@ -126,7 +126,7 @@ struct Built {
 
 fn build_all() -> Result<Built> {
     step("packages to build OpenGL with", || done((), apt::ensure(apt::TO_DRAW)?.join(", ")))?;
-    let root = note_step("virglrenderer (the first time: a minute, 400 MB)", root::ensure)?;
+    let root = note_step("virglrenderer (the first time: a minute, 430 MB)", root::ensure)?;
     let samples = build::all()?;
     let renderer = step("the renderer", || done(root.renderer()?, ""))?;
     act("what records and replays", recording::build)?;
