@@ -136,8 +136,12 @@ pub enum Command {
     Create2d(Picture),
     /// A 3D resource, or Paravane's.
     Create3d(spec::ResourceCreate3d),
-    /// A blob of the guest's own pages (`guest`), or another kind.
-    CreateBlob { resource: u32, guest: bool, bytes: u64, entries: Vec<Entry> },
+    /// A blob, and the pages of one that is of the guest's memory.
+    CreateBlob { blob: spec::ResourceCreateBlob, entries: Vec<Entry> },
+    /// The guest is to see a blob of the host's memory there in the window.
+    MapBlob { resource: u32, offset: u64 },
+    /// No more.
+    UnmapBlob { resource: u32 },
     /// Forget a resource.
     Unref { resource: u32 },
     /// These are the resource's pages.
@@ -241,9 +245,12 @@ impl Body<'_> {
                 let update = (self.kind == ctrl::UPDATE_CURSOR).then_some((resource, hot_x, hot_y));
                 Ok(Command::Cursor(Pointer { scanout, x, y, update }))
             }
-            ctrl::RESOURCE_ASSIGN_UUID | ctrl::RESOURCE_MAP_BLOB | ctrl::RESOURCE_UNMAP_BLOB => {
-                Ok(Command::NotOffered { kind: self.kind })
+            ctrl::RESOURCE_ASSIGN_UUID => Ok(Command::NotOffered { kind: self.kind }),
+            ctrl::RESOURCE_MAP_BLOB => {
+                let (body, _) = self.read::<spec::ResourceMapBlob>()?;
+                Ok(Command::MapBlob { resource: body.resource_id.get(), offset: body.offset.get() })
             }
+            ctrl::RESOURCE_UNMAP_BLOB => Ok(Command::UnmapBlob { resource: self.resource()? }),
             kind => Err(Malformed::Unknown { kind }),
         }
     }
@@ -283,13 +290,9 @@ impl Body<'_> {
                 Ok(Command::DetachBacking { resource: self.resource()? })
             }
             ctrl::RESOURCE_CREATE_BLOB => {
-                let (body, rest) = self.read::<spec::ResourceCreateBlob>()?;
-                Ok(Command::CreateBlob {
-                    resource: body.resource_id.get(),
-                    guest: body.blob_mem.get() == spec::BLOB_MEM_GUEST,
-                    bytes: body.size.get(),
-                    entries: self.entries(rest, body.nr_entries.get())?,
-                })
+                let (blob, rest) = self.read::<spec::ResourceCreateBlob>()?;
+                let entries = self.entries(rest, blob.nr_entries.get())?;
+                Ok(Command::CreateBlob { blob, entries })
             }
             ctrl::SET_SCANOUT_BLOB => {
                 let (body, _) = self.read::<spec::SetScanoutBlob>()?;

@@ -11,7 +11,8 @@ use std::time::Instant;
 
 use paravane_protocol::limits::QUEUE_SIZE_MAX;
 use paravane_protocol::virtio_gpu::{CONTROL_QUEUE, CtrlHdr};
-use vhost::vhost_user::{GpuBackend, VhostUserProtocolFeatures};
+use vhost::vhost_user::message::VhostUserShMemConfig;
+use vhost::vhost_user::{Backend, GpuBackend, VhostUserProtocolFeatures};
 use vhost_user_backend::{VhostUserBackend, VringT};
 use virtio_queue::QueueT;
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
@@ -32,6 +33,7 @@ use crate::resource::Resources;
 use crate::response::{Refusal, Response};
 use crate::scanout::Scanouts;
 use crate::screen::Screen;
+use crate::window::Window;
 use crate::{sigbus, slice};
 
 /// Control and cursor.
@@ -55,6 +57,8 @@ pub struct Device {
     pub(crate) screen: Option<Screen>,
     pub(crate) channels: Channels,
     pub(crate) gl: Gl,
+    /// Where the guest sees memory of the host.
+    pub(crate) window: Window,
     pub(crate) events: Events,
     timelines: Timelines<Answer>,
     /// Answers that the request thread has left for the queue thread.
@@ -67,6 +71,7 @@ impl Device {
     /// A device without memory.
     pub fn new(host: Arc<Host>, connection: u64) -> io::Result<Self> {
         Ok(Self {
+            window: Window::new(host.window_bytes),
             host,
             connection,
             memory: GuestMemoryAtomic::new(GuestMemoryMmap::new()),
@@ -122,6 +127,16 @@ impl Device {
                 self.screen.iter().for_each(|screen| screen.ask(question, ticket));
                 None
             }
+            Outcome::Unmaps(resource) => {
+                let answer = request.answer(queue, header, Response::Done);
+                let ticket = self.timelines.wait(timeline, answer);
+                if !self.window.unmap(resource, Some(ticket)) {
+                    // Nobody is there to do it: it is answered with the next events.
+                    self.left.extend(self.timelines.complete(ticket));
+                    self.events.nudge();
+                }
+                None
+            }
         }
     }
 
@@ -157,6 +172,7 @@ impl Device {
         self.events.set_deadline(self.channels.deadline());
         let mut answers = std::mem::take(&mut self.left);
         told.extend(self.screen.iter().flat_map(Screen::answers));
+        told.extend(self.window.answers());
         for (ticket, response) in told {
             self.timelines.amend(ticket, |answer| answer.response = response);
             tickets.push(ticket);
@@ -169,6 +185,7 @@ impl Device {
     /// the answers that it has not got.
     fn clear(&mut self) -> Vec<Answer> {
         self.channels.end(&self.host);
+        self.window.clear();
         self.gl.clear();
         self.resources = Resources::default();
         self.contexts = Contexts::default();
@@ -303,13 +320,34 @@ impl<S: Send + Sync> VhostUserBackend for DeviceBackend<S> {
     }
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
-        VhostUserProtocolFeatures::CONFIG | VhostUserProtocolFeatures::MQ
+        let always = VhostUserProtocolFeatures::CONFIG | VhostUserProtocolFeatures::MQ;
+        // What it takes to have the front end map files, and to know that it has.
+        let of_window = VhostUserProtocolFeatures::BACKEND_REQ
+            | VhostUserProtocolFeatures::BACKEND_SEND_FD
+            | VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::SHMEM;
+        if self.device().host.window_bytes > 0 { always | of_window } else { always }
+    }
+
+    fn get_shmem_config(&self) -> io::Result<VhostUserShMemConfig> {
+        Ok(self.device().window.config())
+    }
+
+    fn set_backend_req_fd(&self, front_end: Backend) {
+        let mut device = self.device();
+        let started = device.events.nudge_fd().and_then(|nudge| {
+            let connection = device.connection;
+            device.window.start(front_end, nudge, connection)
+        });
+        if let Err(error) = started {
+            log::error!("connection {}: no window for the host's memory: {error}", device.connection);
+        }
     }
 
     fn set_event_idx(&self, _enabled: bool) {}
 
     fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
-        config::read(offset, size, self.device().host.capsets().len())
+        config::read(offset, size, self.device().capsets().len())
     }
 
     fn update_memory(&self, memory: Memory) -> io::Result<()> {

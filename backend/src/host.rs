@@ -22,6 +22,8 @@ pub struct Host {
     pub name: String,
     /// Whether 3D features are offered.
     pub with_3d: bool,
+    /// Bytes of the window in which guests see the host's memory; 0: there is none.
+    pub window_bytes: u64,
     /// What draws OpenGL, where there is something.
     pub renderer: Option<Renderer>,
     /// Where the usage report goes.

@@ -48,6 +48,7 @@ pub mod turn;
 mod unbooked;
 pub mod usage;
 pub mod visible;
+pub mod window;
 pub mod worker;
 pub mod worker_link;
 pub mod worker_process;

@@ -97,6 +97,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let host = Arc::new(Host {
         name: options.name.clone().unwrap_or_else(|| "vm".to_string()),
         with_3d: !options.no_3d,
+        window_bytes: if options.vulkan { options.vulkan_window.0 } else { 0 },
         renderer,
         usage_json: options.usage_json.clone(),
         starter: Starter::new(workers, Arc::clone(&budget))?,
@@ -144,14 +145,14 @@ fn renderer(options: &Options) -> Result<Option<Renderer>, Box<dyn Error>> {
         return Ok(None);
     }
     let beside = || Some(std::env::current_exe().ok()?.with_file_name("paravane-renderer")).filter(|path| path.exists());
-    let named = options.renderer.is_some() || options.render_node.is_some();
+    let named = options.renderer.is_some() || options.render_node.is_some() || options.vulkan;
     let Some(path) = options.renderer.clone().or_else(beside) else {
-        return if named { Err("--render-node: there is no renderer to use it".into()) } else { Ok(None) };
+        return if named { Err("there is no paravane-renderer beside this program: --renderer names one".into()) } else { Ok(None) };
     };
-    let program = Program { path, render_node: options.render_node.clone() };
+    let program = Program { path, render_node: options.render_node.clone(), vulkan: options.vulkan };
     match gl::probe(&program) {
         Ok(capsets) => {
-            log::info!("OpenGL is drawn by {}", program.path.display());
+            log::info!("{} is drawn by {}", if program.vulkan { "OpenGL and Vulkan" } else { "OpenGL" }, program.path.display());
             Ok(Some(Renderer { program, capsets, log_level: options.log_level, starts: Starts::default() }))
         }
         Err(error) if named => Err(format!("--renderer {}: {error}", program.path.display()).into()),

@@ -8,7 +8,7 @@ use clap::{ArgGroup, Parser};
 use log::LevelFilter;
 use serde_json::{Value, json};
 
-use crate::register::wanted::Wanted;
+use crate::register::wanted::{Bytes, Wanted};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +25,9 @@ Examples:
 
   A quarter of the GPU's time at most, and soon when it is wanted:
     paravane-backend --socket-path vm1.sock --cap 25 --priority interactive
+
+  Vulkan too, for a guest on QEMU's vhost-user-test-device-pci:
+    paravane-backend --socket-path vm1.sock --vulkan
 
   Kernels on the CPU, whatever GPU there is:
     paravane-backend --socket-path vm1.sock --libcuda /usr/lib/paravane/libparavane_cpu.so";
@@ -60,6 +63,14 @@ pub struct Options {
     #[arg(long, value_name = "PATH", conflicts_with_all = ["no_gl", "no_3d"])]
     pub render_node: Option<PathBuf>,
 
+    /// Vulkan for the guest, where the front end maps the host's memory (QEMU 11.1's vhost-user-test-device-pci)
+    #[arg(long, conflicts_with_all = ["no_gl", "no_3d"])]
+    pub vulkan: bool,
+
+    /// How much of the host's memory a guest can see at once by Vulkan, a power of two
+    #[arg(long, value_name = "SIZE", default_value = "8G", requires = "vulkan", value_parser = window)]
+    pub vulkan_window: Bytes,
+
     /// No OpenGL for the guest
     #[arg(long)]
     pub no_gl: bool,
@@ -90,6 +101,13 @@ pub struct Options {
     /// What to log: off, error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: LevelFilter,
+}
+
+/// A PCI BAR has a power of two of bytes, and Mesa's driver maps some tens of MiB at once.
+fn window(text: &str) -> Result<Bytes, String> {
+    const LEAST: u64 = 64 << 20;
+    let size: Bytes = text.parse()?;
+    if size.0.is_power_of_two() && size.0 >= LEAST { Ok(size) } else { Err(format!("{text:?}: must be a power of two from 64M")) }
 }
 
 /// QEMU's docs/interop/vhost-user.json for a back end of type gpu: `--render-node`
@@ -136,6 +154,15 @@ mod tests {
         let options = parse("--fd 7 --render-node /dev/dri/renderD129").unwrap();
         assert_eq!(options.render_node.unwrap().to_str(), Some("/dev/dri/renderD129"));
         assert!(parse("--fd 7 --render-node /dev/dri/renderD129 --no-gl").is_err());
+    }
+
+    #[test]
+    fn vulkan_has_a_window_that_a_pci_device_can_have() {
+        assert_eq!(parse("--fd 7").unwrap().vulkan_window, Bytes(8 << 30));
+        assert_eq!(parse("--fd 7 --vulkan --vulkan-window 256M").unwrap().vulkan_window, Bytes(256 << 20));
+        for wrong in ["--vulkan --vulkan-window 3G", "--vulkan --vulkan-window 4K", "--vulkan-window 4G", "--vulkan --no-gl"] {
+            assert!(parse(&format!("--fd 7 {wrong}")).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

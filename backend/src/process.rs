@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use paravane_protocol::channel::{BELL_ATTACH, bell_parts, parse_bell_command};
-use paravane_protocol::virtio_gpu::{CtrlHdr, ctrl};
+use paravane_protocol::virtio_gpu::{BLOB_MEM_GUEST, CtrlHdr, ctrl};
 use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
 
 use crate::backing::Backing;
@@ -28,6 +28,8 @@ pub enum Outcome {
     Asks(Question),
     /// The renderer answers what it was sent last.
     Renders,
+    /// A resource leaves the window.
+    Unmaps(u32),
 }
 
 impl From<Progress> for Outcome {
@@ -50,10 +52,8 @@ impl Device {
         let outcome = match command {
             Command::GetDisplayInfo => return self.ask(Question::DisplayInfo),
             Command::GetEdid { scanout } => return self.ask(Question::Edid(scanout)),
-            Command::GetCapsetInfo { index } => return Outcome::Done(capset::info(index, self.host.capsets())),
-            Command::GetCapset { id, version } => {
-                return Outcome::Done(capset::get(id, version, self.host.capsets()));
-            }
+            Command::GetCapsetInfo { index } => return Outcome::Done(capset::info(index, self.capsets())),
+            Command::GetCapset { id, version } => return Outcome::Done(capset::get(id, version, self.capsets())),
             Command::Create2d(picture) => {
                 let kind = Kind::marked(&picture).unwrap_or_else(|| Kind::picture(&picture));
                 self.create(picture.resource, kind)
@@ -63,9 +63,12 @@ impl Device {
                 Some(kind) => self.create(wanted.resource_id.get(), kind),
                 None => return drawn(self.create_texture(header, &wanted)),
             },
-            Command::CreateBlob { resource, guest, bytes, entries } => {
-                self.create_blob(resource, guest, bytes, entries)
+            Command::CreateBlob { blob, entries } if blob.blob_mem.get() == BLOB_MEM_GUEST => {
+                self.create_blob(blob.resource_id.get(), blob.size.get(), entries)
             }
+            Command::CreateBlob { blob, entries } => return drawn(self.create_host_blob(header, &blob, &entries)),
+            Command::MapBlob { resource, offset } => return drawn(self.map_blob(header, resource, offset)),
+            Command::UnmapBlob { resource } => return drawn(self.unmap_blob(resource)),
             Command::Unref { resource } => return drawn(self.unref(header, resource)),
             Command::AttachBacking { resource, entries } => return drawn(self.attach(header, resource, entries)),
             Command::DetachBacking { resource } => return drawn(self.detach(header, resource)),
@@ -101,12 +104,16 @@ impl Device {
         drawn(outcome.map(Into::into))
     }
 
+    fn is_the_renderers(&self, resource: u32) -> bool {
+        self.resources.get(resource).is_ok_and(|of| matches!(of.kind, Kind::Texture { .. } | Kind::HostBlob { .. }))
+    }
+
     fn is_texture(&self, resource: u32) -> bool {
         self.resources.get(resource).is_ok_and(|of| matches!(of.kind, Kind::Texture { .. }))
     }
 
     fn create_context(&mut self, id: u32, capset: u32, program: String) -> Result<Progress, Refusal> {
-        let of_gl = self.host.capsets().iter().any(|of| of.id == capset);
+        let of_gl = self.capsets().iter().any(|of| of.id == capset);
         self.contexts.create(id, capset, of_gl)?;
         self.note_context(id, capset, program);
         Ok(Progress::Done)
@@ -123,13 +130,9 @@ impl Device {
     fn create_blob(
         &mut self,
         resource: u32,
-        guest: bool,
         bytes: u64,
         entries: Vec<Entry>,
     ) -> Result<Progress, Refusal> {
-        if !guest {
-            return Err(Refusal::Unspecified);
-        }
         let backing = if entries.is_empty() { None } else { Some(self.backing(entries)?) };
         if bytes == 0 || backing.as_ref().is_some_and(|backing| backing.bytes() < bytes) {
             return Err(Refusal::InvalidParameter);
@@ -193,8 +196,9 @@ impl Device {
     }
 
     fn unref(&mut self, header: &CtrlHdr, resource: u32) -> Result<Outcome, Refusal> {
-        let (progress, texture) = (self.release(resource)?, self.is_texture(resource));
+        let (progress, texture) = (self.release(resource)?, self.is_the_renderers(resource));
         self.forget_shown(resource);
+        self.window.unmap(resource, None);
         self.resources.remove(resource)?;
         if texture { self.let_go_of_texture(header, resource) } else { Ok(progress.into()) }
     }
@@ -216,7 +220,7 @@ impl Device {
         match (of.kind, rect) {
             (Kind::Channel { .. } | Kind::Area { .. }, _) => self.bell(header, resource, offset),
             (Kind::Picture { .. } | Kind::Blob { .. }, Some(rect)) => self.transfer_picture(resource, offset, rect),
-            (Kind::Texture { .. }, _) | (Kind::Picture { .. } | Kind::Blob { .. }, None) => Err(Refusal::Unspecified),
+            _ => Err(Refusal::Unspecified),
         }
     }
 

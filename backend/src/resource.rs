@@ -41,6 +41,11 @@ pub enum Kind {
         /// Its length.
         bytes: u64,
     },
+    /// The renderer's too: memory of the host that the guest may map.
+    HostBlob {
+        /// Its length.
+        bytes: u64,
+    },
     /// A Paravane channel, once a handshake has been tried.
     Channel {
         /// The channel, when there is a worker for it.

@@ -44,6 +44,11 @@ pub const HANDLES_MAX: u32 = 1 << 20;
 /// several threads may arrive out of order by as many threads as there are.
 pub const HANDLE_GAP_MAX: u32 = 4096;
 
+/// Blobs of the host's memory that one VM's Vulkan programs have for their command
+/// rings and replies, which are in no budget of the GPU's memory: Mesa's driver
+/// takes 10 to 30 MiB a program.
+pub const RING_BLOBS_BYTES_MAX: u64 = 1 << 30;
+
 /// Longest name of a kernel, global or file in a call. C++ mangled kernel
 /// names of 4 KiB occur in CUTLASS; the frame bound leaves room for three.
 pub const NAME_BYTES_MAX: usize = 12 * 1024;

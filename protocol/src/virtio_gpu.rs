@@ -63,6 +63,7 @@ pub mod ctrl {
     pub const OK_CAPSET_INFO: u32 = 0x1102;
     pub const OK_CAPSET: u32 = 0x1103;
     pub const OK_EDID: u32 = 0x1104;
+    pub const OK_MAP_INFO: u32 = 0x1106;
 
     pub const ERR_UNSPEC: u32 = 0x1200;
     pub const ERR_OUT_OF_MEMORY: u32 = 0x1201;
@@ -82,6 +83,15 @@ pub const FORMATS_2D: [u32; 8] = [1, 2, 3, 4, 67, 68, 121, 134];
 
 /// [`ResourceCreateBlob::blob_mem`]: the blob is the guest's own pages.
 pub const BLOB_MEM_GUEST: u32 = 1;
+/// [`ResourceCreateBlob::blob_mem`]: the blob is the host's memory.
+pub const BLOB_MEM_HOST3D: u32 = 2;
+
+/// The capset of Vulkan: virglrenderer's venus.
+pub const CAPSET_VENUS: u32 = 4;
+
+/// The number of the shared memory region in which a guest sees blobs of the
+/// host's memory (5.7.7).
+pub const SHM_HOST_VISIBLE: u8 = 1;
 
 /// Scanouts that the specification allows, and so the entries of a display info.
 pub const SCANOUTS_MAX: usize = 16;
@@ -377,6 +387,13 @@ wire! {
         padding: U32,
         /// Where in the host-visible region.
         offset: U64,
+    }
+    /// Answer to RESOURCE_MAP_BLOB.
+    MapInfo = 8 {
+        /// How the guest is to cache the pages: 1 cached, 2 uncached, 3 write-combined.
+        map_info: U32,
+        /// Zero.
+        padding: U32,
     }
     /// Body of UPDATE_CURSOR and MOVE_CURSOR.
     UpdateCursor = 32 {

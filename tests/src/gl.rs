@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use paravane_protocol::virtio_gpu::{self as spec, ctrl};
+use paravane_protocol::virtio_gpu::{self as spec, CAPSET_VENUS, ctrl};
 use tempfile::TempDir;
 use zerocopy::{Immutable, IntoBytes};
 
@@ -17,7 +17,11 @@ use crate::frontend::{FrontEnd, command};
 pub fn stand_in() -> Option<(UnixStream, File)> {
     let what: Vec<String> = std::env::args().collect();
     if what[1] == "probe" {
-        println!("{}", serde_json::json!({ "capsets": [{ "id": 2, "version": 3, "data": [1, 2, 3] }] }));
+        let mut capsets = vec![serde_json::json!({ "id": 2, "version": 3, "data": [1, 2, 3] })];
+        if what.iter().any(|word| word == "--vulkan") {
+            capsets.push(serde_json::json!({ "id": CAPSET_VENUS, "version": 0, "data": [4] }));
+        }
+        println!("{}", serde_json::json!({ "capsets": capsets }));
         return None;
     }
     let socket: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned().unwrap();

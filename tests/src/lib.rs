@@ -19,4 +19,5 @@ pub mod replay;
 pub mod report;
 pub mod spin;
 pub mod steady;
+pub mod window;
 pub mod screen;

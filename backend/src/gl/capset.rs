@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn a_renderer_that_fails_is_told_with_its_words() {
         // One that was just written may be busy: another thread's child may have it open still.
-        let program = |path: &str| Program { path: path.into(), render_node: None };
+        let program = |path: &str| Program { path: path.into(), render_node: None, vulkan: false };
         let error = probe(&program("/bin/ls")).unwrap_err().to_string();
         assert!(error.contains("'probe'") && error.contains('2'), "{error}");
         assert!(probe(&program("/nowhere/renderer")).is_err());

@@ -44,7 +44,7 @@ impl Device {
         self.render_and(header, body, After::Nothing)
     }
 
-    fn render_and(&mut self, header: &CtrlHdr, body: &[u8], after: After) -> Result<Outcome, Refusal> {
+    pub(super) fn render_and(&mut self, header: &CtrlHdr, body: &[u8], after: After) -> Result<Outcome, Refusal> {
         let (gl, env) = apart(self)?;
         gl.send(&env, about(header), body, after)?;
         Ok(Outcome::Renders)
@@ -84,7 +84,7 @@ impl Device {
         }
         let body = spec::ResourceRef { resource_id: id.into(), ..Default::default() };
         let freed = (header.kind.get() == ctrl::RESOURCE_UNREF).then(|| self.gl.textures.remove(&id)).flatten();
-        self.render_and(header, body.as_bytes(), freed.map_or(After::Nothing, |texture| After::Freed(texture.bytes)))
+        self.render_and(header, body.as_bytes(), freed.map_or(After::Nothing, After::Freed))
     }
 
     pub(crate) fn transfer_texture(&mut self, header: &CtrlHdr, of: &spec::TransferHost3d) -> Result<Outcome, Refusal> {
@@ -99,7 +99,7 @@ impl Device {
     }
 
     /// The renderer hears of a context when something is drawn in it: most of Paravane's own never are.
-    fn begin_context(&mut self, id: u32) -> Result<(), Refusal> {
+    pub(super) fn begin_context(&mut self, id: u32) -> Result<(), Refusal> {
         let Context { capset, program, life } = self.gl.contexts.get(&id).cloned().ok_or(Refusal::InvalidContext)?;
         match life {
             Some(life) if self.gl.link.is_some() && life == self.gl.life => Ok(()),
@@ -185,13 +185,15 @@ impl Device {
         }
     }
 
-    fn replied(&mut self, Heard { reply, body, .. }: Heard) -> Option<(Ticket, Response)> {
+    fn replied(&mut self, heard: Heard) -> Option<(Ticket, Response)> {
+        let reply = heard.reply;
         let (ticket, after) = self.gl.parked.remove(&reply.seq.get())?;
         let refused = reply.refused.get() != 0;
         match after {
-            After::Show(wanted) if !refused => self.show_texture(&wanted, &body),
+            After::Map(resource) => return self.exported(resource, ticket, heard).map(|response| (ticket, response)),
+            After::Show(wanted) if !refused => self.show_texture(&wanted, &heard.body),
             After::Made(id) if refused => self.gl.is_not_made(id, reply.seq.get()),
-            After::Freed(bytes) => self.gl.give_back(bytes),
+            After::Freed(texture) => self.gl.freed(texture),
             _ => {}
         }
         Some((ticket, if refused { Refusal::Unspecified.into() } else { Response::Done }))
@@ -224,6 +226,7 @@ impl Device {
             self.host.faults.guest(self.connection, fault);
         }
         self.gl.textures.clear();
+        self.gl.ring_bytes = 0;
         let parked = std::mem::take(&mut self.gl.parked);
         parked.into_values().map(|(ticket, _)| (ticket, Refusal::Unspecified.into())).collect()
     }

@@ -57,7 +57,6 @@ pub(super) struct Link {
 pub(super) struct Heard {
     pub(super) reply: Reply,
     pub(super) body: Vec<u8>,
-    #[expect(dead_code, reason = "nothing is exported yet")]
     pub(super) file: Option<OwnedFd>,
 }
 

@@ -3,6 +3,7 @@
 //! its contexts and resources with it; the next context starts another.
 #![deny(clippy::indexing_slicing)]
 
+mod blob;
 mod capset;
 mod device;
 mod dues;
@@ -50,10 +51,12 @@ enum After {
     Nothing,
     /// The pixels go to the screen.
     Show(wire::ReadBack),
+    /// The file that comes is mapped where this resource has its place.
+    Map(u32),
     /// If it is refused, the texture's memory is given back.
     Made(u32),
     /// So much memory is given back.
-    Freed(u64),
+    Freed(Texture),
 }
 
 /// A command's number, context and timeline.
@@ -63,11 +66,13 @@ type About = (u32, u32, Option<Timeline>);
 type Life = u64;
 
 /// A texture, a buffer or the like.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Texture {
     life: Life,
     /// Of the VM's budget.
     bytes: u64,
+    /// Of the host's memory.
+    ring_bytes: u64,
     /// The message that makes it.
     seq: u64,
 }
@@ -92,6 +97,8 @@ pub struct Gl {
     sent: Option<(u64, After)>,
     contexts: HashMap<u32, Context>,
     textures: HashMap<u32, Texture>,
+    /// What all textures have of the host's memory.
+    ring_bytes: u64,
 }
 
 /// What it takes to start a renderer.
@@ -213,7 +220,7 @@ impl Gl {
             self.give_back(bytes);
             return Err(refusal);
         }
-        self.textures.insert(id, Texture { life: self.life, bytes, seq: self.seq });
+        self.textures.insert(id, Texture { life: self.life, bytes, ring_bytes: 0, seq: self.seq });
         Ok(())
     }
 
@@ -224,11 +231,17 @@ impl Gl {
         }
     }
 
+    /// So is that of a texture.
+    fn freed(&mut self, texture: Texture) {
+        self.ring_bytes = self.ring_bytes.saturating_sub(texture.ring_bytes);
+        self.give_back(texture.bytes);
+    }
+
     /// The renderer could not make what a message asked for.
     fn is_not_made(&mut self, id: u32, seq: u64) {
         if let Some(texture) = self.textures.get(&id).copied().filter(|texture| texture.seq == seq) {
             self.textures.remove(&id);
-            self.give_back(texture.bytes);
+            self.freed(texture);
         }
     }
 

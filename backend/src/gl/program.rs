@@ -19,6 +19,8 @@ pub struct Program {
     pub path: PathBuf,
     /// The GPU; none: virglrenderer chooses.
     pub render_node: Option<PathBuf>,
+    /// Whether it serves Vulkan too.
+    pub vulkan: bool,
 }
 
 impl Program {
@@ -26,6 +28,9 @@ impl Program {
     pub(super) fn command(&self, what: &str) -> Command {
         let mut command = Command::new(&self.path);
         command.arg(what);
+        if self.vulkan {
+            command.arg("--vulkan");
+        }
         if let Some(node) = &self.render_node {
             command.arg("--render-node").arg(node);
             let egl = NVIDIA_EGL.iter().map(Path::new).find(|path| path.exists());

@@ -1,20 +1,25 @@
 //! What a renderer draws with: messages are calls of rutabaga_gfx.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use paravane_protocol::virtio_gpu::{self as spec, ctrl};
 use rutabaga_gfx::{
-    RUTABAGA_FLAG_FENCE, RUTABAGA_FLAG_INFO_RING_IDX, ResourceCreate3D, Rutabaga, RutabagaDescriptor, RutabagaError,
-    RutabagaFence, RutabagaResult, Transfer3D,
+    RUTABAGA_FLAG_FENCE, RUTABAGA_FLAG_INFO_RING_IDX, RUTABAGA_HANDLE_TYPE_MEM_DMABUF, RUTABAGA_HANDLE_TYPE_MEM_OPAQUE_FD,
+    ResourceCreate3D, ResourceCreateBlob, Rutabaga, RutabagaDescriptor, RutabagaError, RutabagaFence, RutabagaResult, Transfer3D,
 };
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::memory::Memory;
 use super::{Executed, Fence, Library, Message};
 use crate::control::Piece;
-use crate::gl::wire::{self, Backing, ReadBack, RegionRecord};
+use crate::gl::wire::{self, Backing, Exported, ReadBack, RegionRecord};
 use crate::pixels::PIXEL_BYTES;
+
+/// Of a map_info, what virtio-gpu tells a guest.
+const MAP_CACHE_MASK: u32 = 0x0f;
 
 /// rutabaga_gfx and the guest memory that it reads and writes.
 pub(super) struct Drawing {
@@ -22,6 +27,8 @@ pub(super) struct Drawing {
     memory: Memory,
     /// Where the library says that a query holds up its fences.
     wants: Option<RutabagaDescriptor>,
+    /// What has been exported: the library gives away some resources once only.
+    exported: HashMap<u32, (u32, OwnedFd)>,
 }
 
 /// A fence that the library has signalled.
@@ -71,16 +78,22 @@ impl Library for Drawing {
                 })?;
             }
             wire::READ_BACK => return self.read_back(&read::<ReadBack>(&body)?.0),
+            wire::EXPORT => return self.export(resource(&body)?),
+            ctrl::RESOURCE_CREATE_BLOB => self.create_blob(context, &read::<spec::ResourceCreateBlob>(&body)?.0)?,
             ctrl::CTX_CREATE => {
                 let (create, _) = read::<spec::CtxCreate>(&body)?;
-                self.rutabaga.create_context(context, create.context_init.get(), None)?;
+                // By the number, a Vulkan context's process knows whose its work is.
+                self.rutabaga.create_context(context, create.context_init.get(), Some("paravane"))?;
             }
             ctrl::CTX_DESTROY => self.rutabaga.destroy_context(context)?,
             ctrl::CTX_ATTACH_RESOURCE => self.rutabaga.context_attach_resource(context, resource(&body)?)?,
             ctrl::CTX_DETACH_RESOURCE => self.rutabaga.context_detach_resource(context, resource(&body)?)?,
             ctrl::SUBMIT_3D => self.rutabaga.submit_command(context, &mut body, &[])?,
             ctrl::RESOURCE_CREATE_3D => self.create(&read::<spec::ResourceCreate3d>(&body)?.0)?,
-            ctrl::RESOURCE_UNREF => self.rutabaga.unref_resource(resource(&body)?)?,
+            ctrl::RESOURCE_UNREF => {
+                self.exported.remove(&resource(&body)?);
+                self.rutabaga.unref_resource(resource(&body)?)?;
+            }
             wire::ATTACH => self.attach(&body)?,
             ctrl::RESOURCE_DETACH_BACKING => self.rutabaga.detach_backing(resource(&body)?)?,
             ctrl::TRANSFER_TO_HOST_3D => {
@@ -100,7 +113,7 @@ impl Library for Drawing {
 impl Drawing {
     pub(super) fn new(rutabaga: Rutabaga) -> Self {
         let wants = rutabaga.poll_descriptor();
-        Self { rutabaga, memory: Memory::default(), wants }
+        Self { rutabaga, memory: Memory::default(), wants, exported: HashMap::new() }
     }
 
     fn create(&mut self, wanted: &spec::ResourceCreate3d) -> RutabagaResult<()> {
@@ -117,6 +130,45 @@ impl Drawing {
             flags: wanted.flags.get(),
         };
         self.rutabaga.resource_create_3d(wanted.resource_id.get(), create)
+    }
+
+    fn create_blob(&mut self, context: u32, wanted: &spec::ResourceCreateBlob) -> RutabagaResult<()> {
+        let create = ResourceCreateBlob {
+            blob_mem: wanted.blob_mem.get(),
+            blob_flags: wanted.blob_flags.get(),
+            blob_id: wanted.blob_id.get(),
+            size: wanted.size.get(),
+        };
+        self.rutabaga.resource_create_blob(context, wanted.resource_id.get(), create, None, None)
+    }
+
+    fn export(&mut self, id: u32) -> RutabagaResult<Executed> {
+        let (kind, file) = match self.exported.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let handle = self.rutabaga.export_blob(id)?;
+                let kind = match handle.handle_type {
+                    RUTABAGA_HANDLE_TYPE_MEM_OPAQUE_FD => wire::FILE_OPAQUE,
+                    RUTABAGA_HANDLE_TYPE_MEM_DMABUF => wire::FILE_DMABUF,
+                    _ => wire::FILE_SHM,
+                };
+                place.insert((kind, handle.os_handle.as_fd().try_clone_to_owned().map_err(no_descriptor)?))
+            }
+        };
+        let file = file.try_clone().map_err(no_descriptor)?;
+        // A picture has no map_info, memory has no rows.
+        let picture = self.rutabaga.resource3d_info(id).ok();
+        let ([stride, ..], [offset, ..]) = picture.map_or(([0; 4], [0; 4]), |of| (of.strides, of.offsets));
+        let exported = Exported {
+            file: (*kind).into(),
+            map_info: (self.rutabaga.map_info(id).unwrap_or(0) & MAP_CACHE_MASK).into(),
+            fourcc: picture.map_or(0, |of| of.drm_fourcc).into(),
+            stride: stride.into(),
+            offset: offset.into(),
+            padding: 0.into(),
+            modifier: picture.map_or(0, |of| of.modifier).into(),
+        };
+        Ok(Executed { body: exported.as_bytes().to_vec(), file: Some(file) })
     }
 
     fn attach(&mut self, body: &[u8]) -> RutabagaResult<()> {
@@ -143,6 +195,12 @@ impl Drawing {
 
 fn resource(body: &[u8]) -> RutabagaResult<u32> {
     Ok(read::<spec::ResourceRef>(body)?.0.resource_id.get())
+}
+
+/// Why nothing is exported.
+fn no_descriptor(error: io::Error) -> RutabagaError {
+    log::warn!("a resource's descriptor: {error}");
+    RutabagaError::InvalidResourceId
 }
 
 fn transfer(of: &spec::TransferHost3d) -> Transfer3D {

@@ -15,6 +15,8 @@ mod memory;
 #[cfg(feature = "gl")]
 mod program;
 mod serve;
+#[cfg(feature = "gl")]
+mod venus;
 
 pub use fences::{Fence, Fences};
 pub use hear::Message;

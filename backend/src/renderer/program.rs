@@ -10,12 +10,13 @@ use std::sync::{Arc, Once};
 use clap::{Parser, Subcommand};
 use log::LevelFilter;
 use rutabaga_gfx::{
-    RUTABAGA_CAPSET_VIRGL, RUTABAGA_CAPSET_VIRGL2, RUTABAGA_PATH_TYPE_GPU, Rutabaga, RutabagaBuilder, RutabagaComponentType,
-    RutabagaFence, RutabagaHandler, RutabagaPath,
+    RUTABAGA_CAPSET_VENUS, RUTABAGA_CAPSET_VIRGL, RUTABAGA_CAPSET_VIRGL2, RUTABAGA_PATH_TYPE_GPU, Rutabaga, RutabagaBuilder,
+    RutabagaComponentType, RutabagaDescriptor, RutabagaFence, RutabagaHandler, RutabagaPath,
 };
 use serde_json::json;
 
 use super::draw::{Drawing, fence_of};
+use super::venus;
 use crate::{logging, sandbox, slice};
 
 /// OpenGL for one VM of a paravane-backend, which starts it.
@@ -27,6 +28,12 @@ struct Options {
     /// The GPU to draw on [default: the host's EGL chooses]
     #[arg(long, value_name = "PATH", global = true, env = "PARAVANE_RENDER_NODE")]
     render_node: Option<PathBuf>,
+    /// Serve Vulkan too
+    #[arg(long, global = true)]
+    vulkan: bool,
+    /// virglrenderer's program for Vulkan [default: /usr/libexec/virgl_render_server]
+    #[arg(long, value_name = "PATH", global = true, env = "PARAVANE_RENDER_SERVER")]
+    render_server: Option<PathBuf>,
     /// What to log: off, error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL", default_value = "warn", global = true)]
     log_level: LevelFilter,
@@ -71,15 +78,24 @@ fn run(options: &Options) -> Result<(), Failure> {
     if let Some(wrong) = node.filter(|node| !is_node(node)) {
         return Err(Failure::Node(wrong.to_owned()));
     }
+    let server = if options.vulkan { Some(venus::find(options.render_server.as_deref())?) } else { None };
     match options.what {
-        What::Probe => probe(node),
-        What::Serve => serve(node),
+        What::Probe => probe(node, server.as_deref()),
+        What::Serve => serve(node, server.as_deref()),
     }
 }
 
-/// OpenGL on a surfaceless EGL display, with virgl's capsets alone.
-fn rutabaga(node: Option<&Path>, on_fence: impl Fn(RutabagaFence) + Send + Sync + 'static) -> Result<Rutabaga, Failure> {
-    let capsets = 1 << RUTABAGA_CAPSET_VIRGL | 1 << RUTABAGA_CAPSET_VIRGL2;
+/// OpenGL on a surfaceless EGL display, with virgl's capsets; with a render server, Vulkan.
+fn rutabaga(
+    node: Option<&Path>,
+    server: Option<&Path>,
+    on_fence: impl Fn(RutabagaFence) + Send + Sync + 'static,
+) -> Result<Rutabaga, Failure> {
+    let mut capsets = 1 << RUTABAGA_CAPSET_VIRGL | 1 << RUTABAGA_CAPSET_VIRGL2;
+    let socket = server.map(venus::start).transpose()?;
+    if socket.is_some() {
+        capsets |= 1 << RUTABAGA_CAPSET_VENUS;
+    }
     let paths = node.map(|path| vec![RutabagaPath { path: path.to_owned(), path_type: RUTABAGA_PATH_TYPE_GPU }]);
     let builder = RutabagaBuilder::new(capsets, RutabagaHandler::new(on_fence))
         .set_default_component(RutabagaComponentType::VirglRenderer)
@@ -87,23 +103,40 @@ fn rutabaga(node: Option<&Path>, on_fence: impl Fn(RutabagaFence) + Send + Sync 
         .set_use_gles(false)
         .set_use_surfaceless(true)
         .set_use_external_blob(false)
+        .set_use_render_server(socket.is_some())
+        .set_server_descriptor(socket.map(RutabagaDescriptor::from))
         .set_rutabaga_paths(paths);
     Ok(builder.build()?)
 }
 
-fn probe(node: Option<&Path>) -> Result<(), Failure> {
-    let rutabaga = rutabaga(node, |_| ())?;
+fn probe(node: Option<&Path>, server: Option<&Path>) -> Result<(), Failure> {
+    let rutabaga = rutabaga(node, server, |_| ())?;
     let mut capsets = Vec::new();
     for index in 0..rutabaga.get_num_capsets() {
         let (id, version, _) = rutabaga.get_capset_info(index)?;
-        let data = rutabaga.get_capset(id, version)?;
+        let mut data = rutabaga.get_capset(id, version)?;
+        if server.is_some() && id == RUTABAGA_CAPSET_VIRGL2 {
+            without_mapped_buffers(&mut data);
+        }
         capsets.push(json!({ "id": id, "version": version, "data": data }));
     }
     writeln!(io::stdout(), "{}", json!({ "capsets": capsets }))?;
     Ok(())
 }
 
-fn serve(node: Option<&Path>) -> Result<(), Failure> {
+/// Where a guest has a window for blobs, Mesa's virgl would have buffers in it that stay
+/// mapped. Those are in virglrenderer's own address space, and have no file that a
+/// front end could map; so the bit that promises them is taken out (virgl_hw.h:
+/// capability_bits in version 2, VIRGL_CAP_ARB_BUFFER_STORAGE).
+fn without_mapped_buffers(capset: &mut [u8]) {
+    const CAPABILITY_BITS: usize = 392;
+    const ARB_BUFFER_STORAGE: u32 = 1 << 31;
+    if let Some(bits) = capset.get_mut(CAPABILITY_BITS..).and_then(|rest| rest.first_chunk_mut()) {
+        *bits = (u32::from_le_bytes(*bits) & !ARB_BUFFER_STORAGE).to_le_bytes();
+    }
+}
+
+fn serve(node: Option<&Path>, server: Option<&Path>) -> Result<(), Failure> {
     // The device is gone or it never was: so is this process's reason.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(io::Error::from)?;
     let socket: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
@@ -116,7 +149,7 @@ fn serve(node: Option<&Path>) -> Result<(), Failure> {
             shortened.call_once(slice::shorten);
             of_library.signalled(fence_of(&fence));
         };
-        let rutabaga = rutabaga(node, on_fence).map_err(io::Error::other)?;
+        let rutabaga = rutabaga(node, server, on_fence).map_err(io::Error::other)?;
         sandbox::enter()?;
         Ok(Drawing::new(rutabaga))
     })?;

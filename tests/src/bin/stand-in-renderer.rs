@@ -1,18 +1,31 @@
 //! A renderer that draws nothing: it says what it is told, as the device's
 //! protocol has it, one line a message, in the file beside it. A submit of
-//! `die!` ends it, one of `late` is answered with the message after it.
+//! `die!` ends it, one of `late` is answered with the message after it. A blob is
+//! a file that begins with its resource's number.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 
+use paravane_tests::frontend::memory_file;
 use paravane_tests::gl::stand_in;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use zerocopy::IntoBytes;
 
-/// virtio-gpu's SUBMIT_3D, and the device's own message for pixels.
+/// virtio-gpu's SUBMIT_3D and RESOURCE_CREATE_BLOB, and the device's own messages for pixels and files.
 const SUBMIT: u32 = 0x207;
+const CREATE_BLOB: u32 = 0x10c;
 const READ_BACK: u32 = 2;
+const EXPORT: u32 = 4;
+/// Names of blobs: one that cannot be made, one whose file is too short, one that cannot be mapped.
+const NOT_MADE: u64 = 13;
+const SHORT: u64 = 14;
+const NOT_MAPPABLE: u64 = 15;
 
 fn main() {
     let Some((socket, log)) = stand_in() else { return };
@@ -20,7 +33,7 @@ fn main() {
 }
 
 fn serve(mut socket: UnixStream, mut log: File) {
-    let mut late = None;
+    let (mut late, mut blobs) = (None, HashMap::new());
     loop {
         // Bytes, kind, sequence number in two words, context, fence.
         let mut head = [0_u32; 6];
@@ -39,10 +52,20 @@ fn serve(mut socket: UnixStream, mut log: File) {
             }
             (SUBMIT, b"no!!") => reply(&mut socket, [low, high], 1, &[]),
             (READ_BACK, wanted) => {
-                let side = |at: usize| u32::from_le_bytes(wanted[at..at + 4].try_into().unwrap());
-                let pixels = vec![0x11; usize::try_from(side(12) * side(16) * 4).unwrap()];
+                let pixels = vec![0x11; usize::try_from(word(wanted, 12) * word(wanted, 16) * 4).unwrap()];
                 reply(&mut socket, [low, high], 0, &pixels);
             }
+            (CREATE_BLOB, wanted) => {
+                let (name, bytes) = (long(wanted, 16), long(wanted, 24));
+                if name != NOT_MADE {
+                    blobs.insert(word(wanted, 0), (name, bytes));
+                }
+                reply(&mut socket, [low, high], u32::from(name == NOT_MADE), &[]);
+            }
+            (EXPORT, wanted) => match blobs.get(&word(wanted, 0)) {
+                Some(blob) => export(&mut socket, [low, high], word(wanted, 0), *blob),
+                None => reply(&mut socket, [low, high], 1, &[]),
+            },
             _ => reply(&mut socket, [low, high], 0, &[]),
         }
         if let Some(seq) = late.take() {
@@ -51,7 +74,29 @@ fn serve(mut socket: UnixStream, mut log: File) {
     }
 }
 
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+fn long(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
 fn reply(socket: &mut UnixStream, [low, high]: [u32; 2], refused: u32, body: &[u8]) {
     let head = [u32::try_from(body.len()).unwrap(), refused, low, high, 0, 0];
     socket.write_all(&[head.as_bytes(), body].concat()).unwrap();
+}
+
+/// A reply with a descriptor: kind of file, map_info, and nothing of a picture.
+fn export(socket: &mut UnixStream, [low, high]: [u32; 2], resource: u32, (name, bytes): (u64, u64)) {
+    let file = memory_file(if name == SHORT { bytes / 2 } else { bytes });
+    file.write_all_at(&resource.to_le_bytes(), 0).unwrap();
+    let body = [1, u32::from(name != NOT_MAPPABLE), 0, 0, 0, 0, 0, 0];
+    let head = [u32::try_from(size_of_val(&body)).unwrap(), 0, low, high, 1, 0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let files = [file.as_fd()];
+    assert!(ancillary.push(SendAncillaryMessage::ScmRights(&files)));
+    sendmsg(&*socket, &[IoSlice::new(head.as_bytes())], &mut ancillary, SendFlags::NOSIGNAL).unwrap();
+    socket.write_all(body.as_bytes()).unwrap();
 }

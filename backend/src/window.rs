@@ -1,0 +1,284 @@
+//! The window: a region of shared memory of the device (virtio 1.3, 5.7.7), in
+//! which the guest sees blobs of the host's memory. The front end has it and maps
+//! files there, by vhost-user's SHMEM_MAP and SHMEM_UNMAP (QEMU's
+//! docs/interop/vhost-user). A thread of its own asks for that, because the front
+//! end answers only when it does not wait for the device: so the device never
+//! waits for it either.
+#![deny(clippy::indexing_slicing)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use paravane_protocol::virtio_gpu::{MapInfo, SHM_HOST_VISIBLE, ctrl};
+use vhost::vhost_user::message::{VhostUserMMap, VhostUserMMapFlags, VhostUserShMemConfig};
+use vhost::vhost_user::{Backend, VhostUserFrontendReqHandler};
+use zerocopy::IntoBytes;
+
+use crate::fence::Ticket;
+use crate::memory::PAGE_BYTES;
+use crate::response::{Refusal, Response};
+
+type Answers = Arc<Mutex<Vec<Done>>>;
+
+/// A place in the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// From the window's start.
+    pub offset: u64,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// A place that a resource has taken; numbers tell one taking from the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Taken {
+    resource: u32,
+    place: Place,
+    number: u64,
+}
+
+/// What the thread has done: an answer, and a place where nothing could be mapped.
+#[derive(Debug)]
+struct Done {
+    ticket: Ticket,
+    response: Response,
+    failed: Option<Taken>,
+}
+
+/// What the thread is to do.
+enum Order {
+    Map { taken: Taken, file: OwnedFd, info: u32, ticket: Ticket },
+    Unmap { place: Place, ticket: Option<Ticket> },
+}
+
+/// The window of one connection.
+#[derive(Debug, Default)]
+pub struct Window {
+    bytes: u64,
+    /// The front end has asked for its size: it has the region.
+    there: bool,
+    orders: Option<Sender<Order>>,
+    answers: Answers,
+    /// Bytes that are taken, by where they start.
+    taken: BTreeMap<u64, u64>,
+    places: HashMap<u32, Taken>,
+    /// Counts places that were taken.
+    number: u64,
+}
+
+impl Window {
+    /// One of so many bytes; 0: the device has none.
+    pub fn new(bytes: u64) -> Self {
+        Self { bytes, ..Self::default() }
+    }
+
+    /// What the front end is told of it; from then on it is there.
+    pub fn config(&mut self) -> VhostUserShMemConfig {
+        self.there = self.bytes > 0;
+        let mut sizes = [0; SHM_HOST_VISIBLE as usize + 1];
+        if let Some(size) = sizes.last_mut() {
+            *size = self.bytes;
+        }
+        VhostUserShMemConfig::new(u32::from(self.there), &sizes)
+    }
+
+    /// Starts the thread that speaks to the front end. `nudge` is an eventfd,
+    /// written when there are answers.
+    pub fn start(&mut self, front_end: Backend, nudge: OwnedFd, connection: u64) -> io::Result<()> {
+        let (sender, orders) = channel();
+        let mapper = Mapper { front_end, answers: Arc::clone(&self.answers), nudge, connection };
+        std::thread::Builder::new().name(format!("window {connection}")).spawn(move || mapper.serve(&orders))?;
+        self.orders = Some(sender);
+        Ok(())
+    }
+
+    /// Whether a guest can see the host's memory.
+    pub fn is_there(&self) -> bool {
+        self.there && self.orders.is_some()
+    }
+
+    /// A resource takes a place.
+    pub fn take(&mut self, resource: u32, place: Place) -> Result<(), Refusal> {
+        let Place { offset, bytes } = place;
+        let whole = offset % PAGE_BYTES == 0 && bytes % PAGE_BYTES == 0 && bytes > 0;
+        let end = offset.checked_add(bytes).filter(|end| whole && *end <= self.bytes);
+        let end = end.filter(|_| self.is_there()).ok_or(Refusal::InvalidParameter)?;
+        let before = self.taken.range(..end).next_back();
+        let free = before.is_none_or(|(start, bytes)| start + bytes <= offset);
+        if !free || self.place_of(resource).is_some() {
+            return Err(Refusal::InvalidParameter);
+        }
+        self.taken.insert(offset, bytes);
+        self.number += 1;
+        self.places.insert(resource, Taken { resource, place, number: self.number });
+        Ok(())
+    }
+
+    /// Where a resource is.
+    pub fn place_of(&self, resource: u32) -> Option<Place> {
+        self.places.get(&resource).map(|taken| taken.place)
+    }
+
+    /// Nothing was mapped at a resource's place after all.
+    pub fn give_back(&mut self, resource: u32) -> Option<Place> {
+        let taken = self.places.remove(&resource)?;
+        self.taken.remove(&taken.place.offset);
+        Some(taken.place)
+    }
+
+    /// Maps a file at the place that a resource has taken; the command is answered
+    /// when that is done. `info`: how the guest is to cache it. `false`: the
+    /// resource has no place any more.
+    pub fn map(&self, resource: u32, file: OwnedFd, info: u32, ticket: Ticket) -> bool {
+        let Some(taken) = self.places.get(&resource).copied() else { return false };
+        self.order(Order::Map { taken, file, info, ticket })
+    }
+
+    /// Takes a resource out of the window, if it is there; `ticket` is then answered.
+    pub fn unmap(&mut self, resource: u32, ticket: Option<Ticket>) -> bool {
+        let Some(place) = self.give_back(resource) else { return false };
+        self.order(Order::Unmap { place, ticket })
+    }
+
+    /// Takes everything out.
+    pub fn clear(&mut self) {
+        self.taken.clear();
+        for taken in std::mem::take(&mut self.places).into_values() {
+            self.order(Order::Unmap { place: taken.place, ticket: None });
+        }
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn order(&self, order: Order) -> bool {
+        self.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok())
+    }
+
+    /// What has been done since.
+    pub fn answers(&mut self) -> Vec<(Ticket, Response)> {
+        let done = std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner));
+        let failed: Vec<Taken> = done.iter().filter_map(|done| done.failed).collect();
+        for taken in failed {
+            if self.places.get(&taken.resource) == Some(&taken) {
+                self.give_back(taken.resource);
+            }
+        }
+        done.into_iter().map(|done| (done.ticket, done.response)).collect()
+    }
+}
+
+/// The thread's side. It ends when the device's is dropped.
+struct Mapper {
+    front_end: Backend,
+    answers: Answers,
+    nudge: OwnedFd,
+    connection: u64,
+}
+
+impl Mapper {
+    fn serve(self, orders: &Receiver<Order>) {
+        for order in orders {
+            let (ticket, response, failed) = match order {
+                Order::Map { taken, file, info, ticket } => {
+                    let response = self.map(taken.place, file, info);
+                    let failed = matches!(response, Response::Refused(_)).then_some(taken);
+                    (Some(ticket), response, failed)
+                }
+                Order::Unmap { place, ticket } => (ticket, self.unmap(place), None),
+            };
+            let Some(ticket) = ticket else { continue };
+            let done = Done { ticket, response, failed };
+            self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(done);
+            // Fails only when 2^64 - 2 nudges wait; then it is readable.
+            let _ = rustix::io::write(&self.nudge, &1_u64.to_ne_bytes());
+        }
+    }
+
+    fn map(&self, place: Place, file: OwnedFd, info: u32) -> Response {
+        let file = File::from(file);
+        // A page that the file does not have would be a fault in the front end.
+        let length = file.metadata().map_or(0, |data| data.len());
+        if length > 0 && length < place.bytes {
+            log::warn!("connection {}: a blob of {} bytes has a file of {length}", self.connection, place.bytes);
+            return Refusal::Unspecified.into();
+        }
+        let request = request(place, VhostUserMMapFlags::WRITABLE);
+        match self.front_end.shmem_map(&request, &file) {
+            Ok(_) => {
+                let info = MapInfo { map_info: info.into(), padding: 0.into() };
+                Response::Data(ctrl::OK_MAP_INFO, info.as_bytes().to_vec())
+            }
+            Err(error) => {
+                log::warn!("connection {}: the front end does not map {place:?}: {error}", self.connection);
+                Refusal::OutOfMemory.into()
+            }
+        }
+    }
+
+    fn unmap(&self, place: Place) -> Response {
+        // One that resets the device has taken it out by itself.
+        if let Err(error) = self.front_end.shmem_unmap(&request(place, VhostUserMMapFlags::default())) {
+            log::debug!("connection {}: the front end does not unmap {place:?}: {error}", self.connection);
+        }
+        Response::Done
+    }
+}
+
+fn request(Place { offset, bytes }: Place, flags: VhostUserMMapFlags) -> VhostUserMMap {
+    VhostUserMMap { shmid: SHM_HOST_VISIBLE, shm_offset: offset, len: bytes, flags: flags.bits(), ..Default::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// A window that the front end has, and the front end's end of the channel.
+    fn window(bytes: u64) -> (Window, UnixStream) {
+        let (here, there) = UnixStream::pair().unwrap();
+        let nudge = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+        let mut window = Window::new(bytes);
+        window.start(Backend::from_stream(here), nudge, 1).unwrap();
+        window.config();
+        (window, there)
+    }
+
+    #[test]
+    fn the_region_has_the_number_that_a_guest_looks_for() {
+        let mut window = Window::new(1 << 30);
+        let config = window.config();
+        assert_eq!((config.nregions, config.memory_sizes[0], config.memory_sizes[1]), (1, 0, 1 << 30));
+        assert!(!window.is_there(), "nobody to map it");
+        let mut none = Window::default();
+        assert_eq!((none.config().nregions, none.is_there()), (0, false));
+    }
+
+    #[test]
+    fn places_are_whole_pages_of_the_window_that_nobody_has() {
+        let (mut window, _front_end) = window(0x10000);
+        let mut take = |resource, offset, bytes| window.take(resource, Place { offset, bytes });
+        assert_eq!(take(1, 0x4000, 0x2000), Ok(()));
+        for (offset, bytes) in [(0x5000, 0x1000), (0x3000, 0x2000), (0, 0x10000), (0x4800, 0x1000), (0, 0x800), (0, 0)] {
+            assert_eq!(take(2, offset, bytes), Err(Refusal::InvalidParameter), "{offset:#x} {bytes:#x}");
+        }
+        for (offset, bytes) in [(0xf000, 0x2000), (u64::MAX - 0xfff, 0x1000), (0x10000, 0x1000)] {
+            assert_eq!(take(2, offset, bytes), Err(Refusal::InvalidParameter), "{offset:#x} {bytes:#x}");
+        }
+        assert_eq!(take(1, 0x8000, 0x1000), Err(Refusal::InvalidParameter), "one place each");
+        assert_eq!(take(2, 0x6000, 0xa000), Ok(()));
+        assert_eq!(window.place_of(1), Some(Place { offset: 0x4000, bytes: 0x2000 }));
+        window.give_back(1);
+        assert_eq!(window.take(3, Place { offset: 0, bytes: 0x6000 }), Ok(()));
+    }
+
+    #[test]
+    fn without_the_front_ends_region_nothing_is_mapped() {
+        let mut window = Window::new(1 << 20);
+        assert_eq!(window.take(1, Place { offset: 0, bytes: 0x1000 }), Err(Refusal::InvalidParameter));
+        assert!(!window.unmap(1, None));
+    }
+}

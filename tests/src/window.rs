@@ -1,0 +1,96 @@
+//! A front end's side of the device's window: it maps what SHMEM_MAP brings, as QEMU does, and holds requests against
+//! the protocol (QEMU's docs/interop/vhost-user).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+
+use vhost::vhost_user::message::VhostUserMMap;
+use vhost::vhost_user::{Frontend, FrontendReqHandler, HandlerResult, VhostUserFrontend, VhostUserFrontendReqHandler};
+
+use crate::frontend::FrontEnd;
+
+/// The window as the guest would see it: files by their places.
+#[derive(Default)]
+pub struct Window {
+    files: Mutex<BTreeMap<u64, (u64, File)>>,
+    /// Nothing is answered while this is held.
+    stopped: Mutex<bool>,
+    goes_on: Condvar,
+}
+
+impl Window {
+    /// Where something is mapped, and how many bytes.
+    pub fn places(&self) -> Vec<(u64, u64)> {
+        self.files.lock().unwrap().iter().map(|(offset, (bytes, _))| (*offset, *bytes)).collect()
+    }
+
+    /// What a guest reads there.
+    pub fn read(&self, offset: u64, bytes: usize) -> Vec<u8> {
+        let files = self.files.lock().unwrap();
+        let (start, (length, file)) = files.range(..=offset).next_back().expect("nothing is mapped there");
+        assert!(offset + bytes as u64 <= start + length, "beyond what is mapped");
+        let mut read = vec![0; bytes];
+        file.read_exact_at(&mut read, offset - start).unwrap();
+        read
+    }
+
+    /// Whether requests wait.
+    pub fn stop(&self, stopped: bool) {
+        *self.stopped.lock().unwrap() = stopped;
+        self.goes_on.notify_all();
+    }
+
+    fn wait(&self) {
+        drop(self.goes_on.wait_while(self.stopped.lock().unwrap(), |stopped| *stopped).unwrap());
+    }
+}
+
+impl VhostUserFrontendReqHandler for Window {
+    fn shmem_map(&self, request: &VhostUserMMap, fd: &dyn AsRawFd) -> HandlerResult<u64> {
+        self.wait();
+        let VhostUserMMap { shmid, fd_offset, shm_offset, len, flags, .. } = *request;
+        assert_eq!((shmid, fd_offset, flags), (1, 0, 1), "region 1, from the file's start, writable");
+        // SAFETY: the handler keeps it open during the call.
+        let file = unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) };
+        let file = File::from(file.try_clone_to_owned().unwrap());
+        let mut files = self.files.lock().unwrap();
+        let overlaps = files.iter().any(|(start, (bytes, _))| *start < shm_offset + len && shm_offset < start + bytes);
+        if overlaps {
+            return Err(io::Error::other("something is mapped there"));
+        }
+        files.insert(shm_offset, (len, file));
+        Ok(0)
+    }
+
+    fn shmem_unmap(&self, request: &VhostUserMMap) -> HandlerResult<u64> {
+        self.wait();
+        let (offset, bytes) = (request.shm_offset, request.len);
+        match self.files.lock().unwrap().remove(&offset) {
+            Some((length, _)) if length == bytes => Ok(0),
+            _ => Err(io::Error::other("nothing is mapped there")),
+        }
+    }
+}
+
+impl FrontEnd {
+    /// Connects as QEMU's vhost-user-test-device-pci does: with a channel for the device's own requests, and a region of
+    /// shared memory where the device has one. How large it is.
+    pub fn with_window(socket: &Path) -> (Self, Arc<Window>, u64) {
+        let mut front_end = Self::negotiate(Frontend::connect(socket, 2).unwrap());
+        let window = Arc::new(Window::default());
+        let mut handler = FrontendReqHandler::new(Arc::clone(&window)).unwrap();
+        handler.set_reply_ack_flag(true);
+        // SAFETY: the handler keeps it open, and lives as long as its thread.
+        let channel = unsafe { BorrowedFd::borrow_raw(handler.get_tx_raw_fd()) };
+        front_end.vhost.set_backend_request_fd(&channel).unwrap();
+        let config = front_end.vhost.get_shmem_config().unwrap();
+        front_end.start_queues();
+        std::thread::spawn(move || while handler.handle_request().is_ok() {});
+        (front_end, window, config.memory_sizes[1])
+    }
+}
