@@ -107,6 +107,12 @@ impl AccountPage {
         self.0.words().atomic_u64(GAUGES + gauge as usize * size_of::<u64>())
     }
 
+    /// So much memory is in use.
+    pub fn set_memory(&self, bytes: u64) {
+        self.gauge(Gauge::MemoryBytes).store(bytes, Ordering::Relaxed);
+        self.gauge(Gauge::MemoryPeakBytes).fetch_max(bytes, Ordering::Relaxed);
+    }
+
     /// What of [`Counter::GpuTimeNs`] is of the device of this number. A release that tells of none leaves it 0.
     pub fn gpu_time_on(&self, device: usize) -> &AtomicU64 {
         let place = device.min(DEVICES_MAX - 1);

@@ -16,8 +16,8 @@ use crate::page::Page;
 /// No quota.
 pub const UNLIMITED: u64 = u64::MAX;
 
-/// One slot for each worker and renderer in use, and some for spares and for those that end.
-const SLOTS: usize = WORKERS_MAX + CONNECTIONS_MAX + 64;
+/// One slot for each worker in use, two for each renderer (its textures, its Vulkan), and some for spares and for those that end.
+const SLOTS: usize = WORKERS_MAX + 2 * CONNECTIONS_MAX + 64;
 
 /// Most bytes that may be in use; [`UNLIMITED`] for no quota. Written by the backend.
 const LIMIT: usize = 0;

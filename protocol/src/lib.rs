@@ -28,6 +28,7 @@ pub mod ring;
 pub mod shared;
 pub mod virtio_gpu;
 pub mod visible;
+pub mod vulkan;
 
 /// Raised when bytes change their meaning without the table changing.
 pub const PROTOCOL_VERSION: u32 = 1;

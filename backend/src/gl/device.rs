@@ -107,7 +107,7 @@ impl Device {
             Some(_) => Err(Refusal::Unspecified),
             None => {
                 let (gl, env) = apart(self)?;
-                let account = gl.link(&env)?.dues().program(&program).unwrap_or_else(|error| {
+                let account = gl.link(&env)?.dues().program(capset, &program).unwrap_or_else(|error| {
                     log::warn!("connection {}: what {program} draws is not told apart: {error}", env.connection);
                     None
                 });

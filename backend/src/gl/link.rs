@@ -69,7 +69,7 @@ impl Link {
         let mut command = renderer.program.command("serve");
         command.arg("--log-level").arg(renderer.log_level.as_str());
         let mut child = command.stdin(OwnedFd::from(there)).stdout(Stdio::null()).spawn()?;
-        let dues = Dues::open(host, child.id()).inspect_err(|_| {
+        let dues = Dues::open(host, child.id(), renderer.has_vulkan()).inspect_err(|_| {
             // It has not been told anything; it may have ended.
             let _ = child.kill().and_then(|()| child.wait());
         });

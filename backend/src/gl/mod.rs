@@ -45,6 +45,13 @@ pub struct Renderer {
     pub starts: Starts,
 }
 
+impl Renderer {
+    /// Whether Vulkan is one of its capsets.
+    pub(crate) fn has_vulkan(&self) -> bool {
+        self.capsets.iter().any(|capset| capset.id == wire::CAPSET_VENUS)
+    }
+}
+
 /// What happens when a reply comes, beside the answer to the guest.
 #[derive(Clone, Copy, Debug)]
 enum After {
@@ -126,14 +133,14 @@ impl Gl {
                 Refusal::Unspecified
             })?;
             let started = Link::start(env.renderer, env.host, env.epoll);
-            let (link, (number, dues)) = started.map_err(|error| {
+            let (link, (numbers, dues)) = started.map_err(|error| {
                 log::error!("connection {}: {}: {error}", env.connection, env.renderer.program.path.display());
                 Refusal::Unspecified
             })?;
             log::info!("connection {}: OpenGL is served by renderer {}", env.connection, link.pid());
             self.life += 1;
             self.link = Some(link);
-            self.tell(wire::DUES, &number, dues).map_err(|_| Refusal::Unspecified)?;
+            self.tell(wire::DUES, &numbers, dues).map_err(|_| Refusal::Unspecified)?;
             self.tell_memory(env.table).map_err(|_| Refusal::Unspecified)?;
         }
         self.link.as_mut().ok_or(Refusal::Unspecified)

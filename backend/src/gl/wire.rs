@@ -16,11 +16,16 @@ pub const SET_MEMORY: u32 = 1;
 pub const READ_BACK: u32 = 2;
 /// Comes first and is not answered: the number of the device that draws (`u32`),
 /// and descriptors of the renderer's account page, of its VM's lease page of that
-/// device, and of the eventfd that calls the arbiter.
+/// device, and of the eventfd that calls the arbiter. One with Vulkan has two more: of
+/// Vulkan's account page and of the VM's budget, and behind the device the number of
+/// its slot there (`u32`).
 pub const DUES: u32 = 3;
 /// A resource as a file that others may map: a
 /// [`paravane_protocol::virtio_gpu::ResourceRef`]. The reply has an [`Exported`] and a descriptor.
 pub const EXPORT: u32 = 4;
+
+/// The capset of Vulkan's contexts.
+pub const CAPSET_VENUS: u32 = 4;
 
 /// A context that comes, of a capset. With it may come the descriptor of an account
 /// page, where that is not the renderer's own.

@@ -161,6 +161,15 @@ impl Gate {
         self.page.take_time(span - others, now_ns())
     }
 
+    /// So much of the process's memory stays on the device. Where the arbiter shares that out it is called, for another may
+    /// have to make room.
+    pub fn set_fixed(&self, bytes: u64) {
+        self.slot().set_fixed(bytes);
+        if self.page.ceiling() != u64::MAX {
+            self.kick();
+        }
+    }
+
     /// Work begins that [`Self::ends`].
     pub fn begins(&self) {
         self.page.begins(self.slot(), now_ns());

@@ -7,7 +7,7 @@ use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use zerocopy::IntoBytes;
@@ -44,19 +44,19 @@ struct State {
 /// The socket, and what waits.
 pub struct Fences {
     state: Mutex<State>,
-    lease: RendererLease,
+    lease: Arc<RendererLease>,
 }
 
 impl Fences {
     pub(super) fn new(socket: UnixStream, lease: RendererLease) -> Self {
-        Self { state: Mutex::new(State { socket, last: 0, waiting: BTreeMap::new() }), lease }
+        Self { state: Mutex::new(State { socket, last: 0, waiting: BTreeMap::new() }), lease: Arc::new(lease) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn lease(&self) -> &RendererLease {
+    pub(super) fn lease(&self) -> &Arc<RendererLease> {
         &self.lease
     }
 
@@ -145,6 +145,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+    use crate::renderer::lease::Whose;
 
     fn fences() -> (Fences, UnixStream) {
         let (here, there) = UnixStream::pair().unwrap();
@@ -192,7 +193,7 @@ mod tests {
     fn work_is_over_with_its_fence() {
         let (fences, mut device) = fences();
         let shape = paravane_scheduler::Shape { kind: 1, size: 1 };
-        let admit = || Some(fences.lease().admit(shape, 1, || ()));
+        let admit = || Some(fences.lease().admit(shape, Whose::OpenGl(1), || ()));
         let drawn = fences.begin(None, (1, wire::GLOBAL), admit());
         let refused = fences.begin(Some(4), (1, wire::GLOBAL), admit());
         fences.give_up(refused);

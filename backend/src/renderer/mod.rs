@@ -17,6 +17,7 @@ mod program;
 mod serve;
 #[cfg(feature = "gl")]
 mod venus;
+pub mod vulkan;
 
 pub use fences::{Fence, Fences};
 pub use hear::Message;

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::draw::{Drawing, fence_of};
 use super::venus;
-use crate::{logging, sandbox, slice};
+use crate::{logging, slice};
 
 /// OpenGL for one VM of a paravane-backend, which starts it.
 #[derive(Debug, Parser)]
@@ -150,7 +150,7 @@ fn serve(node: Option<&Path>, server: Option<&Path>) -> Result<(), Failure> {
             of_library.signalled(fence_of(&fence));
         };
         let rutabaga = rutabaga(node, server, on_fence).map_err(io::Error::other)?;
-        sandbox::enter()?;
+        paravane_sandbox::enter()?;
         Ok(Drawing::new(rutabaga))
     })?;
     Ok(())

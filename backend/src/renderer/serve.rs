@@ -9,12 +9,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use paravane_protocol::virtio_gpu::ctrl;
+use paravane_protocol::virtio_gpu::{CtxCreate, ctrl};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use zerocopy::FromBytes;
 
 use super::fences::{Fence, Fences};
 use super::hear::{Message, hear};
-use super::lease::{RendererLease, shape};
+use super::lease::{RendererLease, Whose, shape};
 use crate::gl::wire;
 use crate::slice;
 
@@ -103,13 +104,12 @@ impl<L: Library> Serving<L> {
     fn run(&mut self, mut message: Message) {
         let head = message.head;
         let (seq, context, kind) = (head.seq.get(), head.context.get(), head.kind.get());
-        if kind == wire::CONTEXT
-            && let Some(account) = message.files.pop()
-        {
-            self.fences.lease().context_begins(context, account);
+        if kind == wire::CONTEXT {
+            let capset = CtxCreate::read_from_prefix(&message.body).map_or(0, |(of, _)| of.context_init.get());
+            self.fences.lease().context_begins(context, capset, message.files.pop());
         }
-        let admit = |shape| self.fences.lease().admit(shape, context, || self.library.poll());
-        let work = shape(&message).map(admit);
+        let admit = |shape| self.fences.lease().admit(shape, Whose::OpenGl(context), || self.library.poll());
+        let work = shape(&message).filter(|_| !self.fences.lease().is_vulkans(context)).map(admit);
         let done = self.library.execute(message);
         let work = match work {
             // Pixels are here when all that draws them is over.

@@ -47,7 +47,7 @@ use crate::control::{
 };
 use crate::devices::DEVICES_MAX;
 use crate::lease::{Gate, VmPage};
-use crate::{logging, sandbox};
+use crate::logging;
 use crate::turn::Turns;
 use crate::visible::ENV_DEVICES;
 use lease::Leases;
@@ -111,7 +111,7 @@ fn run(control: &Arc<OwnedFd>) -> Result<(), Failure> {
     let path = PathBuf::from(std::env::var_os(ENV_LIBCUDA).ok_or(Failure::NoLibrary)?);
     let lib = Libcuda::load(&path).map_err(|error| Failure::Library(path, error))?;
     let output = Output::begin().map_err(|error| Failure::System("standard output", error))?;
-    sandbox::enter().map_err(|error| Failure::System("sandbox", error))?;
+    paravane_sandbox::enter().map_err(|error| Failure::System("sandbox", error))?;
     let process = Arc::new(Process::new(
         lib,
         map_account()?,

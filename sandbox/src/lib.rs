@@ -1,6 +1,9 @@
-//! What a worker or renderer gives up before it reads a guest byte: gaining privileges by
-//! exec, being traced or dumped, and the system calls that neither NVIDIA's
-//! libraries, nor Mesa's, nor cpu-driver need once they are loaded.
+//! What a process that runs what a guest wants gives up before it reads a guest
+//! byte (workers, renderers, and render servers by the Vulkan layer): gaining
+//! privileges by exec, being traced or dumped, and the system calls that neither
+//! NVIDIA's libraries, nor Mesa's, nor cpu-driver need once they are loaded.
+#![forbid(unsafe_code)]
+#![deny(missing_docs, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 use std::io;
@@ -43,7 +46,10 @@ const REFUSED: &[i64] = &[
 ];
 
 /// Enters the sandbox: this thread and every thread it starts.
-pub(crate) fn enter() -> io::Result<()> {
+///
+/// # Errors
+/// The kernel refuses: the process must not go on.
+pub fn enter() -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     let no_core = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
