@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ffi::CStr;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use ash::vk;
 
@@ -136,8 +136,11 @@ pub(crate) unsafe extern "system" fn create_device(
     let lease = match Lease::open() {
         Ok(lease) => lease,
         Err(error) => {
-            // Who has no standard error hears nothing.
-            let _ = writeln!(std::io::stderr(), "paravane-vulkan-layer: no Vulkan without a lease: {error}");
+            // A guest may try for ever; and who has no standard error hears nothing.
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| {
+                let _ = writeln!(std::io::stderr(), "paravane-vulkan-layer: no Vulkan without a lease: {error}");
+            });
             return failed;
         }
     };

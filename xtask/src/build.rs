@@ -12,8 +12,8 @@ use crate::{paths, process, setup};
 
 /// Build the product and the samples
 ///
-/// One profile for everything: release. Leaves paravane-backend, paravaned, paravanectl, libcuda.so and libnvidia_ml.so (the guest's) and libparavane_cpu.so in
-/// target/release, the samples in target/paravane/samples.
+/// One profile for everything: release. Leaves paravane-backend, paravaned, paravanectl, libcuda.so and libnvidia_ml.so (the guest's), libparavane_cpu.so and
+/// libparavane_vulkan_layer.so in target/release, the samples in target/paravane/samples.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  cargo xtask build")]
 pub(crate) struct Build {}

@@ -11,9 +11,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use paravane_protocol::virtio_gpu::CAPSET_VENUS;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::wire::CAPSET_VENUS;
 use crate::account::AccountPage;
 use crate::budget::Slot;
 use crate::host::Host;

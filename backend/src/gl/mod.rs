@@ -19,6 +19,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+use paravane_protocol::virtio_gpu::CAPSET_VENUS;
+
 use crate::control::{Region, ToWorker};
 use crate::fence::{Ticket, Timeline};
 use crate::host::Host;
@@ -48,7 +50,7 @@ pub struct Renderer {
 impl Renderer {
     /// Whether Vulkan is one of its capsets.
     pub(crate) fn has_vulkan(&self) -> bool {
-        self.capsets.iter().any(|capset| capset.id == wire::CAPSET_VENUS)
+        self.capsets.iter().any(|capset| capset.id == CAPSET_VENUS)
     }
 }
 

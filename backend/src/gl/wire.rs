@@ -24,9 +24,6 @@ pub const DUES: u32 = 3;
 /// [`paravane_protocol::virtio_gpu::ResourceRef`]. The reply has an [`Exported`] and a descriptor.
 pub const EXPORT: u32 = 4;
 
-/// The capset of Vulkan's contexts.
-pub const CAPSET_VENUS: u32 = 4;
-
 /// A context that comes, of a capset. With it may come the descriptor of an account
 /// page, where that is not the renderer's own.
 pub const CONTEXT: u32 = paravane_protocol::virtio_gpu::ctrl::CTX_CREATE;

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use paravane_protocol::virtio_gpu::{TransferHost3d, ctrl};
+use paravane_protocol::virtio_gpu::{CAPSET_VENUS, TransferHost3d, ctrl};
 use paravane_scheduler::{Estimates, MS, Nanos, Shape};
 use zerocopy::FromBytes;
 
@@ -180,7 +180,7 @@ impl RendererLease {
 
     /// Whether a context is Vulkan's: its messages make the GPU do nothing, its submits do.
     pub(super) fn is_vulkans(&self, context: u32) -> bool {
-        self.contexts().get(&context).is_some_and(|of| of.capset == wire::CAPSET_VENUS)
+        self.contexts().get(&context).is_some_and(|of| of.capset == CAPSET_VENUS)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -23,12 +23,17 @@ const PRELOAD: &str = "LD_PRELOAD";
 /// older one.
 ///
 /// # Errors
-/// There is no such layer, or its manifest cannot be written.
+/// There is no such layer, it lies where no list of paths can name it, or its manifest
+/// cannot be written.
 pub fn environment(layer: &Path, socket: BorrowedFd<'_>) -> io::Result<Vec<(&'static str, OsString)>> {
     // Absolute: the server may look from elsewhere.
     let layer = layer.canonicalize()?;
     let folder = layer.parent().filter(|_| layer.file_name() == Some(OsStr::new(LIBRARY)));
     let folder = folder.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("the layer's name is not {LIBRARY}")))?;
+    if layer.as_os_str().as_encoded_bytes().iter().any(|byte| b": ".contains(byte)) {
+        let what = format!("{}: LD_PRELOAD has no paths with spaces or colons", layer.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
     put_manifest(folder)?;
     let mut preload = layer.clone().into_os_string();
     if let Some(others) = std::env::var_os(PRELOAD).filter(|others| !others.is_empty()) {
@@ -87,5 +92,9 @@ mod tests {
         let other = folder.path().join("other.so");
         fs::write(&other, "").unwrap();
         assert!(environment(&other, socket.as_fd()).is_err(), "the manifest would not name it");
+        let spaced = folder.path().join("a b");
+        fs::create_dir(&spaced).unwrap();
+        fs::copy(&layer, spaced.join(LIBRARY)).unwrap();
+        assert!(environment(&spaced.join(LIBRARY), socket.as_fd()).is_err());
     }
 }

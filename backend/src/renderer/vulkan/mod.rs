@@ -62,7 +62,7 @@ impl Counter {
             loop {
                 match Packet::receive(self.socket.as_fd(), size_of::<Ask>()) {
                     Ok(packet) => begin(packet, &lease, &devices),
-                    Err(PacketError::Malformed(why)) => log::warn!("a process of the render server: {why}"),
+                    Err(PacketError::Malformed(why)) => log::debug!("a process of the render server: {why}"),
                     Err(PacketError::Closed) => return,
                     Err(PacketError::Io(error)) => return log::error!("the render server's socket: {error}"),
                 }
@@ -72,16 +72,16 @@ impl Counter {
     }
 }
 
-/// A device of a process comes.
+/// A device of a process comes. A guest can bring about all that is refused.
 fn begin(packet: Packet, lease: &Arc<RendererLease>, devices: &Arc<AtomicUsize>) {
     let asked = Ask::read_from_bytes(&packet.bytes).ok().filter(|asked| asked.kind.get() == HELLO);
     let context = asked.and_then(|asked| u32::try_from(asked.first.get()).ok());
     let (Some(context), Ok([gate, notes])) = (context, <[OwnedFd; 2]>::try_from(packet.fds)) else {
-        return log::warn!("a process of the render server does not say what it must");
+        return log::debug!("a process of the render server does not say what it must");
     };
     // Whoever counts them up is this thread alone.
     if devices.load(Ordering::Acquire) >= DEVICES_MAX {
-        return log::warn!("context {context}: no further Vulkan device: there are {DEVICES_MAX}");
+        return log::debug!("context {context}: no further Vulkan device: there are {DEVICES_MAX}");
     }
     devices.fetch_add(1, Ordering::AcqRel);
     let guard = Counted(Arc::clone(devices));

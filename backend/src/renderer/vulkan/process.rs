@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use paravane_protocol::vulkan::{ADMIT, Answer, Ask, GIVE_BACK, OVER, TAKE};
@@ -15,8 +15,9 @@ use crate::packet::{Packet, PacketError};
 use crate::renderer::lease::{RendererLease, Whose, Work, vulkan_shape};
 use crate::slice;
 
-/// Submits of one device that may be under way. The gate holds back long before.
-const WORKS_MAX: usize = 1 << 16;
+/// Submits of one device that may be under way; further ones wait. A lease lets few be
+/// there, unless they take no time.
+pub(super) const WORKS_MAX: usize = if cfg!(test) { 1 << 6 } else { 1 << 12 };
 
 #[derive(Debug, Default)]
 struct State {
@@ -34,6 +35,8 @@ pub(super) struct Process {
     gate: OwnedFd,
     notes: OwnedFd,
     state: Mutex<State>,
+    /// Something is over, or all has ended.
+    departed: Condvar,
     _counted: Counted,
 }
 
@@ -46,7 +49,8 @@ impl Process {
         [gate, notes]: [OwnedFd; 2],
         counted: Counted,
     ) -> io::Result<()> {
-        let process = Arc::new(Self { lease, context, gate, notes, state: Mutex::default(), _counted: counted });
+        let (state, departed) = (Mutex::default(), Condvar::new());
+        let process = Arc::new(Self { lease, context, gate, notes, state, departed, _counted: counted });
         let at_gate = Arc::clone(&process);
         let of_gate = move || at_gate.run(Self::serve_gate);
         let gate = thread::Builder::new().name("vulkan-gate".to_owned()).spawn(of_gate)?;
@@ -65,7 +69,8 @@ impl Process {
         slice::shorten();
         match serve(self) {
             Ok(()) | Err(PacketError::Closed) => {}
-            Err(error) => log::warn!("the Vulkan of context {}: {error}", self.context),
+            // A guest can bring this about.
+            Err(error) => log::debug!("the Vulkan of context {}: {error}", self.context),
         }
         self.end();
     }
@@ -81,6 +86,7 @@ impl Process {
             if asked.kind.get() != ADMIT {
                 return Err(PacketError::Malformed("not for the gate"));
             }
+            self.wait_for_place();
             let shape = vulkan_shape(self.context, asked.first.get(), asked.second.get());
             let work = self.lease.admit(shape, Whose::Vulkan(self.context), || ());
             let Some(ticket) = self.keep(work) else { return Ok(()) };
@@ -88,11 +94,15 @@ impl Process {
         }
     }
 
-    /// Keeps what was admitted until it is over; `None`: the device has ended, or has
-    /// more than any.
+    fn wait_for_place(&self) {
+        let full = |state: &mut State| !state.ended && state.works.len() >= WORKS_MAX;
+        drop(self.departed.wait_while(self.lock(), full));
+    }
+
+    /// Keeps what was admitted until it is over; `None`: the device has ended.
     fn keep(&self, work: Work) -> Option<u64> {
         let mut state = self.lock();
-        if state.ended || state.works.len() >= WORKS_MAX {
+        if state.ended {
             drop(state);
             self.lease.over(work);
             return None;
@@ -111,6 +121,7 @@ impl Process {
                 OVER => {
                     let work = self.lock().works.remove(&first);
                     self.lease.over(work.ok_or(PacketError::Malformed("no such ticket"))?);
+                    self.departed.notify_all();
                 }
                 TAKE => {
                     let taken = self.take(first);
@@ -144,6 +155,7 @@ impl Process {
         state.ended = true;
         let (works, bytes) = (std::mem::take(&mut state.works), std::mem::take(&mut state.bytes));
         drop(state);
+        self.departed.notify_all();
         works.into_values().for_each(|work| self.lease.over(work));
         self.lease.give_back(bytes);
         for socket in [&self.gate, &self.notes] {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering as Order;
 
+use paravane_protocol::virtio_gpu::CAPSET_VENUS;
 use paravane_protocol::vulkan::{ADMIT, Answer, GIVE_BACK, OVER, TAKE};
 use zerocopy::IntoBytes;
 
@@ -85,7 +86,7 @@ impl OfDevice {
 fn a_submit_flies_from_its_ticket_until_it_is_over() {
     let all = Fixture::new();
     let (program, file) = AccountPage::create().unwrap();
-    all.lease.context_begins(7, crate::gl::wire::CAPSET_VENUS, Some(file));
+    all.lease.context_begins(7, CAPSET_VENUS, Some(file));
     let [of_program, other] = [7, 8].map(|context| all.device(context));
     let tickets = [of_program.admit(), other.admit()];
     assert_eq!(all.lease.in_flight(), 2);
@@ -170,6 +171,28 @@ fn there_are_so_many_devices_and_no_more() {
     while hear(&all.hello(1).0[0]).is_none() {
         thread::yield_now();
     }
+}
+
+#[test]
+fn who_has_most_that_may_be_under_way_waits_until_some_is_over() {
+    let all = Fixture::new();
+    let device = all.device(3);
+    // Work that takes no time leaves room for any number of it.
+    let quick = |_| {
+        let ticket = device.admit();
+        device.note(OVER, ticket);
+        until(|| all.lease.in_flight() == 0);
+    };
+    (0..50).for_each(quick);
+    let tickets: Vec<u64> = (0..process::WORKS_MAX).map(|_| device.admit()).collect();
+    send(&device.0[0], Ask::new(ADMIT, 5, 1), Vec::new());
+    device.note(OVER, tickets[0]);
+    assert_eq!(hear(&device.0[0]).unwrap().ticket.get(), tickets[tickets.len() - 1] + 1);
+    assert_eq!(all.lease.in_flight(), process::WORKS_MAX);
+    // It ends while somebody waits.
+    send(&device.0[0], Ask::new(ADMIT, 5, 1), Vec::new());
+    drop(device);
+    until(|| all.lease.in_flight() == 0);
 }
 
 #[test]
