@@ -107,7 +107,12 @@ pub fn context(guest: &mut FrontEnd, id: u32) -> u32 {
 
 /// As [`context`], for a program of a name, as Linux makes it.
 pub fn context_of(guest: &mut FrontEnd, id: u32, program: &str) -> u32 {
-    let mut create = spec::CtxCreate { context_init: 2.into(), ..Default::default() };
+    context_for(guest, id, 2, program)
+}
+
+/// As [`context_of`], of any capset.
+pub fn context_for(guest: &mut FrontEnd, id: u32, capset: u32, program: &str) -> u32 {
+    let mut create = spec::CtxCreate { context_init: capset.into(), ..Default::default() };
     create.nlen = u32::try_from(program.len()).unwrap().into();
     create.debug_name[..program.len()].copy_from_slice(program.as_bytes());
     gl(guest, ctrl::CTX_CREATE, id, 0, &create)
