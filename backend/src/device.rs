@@ -198,12 +198,14 @@ impl Device {
     }
 
     fn set_memory(&mut self, memory: Memory) -> io::Result<()> {
-        let table = self.table.next(&memory.memory())?;
-        let kept = table.keeps(&self.table);
+        let table = self.table.next(&memory.memory(), |file| self.window.has(file))?;
+        let (kept, same) = (table.keeps(&self.table), table.is(&self.table));
         self._guard = sigbus::Guard::new(&memory.memory());
         self.memory = memory;
         self.table = table;
-        if kept {
+        if same {
+            log::debug!("connection {}: guest memory is as it was", self.connection);
+        } else if kept {
             self.channels.set_memory(&self.table);
             self.tell_renderer_of_memory();
         } else {
@@ -325,6 +327,8 @@ impl<S: Send + Sync> VhostUserBackend for DeviceBackend<S> {
         let of_window = VhostUserProtocolFeatures::BACKEND_REQ
             | VhostUserProtocolFeatures::BACKEND_SEND_FD
             | VhostUserProtocolFeatures::REPLY_ACK
+            // The front end tells of each mapping as of a region of memory.
+            | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
             | VhostUserProtocolFeatures::SHMEM;
         if self.device().host.window_bytes > 0 { always | of_window } else { always }
     }

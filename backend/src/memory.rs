@@ -24,9 +24,11 @@ struct TableRegion {
     bytes: u64,
     file: Arc<File>,
     file_offset: u64,
-    /// Device and inode: the file's identity, whatever descriptor names it.
-    identity: (u64, u64),
+    identity: Identity,
 }
+
+/// Device and inode: a file, whatever descriptor names it.
+pub type Identity = (u64, u64);
 
 impl PartialEq for TableRegion {
     fn eq(&self, other: &Self) -> bool {
@@ -45,18 +47,24 @@ pub struct MemoryTable {
 impl MemoryTable {
     /// Reads the table that a front end has set after this one. Regions that
     /// were there keep their index, because workers hold pieces that name it.
-    /// Regions without a file are left out: no worker could map them.
-    pub fn next(&self, memory: &GuestMemoryMmap) -> io::Result<Self> {
+    /// Regions without a file are left out: no worker could map them; and so are
+    /// files that `is_windows`: a front end tells of what it has mapped in the
+    /// window as if it were memory, and no worker has a use for it.
+    pub fn next(&self, memory: &GuestMemoryMmap, is_windows: impl Fn(Identity) -> bool) -> io::Result<Self> {
         let mut regions = Vec::new();
         for region in memory.iter() {
             let Some(place) = region.file_offset() else { continue };
             let data = place.file().metadata()?;
+            let identity = (data.dev(), data.ino());
+            if is_windows(identity) {
+                continue;
+            }
             regions.push(TableRegion {
                 addr: region.start_addr().raw_value(),
                 bytes: region.len(),
                 file: Arc::clone(place.arc()),
                 file_offset: place.start(),
-                identity: (data.dev(), data.ino()),
+                identity,
             });
         }
         if regions.len() > REGIONS_MAX {
@@ -65,7 +73,13 @@ impl MemoryTable {
         }
         let index = |region: &TableRegion| self.regions.iter().position(|old| old == region);
         regions.sort_by_key(|region| index(region).unwrap_or(usize::MAX));
-        Ok(Self { generation: self.generation + 1, regions })
+        let same = regions == self.regions;
+        Ok(Self { generation: self.generation + u32::from(!same), regions })
+    }
+
+    /// Whether this is the same table as another of the same connection.
+    pub fn is(&self, other: &Self) -> bool {
+        self.generation == other.generation
     }
 
     /// Whether every region of `old` is in this table unchanged.
@@ -155,7 +169,7 @@ mod tests {
     #[test]
     fn entries_become_places_in_files() {
         let memory = memory(&[(0, 0x8000, 0x1000), (0x8000, 0x8000, 0x10000)], &file());
-        let table = MemoryTable::default().next(&memory).unwrap();
+        let table = MemoryTable::default().next(&memory, |_| false).unwrap();
         assert_eq!(pieces(&table, &[(0x3000, 0x1000)]), Some(vec![(0, 0x4000, 0x1000)]));
         let across = pieces(&table, &[(0x7000, 0x3000)]);
         assert_eq!(across, Some(vec![(0, 0x8000, 0x1000), (1, 0x10000, 0x2000)]));
@@ -164,7 +178,7 @@ mod tests {
     #[test]
     fn entries_outside_memory_or_pages_are_refused() {
         let memory = memory(&[(0x1000, 0x8000, 0)], &file());
-        let table = MemoryTable::default().next(&memory).unwrap();
+        let table = MemoryTable::default().next(&memory, |_| false).unwrap();
         let page = 0x1000;
         let wild = [(0, page), (0x8000, 2 * page), (u64::MAX - 0xfff, page), (0x9000, page)];
         for entry in wild {
@@ -177,20 +191,34 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_in_the_window_is_no_memory() {
+        let (ram, blob) = (file(), file());
+        let table = MemoryTable::default().next(&memory(&[(0, 0x1000, 0)], &ram), |_| false).unwrap();
+        let identity = blob.metadata().map(|data| (data.dev(), data.ino())).unwrap();
+        let place = |file: &File| Some(FileOffset::new(file.try_clone().unwrap(), 0));
+        let ranges = [(GuestAddress(0), 0x1000, place(&ram)), (GuestAddress(1 << 40), 0x1000, place(&blob))];
+        let both = GuestMemoryMmap::from_ranges_with_files(ranges).unwrap();
+        let next = table.next(&both, |other| other == identity).unwrap();
+        assert!(next.is(&table) && next.keeps(&table) && pieces(&next, &[(1 << 40, 0x1000)]).is_none());
+        let with = table.next(&both, |_| false).unwrap();
+        assert!(!with.is(&table) && pieces(&with, &[(1 << 40, 0x1000)]).is_some());
+    }
+
+    #[test]
     fn a_table_keeps_another_when_its_regions_are_all_there() {
         let file = file();
         let other = self::file();
         let none = MemoryTable::default();
-        let old = none.next(&memory(&[(0x8000, 0x8000, 0)], &file)).unwrap();
+        let old = none.next(&memory(&[(0x8000, 0x8000, 0)], &file), |_| false).unwrap();
         let both = memory(&[(0, 0x1000, 0x8000), (0x8000, 0x8000, 0)], &file);
-        let both = old.next(&both).unwrap();
+        let both = old.next(&both, |_| false).unwrap();
         assert!(both.keeps(&old));
         assert_eq!(both.generation, 2);
         // What was region 0 still is, although another lies before it.
         assert_eq!(pieces(&both, &[(0x8000, 0x1000)]), Some(vec![(0, 0, 0x1000)]));
         assert_eq!(pieces(&both, &[(0, 0x1000)]), Some(vec![(1, 0x8000, 0x1000)]));
         let elsewhere = memory(&[(0x8000, 0x8000, 0)], &other);
-        assert!(!old.next(&elsewhere).unwrap().keeps(&old));
+        assert!(!old.next(&elsewhere, |_| false).unwrap().keeps(&old));
         assert!(!MemoryTable::default().keeps(&old));
         assert!(old.keeps(&MemoryTable::default()));
     }

@@ -6,10 +6,12 @@
 //! waits for it either.
 #![deny(clippy::indexing_slicing)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,7 +21,7 @@ use vhost::vhost_user::{Backend, VhostUserFrontendReqHandler};
 use zerocopy::IntoBytes;
 
 use crate::fence::Ticket;
-use crate::memory::PAGE_BYTES;
+use crate::memory::{Identity, PAGE_BYTES};
 use crate::response::{Refusal, Response};
 
 type Answers = Arc<Mutex<Vec<Done>>>;
@@ -39,6 +41,8 @@ struct Taken {
     resource: u32,
     place: Place,
     number: u64,
+    /// What is mapped there, or soon will be.
+    file: Option<Identity>,
 }
 
 /// What the thread has done: an answer, and a place where nothing could be mapped.
@@ -51,7 +55,7 @@ struct Done {
 
 /// What the thread is to do.
 enum Order {
-    Map { taken: Taken, file: OwnedFd, info: u32, ticket: Ticket },
+    Map { taken: Taken, file: File, info: u32, ticket: Ticket },
     Unmap { place: Place, ticket: Option<Ticket> },
 }
 
@@ -68,7 +72,14 @@ pub struct Window {
     places: HashMap<u32, Taken>,
     /// Counts places that were taken.
     number: u64,
+    /// Files that are mapped, and the last ones that were, with how often: the front
+    /// end tells of them as of guest memory, before it answers and after.
+    files: HashMap<Identity, usize>,
+    last: VecDeque<Identity>,
 }
+
+/// Files that are remembered when they are not in the window any more.
+const LAST_FILES: usize = 4096;
 
 impl Window {
     /// One of so many bytes; 0: the device has none.
@@ -114,7 +125,7 @@ impl Window {
         }
         self.taken.insert(offset, bytes);
         self.number += 1;
-        self.places.insert(resource, Taken { resource, place, number: self.number });
+        self.places.insert(resource, Taken { resource, place, number: self.number, file: None });
         Ok(())
     }
 
@@ -127,14 +138,39 @@ impl Window {
     pub fn give_back(&mut self, resource: u32) -> Option<Place> {
         let taken = self.places.remove(&resource)?;
         self.taken.remove(&taken.place.offset);
+        self.was_mapped(taken.file);
         Some(taken.place)
+    }
+
+    /// A file that is mapped no more is forgotten some time after.
+    fn was_mapped(&mut self, file: Option<Identity>) {
+        self.last.extend(file);
+        if self.last.len() > LAST_FILES
+            && let Some(oldest) = self.last.pop_front()
+            && let Entry::Occupied(mut count) = self.files.entry(oldest)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// Whether a file is in the window, or was.
+    pub fn has(&self, file: Identity) -> bool {
+        self.files.contains_key(&file)
     }
 
     /// Maps a file at the place that a resource has taken; the command is answered
     /// when that is done. `info`: how the guest is to cache it. `false`: the
     /// resource has no place any more.
-    pub fn map(&self, resource: u32, file: OwnedFd, info: u32, ticket: Ticket) -> bool {
-        let Some(taken) = self.places.get(&resource).copied() else { return false };
+    pub fn map(&mut self, resource: u32, file: OwnedFd, info: u32, ticket: Ticket) -> bool {
+        let file = File::from(file);
+        let (Some(taken), Ok(data)) = (self.places.get_mut(&resource), file.metadata()) else { return false };
+        let identity = (data.dev(), data.ino());
+        taken.file = Some(identity);
+        let taken = *taken;
+        *self.files.entry(identity).or_default() += 1;
         self.order(Order::Map { taken, file, info, ticket })
     }
 
@@ -148,6 +184,7 @@ impl Window {
     pub fn clear(&mut self) {
         self.taken.clear();
         for taken in std::mem::take(&mut self.places).into_values() {
+            self.was_mapped(taken.file);
             self.order(Order::Unmap { place: taken.place, ticket: None });
         }
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -183,7 +220,7 @@ impl Mapper {
         for order in orders {
             let (ticket, response, failed) = match order {
                 Order::Map { taken, file, info, ticket } => {
-                    let response = self.map(taken.place, file, info);
+                    let response = self.map(taken.place, &file, info);
                     let failed = matches!(response, Response::Refused(_)).then_some(taken);
                     (Some(ticket), response, failed)
                 }
@@ -197,8 +234,7 @@ impl Mapper {
         }
     }
 
-    fn map(&self, place: Place, file: OwnedFd, info: u32) -> Response {
-        let file = File::from(file);
+    fn map(&self, place: Place, file: &File, info: u32) -> Response {
         // A page that the file does not have would be a fault in the front end.
         let length = file.metadata().map_or(0, |data| data.len());
         if length > 0 && length < place.bytes {
@@ -206,7 +242,7 @@ impl Mapper {
             return Refusal::Unspecified.into();
         }
         let request = request(place, VhostUserMMapFlags::WRITABLE);
-        match self.front_end.shmem_map(&request, &file) {
+        match self.front_end.shmem_map(&request, file) {
             Ok(_) => {
                 let info = MapInfo { map_info: info.into(), padding: 0.into() };
                 Response::Data(ctrl::OK_MAP_INFO, info.as_bytes().to_vec())
@@ -273,6 +309,30 @@ mod tests {
         assert_eq!(window.place_of(1), Some(Place { offset: 0x4000, bytes: 0x2000 }));
         window.give_back(1);
         assert_eq!(window.take(3, Place { offset: 0, bytes: 0x6000 }), Ok(()));
+    }
+
+    #[test]
+    fn files_are_known_while_they_are_mapped_and_for_some_time_after() {
+        let (mut window, _front_end) = window(1 << 30);
+        let ticket = crate::fence::Timelines::default().wait(None, ());
+        let mapped = |window: &mut Window, resource: u32| {
+            window.take(resource, Place { offset: u64::from(resource) * PAGE_BYTES, bytes: PAGE_BYTES }).unwrap();
+            let file = tempfile::tempfile().unwrap();
+            let data = file.metadata().unwrap();
+            // It is kept open, so that no other has its number.
+            assert!(window.map(resource, file.try_clone().unwrap().into(), 1, ticket));
+            (file, (data.dev(), data.ino()))
+        };
+        let (_long, stays) = mapped(&mut window, 1);
+        let (_short, goes) = mapped(&mut window, 2);
+        window.give_back(2);
+        assert!(window.has(stays) && window.has(goes));
+        let (_other, other) = mapped(&mut window, 3);
+        for _ in 0..=LAST_FILES {
+            window.was_mapped(Some(other));
+            *window.files.entry(other).or_default() += 1;
+        }
+        assert!(window.has(stays) && window.has(other) && !window.has(goes));
     }
 
     #[test]

@@ -39,6 +39,11 @@ impl Window {
         read
     }
 
+    /// The file that is mapped there from its start.
+    pub fn file(&self, offset: u64) -> File {
+        self.files.lock().unwrap()[&offset].1.try_clone().unwrap()
+    }
+
     /// Whether requests wait.
     pub fn stop(&self, stopped: bool) {
         *self.stopped.lock().unwrap() = stopped;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use paravane_protocol::channel::Status;
 use paravane_protocol::virtio_gpu::{self as spec, BLOB_MEM_HOST3D, CAPSET_VENUS, ctrl};
 use paravane_tests::backend::{Backend, eventually};
-use paravane_tests::frontend::{Answer, FrontEnd, command};
+use paravane_tests::frontend::{Answer, FrontEnd, MEMORY_BYTES, command};
 use paravane_tests::gl::{Renderer, context, gl, put, stream};
 use paravane_tests::guest::{ready_channel, unref};
 use paravane_tests::window::Window;
@@ -181,6 +181,22 @@ fn a_front_end_that_is_busy_holds_nobody_up() {
     window.stop(false);
     let mapped = guest.wait(0);
     assert_eq!((mapped.head, mapped.kind), (waits, ctrl::OK_MAP_INFO));
+}
+
+#[test]
+fn a_mapping_that_the_front_end_tells_of_as_memory_comes_and_goes_without_harm() {
+    let (_renderer, backend) = backend();
+    let (mut guest, window) = guest(&backend);
+    let cuda = ready_channel(&mut guest, 1);
+    assert_eq!(create(&mut guest, 7, 0, PAGE), ctrl::OK_NODATA);
+    assert_eq!(map(&mut guest, 7, 0).kind, ctrl::OK_MAP_INFO);
+    // As QEMU does: the blob is a region of its memory now.
+    guest.share_with(&window.file(0), 1 << 36, PAGE).unwrap();
+    assert_eq!(cuda.status(&guest), Status::Ready);
+    assert_eq!(unmap(&mut guest, 7), ctrl::OK_NODATA);
+    guest.share(&guest.memory_file().into(), MEMORY_BYTES, 0).unwrap();
+    assert_eq!(cuda.status(&guest), Status::Ready, "nothing of the guest's has gone");
+    assert_eq!(gl(&mut guest, ctrl::SUBMIT_3D, VULKAN, 0, &stream(b"draw")[..]), ctrl::OK_NODATA, "the context lives");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use rutabaga_gfx::{
 use serde_json::json;
 
 use super::draw::{Drawing, fence_of};
-use super::venus;
+use super::venus::{self, Venus};
 use crate::{logging, slice};
 
 /// OpenGL for one VM of a paravane-backend, which starts it.
@@ -34,6 +34,9 @@ struct Options {
     /// virglrenderer's program for Vulkan [default: /usr/libexec/virgl_render_server]
     #[arg(long, value_name = "PATH", global = true, env = "PARAVANE_RENDER_SERVER")]
     render_server: Option<PathBuf>,
+    /// What holds Vulkan's leases and memory quota [default: libparavane_vulkan_layer.so beside this program]
+    #[arg(long, value_name = "PATH", global = true, env = "PARAVANE_VULKAN_LAYER")]
+    vulkan_layer: Option<PathBuf>,
     /// What to log: off, error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL", default_value = "warn", global = true)]
     log_level: LevelFilter,
@@ -52,6 +55,8 @@ enum What {
 enum Failure {
     #[error("no OpenGL here: {0}")]
     Rutabaga(#[from] rutabaga_gfx::RutabagaError),
+    #[error("no Vulkan here: {0}")]
+    Vulkan(io::Error),
     #[error("the socket: {0}")]
     Socket(#[from] io::Error),
     #[error("{0} is no render node: /dev/dri/renderD128 and the like are")]
@@ -78,22 +83,22 @@ fn run(options: &Options) -> Result<(), Failure> {
     if let Some(wrong) = node.filter(|node| !is_node(node)) {
         return Err(Failure::Node(wrong.to_owned()));
     }
-    let server = if options.vulkan { Some(venus::find(options.render_server.as_deref())?) } else { None };
+    let find = || Venus::find(options.render_server.as_deref(), options.vulkan_layer.as_deref());
+    let vulkan = options.vulkan.then(find).transpose().map_err(Failure::Vulkan)?;
     match options.what {
-        What::Probe => probe(node, server.as_deref()),
-        What::Serve => serve(node, server.as_deref()),
+        What::Probe => probe(node, vulkan.as_ref()),
+        What::Serve => serve(node, vulkan.as_ref()),
     }
 }
 
-/// OpenGL on a surfaceless EGL display, with virgl's capsets; with a render server, Vulkan.
+/// OpenGL on a surfaceless EGL display, with virgl's capsets; with a render server's socket, Vulkan.
 fn rutabaga(
     node: Option<&Path>,
-    server: Option<&Path>,
+    server: Option<OwnedFd>,
     on_fence: impl Fn(RutabagaFence) + Send + Sync + 'static,
 ) -> Result<Rutabaga, Failure> {
     let mut capsets = 1 << RUTABAGA_CAPSET_VIRGL | 1 << RUTABAGA_CAPSET_VIRGL2;
-    let socket = server.map(venus::start).transpose()?;
-    if socket.is_some() {
+    if server.is_some() {
         capsets |= 1 << RUTABAGA_CAPSET_VENUS;
     }
     let paths = node.map(|path| vec![RutabagaPath { path: path.to_owned(), path_type: RUTABAGA_PATH_TYPE_GPU }]);
@@ -103,19 +108,23 @@ fn rutabaga(
         .set_use_gles(false)
         .set_use_surfaceless(true)
         .set_use_external_blob(false)
-        .set_use_render_server(socket.is_some())
-        .set_server_descriptor(socket.map(RutabagaDescriptor::from))
+        .set_use_render_server(server.is_some())
+        .set_server_descriptor(server.map(RutabagaDescriptor::from))
         .set_rutabaga_paths(paths);
     Ok(builder.build()?)
 }
 
-fn probe(node: Option<&Path>, server: Option<&Path>) -> Result<(), Failure> {
-    let rutabaga = rutabaga(node, server, |_| ())?;
+fn probe(node: Option<&Path>, vulkan: Option<&Venus>) -> Result<(), Failure> {
+    let started = vulkan.map(Venus::start).transpose().map_err(Failure::Vulkan)?;
+    if started.is_some() {
+        log::info!("Vulkan is drawn by {}", venus::devices().map_err(Failure::Vulkan)?.join(", "));
+    }
+    let rutabaga = rutabaga(node, started.map(|(socket, _)| socket), |_| ())?;
     let mut capsets = Vec::new();
     for index in 0..rutabaga.get_num_capsets() {
         let (id, version, _) = rutabaga.get_capset_info(index)?;
         let mut data = rutabaga.get_capset(id, version)?;
-        if server.is_some() && id == RUTABAGA_CAPSET_VIRGL2 {
+        if vulkan.is_some() && id == RUTABAGA_CAPSET_VIRGL2 {
             without_mapped_buffers(&mut data);
         }
         capsets.push(json!({ "id": id, "version": version, "data": data }));
@@ -136,7 +145,7 @@ fn without_mapped_buffers(capset: &mut [u8]) {
     }
 }
 
-fn serve(node: Option<&Path>, server: Option<&Path>) -> Result<(), Failure> {
+fn serve(node: Option<&Path>, vulkan: Option<&Venus>) -> Result<(), Failure> {
     // The device is gone or it never was: so is this process's reason.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(io::Error::from)?;
     let socket: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
@@ -149,8 +158,10 @@ fn serve(node: Option<&Path>, server: Option<&Path>) -> Result<(), Failure> {
             shortened.call_once(slice::shorten);
             of_library.signalled(fence_of(&fence));
         };
+        let (server, counter) = vulkan.map(Venus::start).transpose()?.unzip();
         let rutabaga = rutabaga(node, server, on_fence).map_err(io::Error::other)?;
         paravane_sandbox::enter()?;
+        counter.map_or(Ok(()), |counter| counter.start(fences))?;
         Ok(Drawing::new(rutabaga))
     })?;
     Ok(())

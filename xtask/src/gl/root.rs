@@ -108,16 +108,17 @@ impl Root {
         self.build_with(&mut cargo)?;
         process::run("cargo-build-gl", &mut cargo)?;
         let server = self.render_server()?;
-        let server = format!("export PARAVANE_RENDER_SERVER=\"${{PARAVANE_RENDER_SERVER:-{}}}\"\n", paths::text(&server)?);
-        self.script_with("paravane-renderer", &self.built(), &server, "")
+        let layer = paths::release().join("libparavane_vulkan_layer.so");
+        let of_vulkan = [("PARAVANE_RENDER_SERVER", server), ("PARAVANE_VULKAN_LAYER", layer)];
+        let exports = of_vulkan.iter().map(|(name, path)| Ok(format!("export {name}=\"${{{name}:-{}}}\"\n", paths::text(path)?)));
+        self.script_with("paravane-renderer", &self.built(), &exports.collect::<Result<String>>()?)
     }
 
-    /// What `paravane-renderer --vulkan` is to start. The renderer names in PARAVANE_PRELOAD what the server alone is to load first:
-    /// in LD_PRELOAD it would be the shell's too.
+    /// What `paravane-renderer --vulkan` is to start.
     pub(super) fn render_server(&self) -> Result<PathBuf> {
         let Root::Tree(tree) = self else { return Ok(PathBuf::from(RENDER_SERVER)) };
         let program = tree.join(RENDER_SERVER.trim_start_matches('/'));
-        self.script_with("virgl_render_server", &program, "", " ${PARAVANE_PRELOAD:+--preload \"$PARAVANE_PRELOAD\"}")
+        self.script("virgl_render_server", &program)
     }
 
     /// Where the renderer lies when it is built.
@@ -200,11 +201,11 @@ impl Root {
 
     /// An executable file that runs `program` with the root's libraries, its EGL and its Vulkan; without one, its first argument.
     fn script(&self, name: &str, program: &Path) -> Result<PathBuf> {
-        self.script_with(name, program, "", "")
+        self.script_with(name, program, "")
     }
 
-    /// The same with `more` lines before the program, and `options` for the dynamic linker.
-    fn script_with(&self, name: &str, program: &Path, more: &str, options: &str) -> Result<PathBuf> {
+    /// The same with `more` lines before the program.
+    fn script_with(&self, name: &str, program: &Path, more: &str) -> Result<PathBuf> {
         let Root::Tree(tree) = self else { return Ok(program.to_owned()) };
         let tree = paths::text(tree)?;
         let text = format!(
@@ -212,7 +213,7 @@ impl Root {
              export LIBGL_DRIVERS_PATH=$libraries/dri GBM_BACKENDS_PATH=$libraries/gbm\n\
              export __EGL_VENDOR_LIBRARY_DIRS=$root/usr/share/glvnd/egl_vendor.d\n\
              export VK_DRIVER_FILES=\"${{VK_DRIVER_FILES:-$root/usr/share/vulkan/icd.d/lvp_icd.json}}\"\n\
-             {more}exec $libraries/ld-linux-x86-64.so.2 --library-path \"$libraries${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\"{options}{} \"$@\"\n",
+             {more}exec $libraries/ld-linux-x86-64.so.2 --library-path \"$libraries${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\"{} \"$@\"\n",
             if program == Path::new("") { String::new() } else { format!(" '{}'", paths::text(program)?) }
         );
         let script = paths::made("gl")?.join(name);
