@@ -65,7 +65,7 @@ const PIGLIT_LIMIT_S: u64 = 2400;
 /// Draw OpenGL in a guest on this host
 ///
 /// Needs virglrenderer 1.0; where the host has an older one, the renderer is built with Debian 13's, which is fetched into the
-/// cache and run beside the host's libraries (the first time: two minutes, 430 MB; the guest with Mesa another 900 MB).
+/// cache and run beside the host's libraries (the first time: two minutes, 430 MB; the guest with Mesa another 570 MB).
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask gl\n  cargo xtask gl --no-glmark    without the benchmark\n  \
@@ -84,6 +84,9 @@ pub(crate) struct Gl {
     /// Run some 850 of piglit's tests, in the guest and here (the first time: 35 MB; ten minutes where KVM does not work)
     #[arg(long)]
     piglit: bool,
+    /// Only draw by Vulkan
+    #[arg(long, conflicts_with_all = ["compare", "no_glmark", "piglit", "replay", "record", "only_compare"])]
+    only_vulkan: bool,
     /// Only draw the recorded scene of tests/gpu, without a VM
     #[arg(long, conflicts_with_all = ["compare", "only_compare", "piglit", "record"])]
     replay: bool,
@@ -145,7 +148,7 @@ impl Gl {
         }
         let vm = setup::to_boot(self.accelerator)?;
         let built = build_all()?;
-        let guest = step("Debian 13 guest with Mesa (the first time: two minutes, 700 MB)", || {
+        let guest = step("Debian 13 guest with Mesa (the first time: two minutes, 570 MB)", || {
             let (guest, cached) = guest_root::ensure(GUEST_PACKAGES)?;
             done(guest, if cached { "from the cache" } else { "made" })
         })?;
@@ -160,24 +163,30 @@ impl Gl {
             verdict.print();
             return Ok(verdict.exit_code());
         }
-        self.show(&machine, &built)
+        let package = package::guest::make(&paths::made("package")?)?;
+        if self.only_vulkan {
+            let mut verdict = judge::Verdict::empty();
+            vulkan::run(&machine, &built, &package, &mut verdict)?;
+            verdict.print();
+            return Ok(verdict.exit_code());
+        }
+        self.show(&machine, &built, &package)
     }
 
     /// Everything in a guest, then what needs none.
-    fn show(&self, machine: &Machine, built: &Built) -> Result<ExitCode> {
-        let Built { root, samples, renderer, off_screen, vulkan_scene } = built;
+    fn show(&self, machine: &Machine, built: &Built, package: &Path) -> Result<ExitCode> {
+        let Built { root, samples, renderer, off_screen, .. } = built;
         step("hostile guests", || done(hostile::run(renderer)?, "every command is answered, CUDA lives"))?;
-        let (package, on_screen) = (package::guest::make(&paths::made("package")?)?, compile::opengl(root, job::ON_SCREEN)?);
+        let on_screen = compile::opengl(root, job::ON_SCREEN)?;
         let here = paths::made("gl")?.join("scene-here.ppm");
         step("the scene, drawn here", || {
             let said = process::output(root.command(off_screen)?.arg(&here))?;
             picture::ppm_to_png(&here, &here.with_extension("png"))?;
             done((), said.trim().to_owned())
         })?;
-        vulkan::here(root, vulkan_scene)?;
         let slice = self.piglit.then(|| note_step("piglit (the first time: 35 MB)", piglit::ensure)).transpose()?;
         let backend = Backend::start("gl", &["--renderer", paths::text(renderer)?])?;
-        let payload = job::payload(&Programs { off_screen, on_screen: &on_screen, samples, package: &package }, !self.no_glmark, self.piglit)?;
+        let payload = job::payload(&Programs { off_screen, on_screen: &on_screen, samples, package }, !self.no_glmark, self.piglit)?;
         let outcome = step("the guest draws", || {
             let disks: Vec<_> = slice.iter().map(piglit::Slice::disk).collect();
             let limit_s = if self.piglit { PIGLIT_LIMIT_S } else { LIMIT_S };
@@ -195,6 +204,9 @@ impl Gl {
         if let Some(slice) = &slice {
             let here = step("piglit, here", || done(slice.here(root)?, ""))?;
             verdict.add("piglit", piglit::in_guest(&outcome.output).and_then(|guest| piglit::compare(&guest, &here)));
+        }
+        if let Err(error) = vulkan::run(machine, built, package, &mut verdict) {
+            verdict.add("Vulkan in a guest", Err(error));
         }
         verdict.print();
         println!("pictures: {} and {}", outcome.results.display(), here.with_extension("png").display());

@@ -77,7 +77,7 @@ pub(crate) fn install() -> String {
 }
 
 /// How a program is run by the guest's ordinary user.
-fn as_user() -> String {
+pub(crate) fn as_user() -> String {
     format!("setpriv --reuid {USER} --regid {USER} --init-groups")
 }
 

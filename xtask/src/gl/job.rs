@@ -9,7 +9,6 @@ use anyhow::Result;
 use super::STAGES;
 use super::piglit::Slice;
 use crate::guest_job;
-use crate::guest_root::USER;
 use crate::payload::Payload;
 use crate::samples::{self, Samples};
 use crate::test::framebuffer;
@@ -18,7 +17,7 @@ use crate::test::framebuffer;
 const STAGE_S: u32 = 5;
 const COMPARED_STAGE_S: u32 = 15;
 /// Programs that hang are ended, so that the others still run.
-const PROGRAM_LIMIT_S: u32 = 60;
+pub(super) const PROGRAM_LIMIT_S: u32 = 60;
 
 /// The programs that draw the scene, in tests/gl.
 pub(super) const OFF_SCREEN: &str = "off_screen";
@@ -29,6 +28,11 @@ pub(super) const UNSHOWN: &str = "unshown";
 pub(super) const SHOWN: &str = "shown";
 /// In the output: how often the scene was drawn while CUDA ran, and how often it differed from the first.
 pub(super) const BESIDE: &str = "beside CUDA: scenes ";
+
+/// Says what OpenGL is drawn with.
+pub(super) const EGLINFO: &str = "eglinfo -B -p surfaceless 2>&1 | sed -n 's/^OpenGL.*renderer: /eglinfo: renderer /p' | sort -u\n";
+/// What the kernel's driver complains of.
+pub(super) const COMPLAINTS: &str = "dmesg | grep -i 'virtio_gpu.*ERROR' | tail -5\n";
 
 /// What is packed for a guest.
 pub(super) struct Programs<'a> {
@@ -46,18 +50,18 @@ pub(super) fn payload(programs: &Programs, glmark: bool, piglit: bool) -> Result
     payload.file(guest_job::PACKAGE, programs.package, false)?;
     samples::pack(programs.samples, &mut payload)?;
     let mut job = framebuffer::pack(&mut payload)?;
-    job.push_str("eglinfo -B -p surfaceless 2>&1 | sed -n 's/^OpenGL.*renderer: /eglinfo: renderer /p' | sort -u\n");
+    job.push_str(EGLINFO);
     writeln!(job, "timeout {PROGRAM_LIMIT_S} ./{OFF_SCREEN} /run/results/{SCENE}.ppm 2>&1 || echo \"scene: ended with $?\"")?;
     job.push_str(&on_screen());
     job.push_str(&guest_job::install());
-    job.push_str(&beside_cuda()?);
+    job.push_str(&beside_cuda(&format!("./{OFF_SCREEN} /run/beside.ppm"), "/run/beside.ppm")?);
     if piglit {
         job.push_str(&Slice::job());
     }
     if glmark {
         job.push_str(&in_turn());
     }
-    job.push_str("dmesg | grep -i 'virtio_gpu.*ERROR' | tail -5\n");
+    job.push_str(COMPLAINTS);
     payload.script("job", &job)?;
     Ok(payload)
 }
@@ -73,12 +77,13 @@ fn on_screen() -> String {
     )
 }
 
-/// Draws the scene again and again while every sample runs, as another user.
-fn beside_cuda() -> Result<String> {
+/// Has `draws` make `picture` again and again while every sample runs, as another user, and compares it with the one that lies in the
+/// results.
+pub(super) fn beside_cuda(draws: &str, picture: &str) -> Result<String> {
     let mut job = format!(
         "( drawn=0 wrong=0\n  while [ ! -e /run/cuda-done ] || [ $drawn -lt 2 ]; do\n    \
-         timeout {PROGRAM_LIMIT_S} ./{OFF_SCREEN} /run/beside.ppm > /run/beside.log 2>&1 && cmp -s /run/beside.ppm /run/results/{SCENE}.ppm \
-         || {{ wrong=$((wrong + 1)); cat /run/beside.log; [ $wrong -gt 9 ] && break; }}\n    \
+         timeout {PROGRAM_LIMIT_S} {draws} > /run/beside.log 2>&1 && cmp -s {picture} /run/results/{SCENE}.ppm \
+         || {{ wrong=$((wrong + 1)); cat /run/beside.log; [ $wrong -gt 2 ] && break; }}\n    \
          drawn=$((drawn + 1)); : > /run/drawing\n  done; echo \"{BESIDE}$drawn, wrong $wrong\" ) &\n\
          draws=$!\nwhile kill -0 $draws 2> /dev/null && [ ! -e /run/drawing ]; do sleep 0.1; done\n"
     );
@@ -86,8 +91,8 @@ fn beside_cuda() -> Result<String> {
         let arguments = samples::arguments(name, samples::PICTURE_IN, "/run/results").join(" ");
         writeln!(
             job,
-            "timeout {PROGRAM_LIMIT_S} setpriv --reuid {USER} --regid {USER} --init-groups ./{name} {arguments} 2>&1 || \
-             echo \"{name} ended with $?\""
+            "timeout {PROGRAM_LIMIT_S} {} ./{name} {arguments} 2>&1 || echo \"{name} ended with $?\"",
+            guest_job::as_user()
         )?;
     }
     job.push_str(": > /run/cuda-done; wait $draws\n");

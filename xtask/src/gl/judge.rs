@@ -45,16 +45,21 @@ impl Verdict {
             let drawn = renderer(output, "on_screen: renderer ").and_then(|_| near(&shown, &to_png(&picture(job::UNSHOWN))?));
             checks.push(("the scene on QEMU's screen, beside the same drawn without a window", drawn));
         }
-        checks.push(("scenes while CUDA runs", scenes(output, usage)));
+        checks.push(("scenes while CUDA runs", scenes(output, usage, DRAWS)));
         checks.push(("CUDA while scenes are drawn", cuda(output, usage)));
         let (host, guest) = output.split_once("glmark2: in the guest").unwrap_or((output, ""));
         let marks = STAGES.iter().map(|stage| (*stage, [frames(host, stage), frames(guest, stage), None, None])).collect();
         Self { checks, marks }
     }
 
+    /// Nothing yet.
+    pub(super) fn empty() -> Self {
+        Self { checks: Vec::new(), marks: STAGES.iter().map(|stage| (*stage, [None; 4])).collect() }
+    }
+
     /// Nothing but the comparison with vhost-device-gpu.
     pub(super) fn compared(said: &[[String; 2]]) -> Self {
-        let mut verdict = Self { checks: Vec::new(), marks: STAGES.iter().map(|stage| (*stage, [None; 4])).collect() };
+        let mut verdict = Self::empty();
         verdict.compare(said);
         verdict
     }
@@ -122,7 +127,7 @@ pub(super) fn marks(output: &str) -> String {
 }
 
 /// What a line of the guest's says that it draws with: virgl, or it draws by itself.
-fn renderer(output: &str, line: &'static str) -> Result<String> {
+pub(super) fn renderer(output: &str, line: &'static str) -> Result<String> {
     match output.lines().find_map(|said| said.strip_prefix(line)) {
         Some(said) if said.starts_with("virgl") => Ok(said.to_owned()),
         Some(said) => bail!("the renderer is {said}"),
@@ -139,21 +144,22 @@ fn console(outcome: &Outcome) -> Result<String> {
     Ok("every pixel as the guest's framebuffer has it".to_owned())
 }
 
-/// Every scene that was drawn while CUDA ran is the one that was drawn alone.
-fn scenes(output: &str, usage: &Usage) -> Result<String> {
+/// Every scene that was drawn while CUDA ran is the one that was drawn alone, and `draws` in the account has the time.
+pub(super) fn scenes(output: &str, usage: &Usage, draws: &str) -> Result<String> {
     let said = output.lines().find_map(|line| line.strip_prefix(job::BESIDE)).context("the guest does not say")?;
     let (drawn, wrong) = said.split_once(", wrong ").context("the guest says it in other words")?;
     if wrong.trim() != "0" {
         bail!("{wrong} of {drawn} differ");
     }
-    let charged = usage.gpu_time(DRAWS);
+    let charged = usage.gpu_time(draws);
     if charged.is_zero() {
-        bail!("{DRAWS} is charged no GPU time");
+        bail!("{draws} is charged no GPU time");
     }
-    Ok(format!("{drawn}, each equal to the one drawn alone; all of the program's charged: {charged:.1?}"))
+    Ok(format!("{drawn}, each equal to the one drawn alone; all of {draws} charged: {charged:.1?}"))
 }
 
-fn cuda(output: &str, usage: &Usage) -> Result<String> {
+/// CUDA's samples are right and in the account.
+pub(super) fn cuda(output: &str, usage: &Usage) -> Result<String> {
     let verdicts = samples::verdicts(output);
     let failed: Vec<String> =
         verdicts.iter().filter(|verdict| !verdict.passed).map(|verdict| format!("{}: {}", verdict.name, verdict.note)).collect();

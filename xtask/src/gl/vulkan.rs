@@ -1,21 +1,145 @@
-//! Vulkan: the scene of tests/gl/vulkan, drawn here by this host's own driver.
+//! Vulkan in a guest: the scene of tests/gl/vulkan drawn by the guest's venus and the host's Vulkan behind it, in a boot of its own,
+//! because QEMU's generic vhost-user device alone has the shared memory that venus takes.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
+use super::compile::VULKAN_SCENE;
+use super::job::{self, PROGRAM_LIMIT_S, SCENE};
+use super::judge::{self, Verdict};
 use super::root::Root;
-use crate::step::{done, step};
-use crate::{paths, picture, process};
+use super::{Built, Machine};
+use crate::backend::Backend;
+use crate::boot::Outcome;
+use crate::machine::FrontEnd;
+use crate::payload::Payload;
+use crate::samples;
+use crate::step::{done, seconds, step};
+use crate::usage::Usage;
+use crate::{guest_job, paths, picture, process};
 
-/// Computes and draws here; the picture.
-pub(super) fn here(root: &Root, program: &Path) -> Result<PathBuf> {
+/// For all of it, where the guest is emulated.
+const LIMIT_S: u64 = 600;
+/// How long the scene is drawn again and again, alone and each time beside CUDA.
+const ALONE_S: u32 = 3;
+const BESIDE_S: u32 = 1;
+/// How a guest's program gets venus: the package has every driver of Mesa's.
+const DRIVER: &str = "/usr/share/vulkan/icd.d/virtio_icd.json";
+/// What venus calls the device.
+const VENUS: &str = "Virtio-GPU Venus";
+/// In the output: the device, as vulkaninfo has it.
+const VULKANINFO: &str = "vulkaninfo: device ";
+/// In the account.
+const DRAWS: &str = "Vulkan: vulkan_scene";
+
+/// Computes and draws here; the picture, and frames a second.
+pub(super) fn here(root: &Root, program: &Path) -> Result<(PathBuf, f64)> {
     let here = paths::made("gl")?.join("vulkan-here.ppm");
-    step("the Vulkan scene, drawn here", || {
-        let said = process::output(root.command(program)?.arg(&here))?;
+    let frames = step("the Vulkan scene, drawn here", || {
+        let said = process::output(root.command(program)?.args(["--loop", &ALONE_S.to_string()]).arg(&here))?;
         picture::ppm_to_png(&here, &here.with_extension("png"))?;
-        let device = said.lines().find_map(|line| line.strip_prefix("vulkan: device ")).unwrap_or_default();
-        done((), device.to_owned())
+        let frames = frames(&said)?;
+        done(frames, format!("{}, {frames:.1} frames a second", line(&said, "vulkan: device ")?))
     })?;
-    Ok(here)
+    Ok((here, frames))
+}
+
+/// Draws here and in a guest of its own; adds what was found to the verdict.
+pub(super) fn run(machine: &Machine, built: &Built, package: &Path, verdict: &mut Verdict) -> Result<()> {
+    let (here, frames_here) = here(&built.root, &built.vulkan_scene)?;
+    let machine = Machine { front_end: FrontEnd::VhostUserTestDevice, ..*machine };
+    let backend = Backend::start("gl-vulkan", &["--vulkan", "--renderer", paths::text(&built.renderer)?])?;
+    let outcome = step("the guest draws by Vulkan", || {
+        let outcome = machine.boot("gl-vulkan", &backend.socket(), payload(built, package)?, &[], LIMIT_S)?;
+        let took = seconds(outcome.took);
+        done(outcome, took)
+    })?;
+    let usage = backend.stop()?;
+    judge(verdict, &outcome, &usage, &here, frames_here);
+    println!("Vulkan's pictures: {} and {}", outcome.results.display(), here.with_extension("png").display());
+    Ok(())
+}
+
+fn payload(built: &Built, package: &Path) -> Result<Payload> {
+    let mut payload = Payload::new()?;
+    payload.file(VULKAN_SCENE, &built.vulkan_scene, true)?;
+    payload.file(guest_job::PACKAGE, package, false)?;
+    samples::pack(&built.samples, &mut payload)?;
+    payload.script("job", &script()?)?;
+    Ok(payload)
+}
+
+/// As an ordinary user: what the device is called, the scene, alone and while OpenGL begins on the same device, and beside CUDA.
+fn script() -> Result<String> {
+    let as_user = guest_job::as_user();
+    let scene = |seconds: u32, picture: &str| format!("{as_user} ./{VULKAN_SCENE} --loop {seconds} /run/results/{picture}.ppm");
+    let mut job = guest_job::install();
+    writeln!(job, "export VK_DRIVER_FILES={DRIVER}")?;
+    writeln!(
+        job,
+        "timeout {PROGRAM_LIMIT_S} {as_user} vulkaninfo --summary > /run/vulkaninfo 2>&1 || {{ echo \"vulkaninfo ended with $?\"; cat /run/vulkaninfo; }}\n\
+         sed -n 's/^.*deviceName *= /{VULKANINFO}/p' /run/vulkaninfo"
+    )?;
+    writeln!(job, "timeout {PROGRAM_LIMIT_S} {} 2>&1 || echo \"{VULKAN_SCENE} ended with $?\"", scene(ALONE_S, SCENE))?;
+    writeln!(job, "timeout {PROGRAM_LIMIT_S} {} > /run/beside.log 2>&1 & draws=$!", scene(ALONE_S, "beside"))?;
+    job.push_str(job::EGLINFO);
+    writeln!(job, "wait $draws || {{ echo \"beside OpenGL, {VULKAN_SCENE} ended with $?\"; cat /run/beside.log; }}")?;
+    job.push_str(&job::beside_cuda(&scene(BESIDE_S, "beside"), "/run/results/beside.ppm")?);
+    job.push_str(job::COMPLAINTS);
+    Ok(job)
+}
+
+fn judge(verdict: &mut Verdict, outcome: &Outcome, usage: &Usage, here: &Path, frames_here: f64) {
+    let output = &outcome.output[..];
+    verdict.add("vulkaninfo", venus(output, VULKANINFO));
+    verdict.add("a Vulkan program", venus(output, "vulkan: device "));
+    verdict.add("Vulkan computes", line(output, "vulkan: compute: ").map(str::to_owned));
+    let picture = outcome.results.join(SCENE).with_extension("ppm");
+    verdict.add("the Vulkan scene, beside the host's", judge::compare(&picture, here));
+    let frames = frames(output).map(|frames| format!("{frames:.1} frames a second, {frames_here:.1} here"));
+    verdict.add("the Vulkan scene, again and again", frames);
+    verdict.add("OpenGL beside Vulkan on one device", judge::renderer(output, "eglinfo: renderer "));
+    verdict.add("Vulkan scenes while CUDA runs", judge::scenes(output, usage, DRAWS));
+    verdict.add("CUDA while Vulkan draws", judge::cuda(output, usage));
+}
+
+/// The rest of the first line that begins so.
+fn line<'a>(output: &'a str, begins: &'static str) -> Result<&'a str> {
+    let said = output.lines().find_map(|said| said.strip_prefix(begins));
+    said.with_context(|| format!("not in the output: {begins}\n{output}"))
+}
+
+fn venus(output: &str, begins: &'static str) -> Result<String> {
+    let device = line(output, begins)?;
+    if !device.contains(VENUS) {
+        bail!("the device is {device}");
+    }
+    Ok(device.to_owned())
+}
+
+/// By the first such line: `vulkan: loop: 31 frames in 3.0 s, 10.3 frames a second`.
+fn frames(output: &str) -> Result<f64> {
+    let said = line(output, "vulkan: loop: ")?;
+    let frames = said.rsplit(", ").next().and_then(|said| said.split(' ').next()?.parse().ok());
+    frames.with_context(|| format!("no figure in {said}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_the_programs_own_figure() {
+        let output = "vulkan: scene: 512 by 384\nvulkan: loop: 78 frames in 3.0 s, 25.7 frames a second\n";
+        assert_eq!(frames(output).unwrap(), 25.7);
+        assert!(frames("vulkan: scene: 512 by 384\n").is_err());
+    }
+
+    #[test]
+    fn a_device_of_the_guests_own_is_not_venus() {
+        assert!(venus("vulkan: device Virtio-GPU Venus (x)\n", "vulkan: device ").is_ok());
+        assert!(venus("vulkan: device llvmpipe (LLVM 19.1.7, 256 bits)\n", "vulkan: device ").is_err());
+    }
 }
