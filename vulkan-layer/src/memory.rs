@@ -9,16 +9,35 @@ use ash::vk;
 use crate::device::Device;
 use crate::registry;
 
-/// Whether this allocation brings memory that is there already.
+/// Guests map whole pages.
+const PAGE_BYTES: u64 = 4096;
+
+/// What a chain says of an allocation.
+#[derive(Default)]
+struct Asked {
+    /// It brings memory that is there already.
+    imports: bool,
+    /// It is to be handed out as a descriptor of the driver's own kind.
+    opaque: bool,
+}
+
+/// Reads a chain.
 ///
 /// # Safety
 /// The caller's structure, as vkAllocateMemory demands.
-unsafe fn imports(info: &vk::MemoryAllocateInfo<'_>) -> bool {
+unsafe fn asked(info: &vk::MemoryAllocateInfo<'_>) -> Asked {
     let mut at = info.p_next.cast::<vk::BaseInStructure>();
+    let mut asked = Asked::default();
     loop {
         // SAFETY: a pNext chain, whose structures begin so.
-        let Some(base) = (unsafe { at.as_ref() }) else { return false };
-        let imports = match base.s_type {
+        let Some(base) = (unsafe { at.as_ref() }) else { return asked };
+        asked.imports |= match base.s_type {
+            vk::StructureType::EXPORT_MEMORY_ALLOCATE_INFO => {
+                // SAFETY: a structure of this type.
+                let export = unsafe { &*at.cast::<vk::ExportMemoryAllocateInfo>() };
+                asked.opaque |= export.handle_types.contains(vk::ExternalMemoryHandleTypeFlags::OPAQUE_FD);
+                false
+            }
             vk::StructureType::IMPORT_MEMORY_FD_INFO_KHR => {
                 // SAFETY: a structure of this type.
                 let import = unsafe { &*at.cast::<vk::ImportMemoryFdInfoKHR>() };
@@ -32,9 +51,6 @@ unsafe fn imports(info: &vk::MemoryAllocateInfo<'_>) -> bool {
             }
             _ => false,
         };
-        if imports {
-            return true;
-        }
         at = base.p_next.cast();
     }
 }
@@ -51,12 +67,18 @@ pub(crate) unsafe extern "system" fn allocate_memory(
     // SAFETY: the caller's structure.
     let Some(of_caller) = (unsafe { info.as_ref() }) else { return refused };
     // SAFETY: the caller's structure.
-    let bytes = if unsafe { imports(of_caller) } { 0 } else { of_caller.allocation_size };
+    let asked = unsafe { asked(of_caller) };
+    let mut passed = *of_caller;
+    if asked.opaque && !asked.imports {
+        // The guest maps the last page too, which the driver's file need not have whole.
+        passed.allocation_size = passed.allocation_size.checked_next_multiple_of(PAGE_BYTES).unwrap_or(u64::MAX);
+    }
+    let bytes = if asked.imports { 0 } else { passed.allocation_size };
     if bytes > 0 && !device.lease.take(bytes) {
         return refused;
     }
     // SAFETY: the caller's arguments go on.
-    let result = unsafe { (device.next.allocate)(handle, info, allocator, memory) };
+    let result = unsafe { (device.next.allocate)(handle, &raw const passed, allocator, memory) };
     if bytes == 0 {
         return result;
     }

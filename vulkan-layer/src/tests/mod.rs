@@ -281,6 +281,8 @@ fn memory_is_asked_for_and_given_back() {
     assert!(program.allocate(&of(u64::MAX).push_next(&mut import)).is_ok());
     let mut nothing = vk::ImportMemoryFdInfoKHR::default();
     assert!(program.allocate(&of(u64::MAX).push_next(&mut nothing)).is_err(), "that imports nothing");
+    let mut export = vk::ExportMemoryAllocateInfo::default().handle_types(fd);
+    assert!(program.allocate(&of(1).push_next(&mut export)).is_err(), "a whole page, for which there is no room");
     assert_eq!(program.left(), 100);
     [memory, imported, vk::DeviceMemory::null()].into_iter().for_each(|memory| program.free(memory));
     until(|| program.left() == 1000);
