@@ -55,7 +55,7 @@ struct Done {
 
 /// What the thread is to do.
 enum Order {
-    Map { taken: Taken, file: File, info: u32, ticket: Ticket },
+    Map { taken: Taken, file: File, from: u64, info: u32, ticket: Ticket },
     Unmap { place: Place, ticket: Option<Ticket> },
 }
 
@@ -161,17 +161,17 @@ impl Window {
         self.files.contains_key(&file)
     }
 
-    /// Maps a file at the place that a resource has taken; the command is answered
-    /// when that is done. `info`: how the guest is to cache it. `false`: the
-    /// resource has no place any more.
-    pub fn map(&mut self, resource: u32, file: OwnedFd, info: u32, ticket: Ticket) -> bool {
+    /// Maps a file, `from` a byte of it on, at the place that a resource has taken;
+    /// the command is answered when that is done. `info`: how the guest is to cache
+    /// it. `false`: the resource has no place any more.
+    pub fn map(&mut self, resource: u32, (file, from): (OwnedFd, u64), info: u32, ticket: Ticket) -> bool {
         let file = File::from(file);
         let (Some(taken), Ok(data)) = (self.places.get_mut(&resource), file.metadata()) else { return false };
         let identity = (data.dev(), data.ino());
         taken.file = Some(identity);
         let taken = *taken;
         *self.files.entry(identity).or_default() += 1;
-        self.order(Order::Map { taken, file, info, ticket })
+        self.order(Order::Map { taken, file, from, info, ticket })
     }
 
     /// Takes a resource out of the window, if it is there; `ticket` is then answered.
@@ -219,8 +219,8 @@ impl Mapper {
     fn serve(self, orders: &Receiver<Order>) {
         for order in orders {
             let (ticket, response, failed) = match order {
-                Order::Map { taken, file, info, ticket } => {
-                    let response = self.map(taken.place, &file, info);
+                Order::Map { taken, file, from, info, ticket } => {
+                    let response = self.map(taken.place, &file, from, info);
                     let failed = matches!(response, Response::Refused(_)).then_some(taken);
                     (Some(ticket), response, failed)
                 }
@@ -234,14 +234,14 @@ impl Mapper {
         }
     }
 
-    fn map(&self, place: Place, file: &File, info: u32) -> Response {
+    fn map(&self, place: Place, file: &File, from: u64, info: u32) -> Response {
         // A page that the file does not have would be a fault in the front end.
         let length = file.metadata().map_or(0, |data| data.len());
-        if length > 0 && length < place.bytes {
-            log::warn!("connection {}: a blob of {} bytes has a file of {length}", self.connection, place.bytes);
+        if length > 0 && length < place.bytes.saturating_add(from) {
+            log::warn!("connection {}: a blob of {} bytes from {from} on has a file of {length}", self.connection, place.bytes);
             return Refusal::Unspecified.into();
         }
-        let request = request(place, VhostUserMMapFlags::WRITABLE);
+        let request = VhostUserMMap { fd_offset: from, ..request(place, VhostUserMMapFlags::WRITABLE) };
         match self.front_end.shmem_map(&request, file) {
             Ok(_) => {
                 let info = MapInfo { map_info: info.into(), padding: 0.into() };
@@ -320,7 +320,7 @@ mod tests {
             let file = tempfile::tempfile().unwrap();
             let data = file.metadata().unwrap();
             // It is kept open, so that no other has its number.
-            assert!(window.map(resource, file.try_clone().unwrap().into(), 1, ticket));
+            assert!(window.map(resource, (file.try_clone().unwrap().into(), 0), 1, ticket));
             (file, (data.dev(), data.ino()))
         };
         let (_long, stays) = mapped(&mut window, 1);

@@ -14,10 +14,17 @@ use vhost::vhost_user::{Frontend, FrontendReqHandler, HandlerResult, VhostUserFr
 
 use crate::frontend::FrontEnd;
 
+/// A file, from where on, and how many bytes.
+struct Mapped {
+    file: File,
+    from: u64,
+    bytes: u64,
+}
+
 /// The window as the guest would see it: files by their places.
 #[derive(Default)]
 pub struct Window {
-    files: Mutex<BTreeMap<u64, (u64, File)>>,
+    files: Mutex<BTreeMap<u64, Mapped>>,
     /// Nothing is answered while this is held.
     stopped: Mutex<bool>,
     goes_on: Condvar,
@@ -26,22 +33,22 @@ pub struct Window {
 impl Window {
     /// Where something is mapped, and how many bytes.
     pub fn places(&self) -> Vec<(u64, u64)> {
-        self.files.lock().unwrap().iter().map(|(offset, (bytes, _))| (*offset, *bytes)).collect()
+        self.files.lock().unwrap().iter().map(|(offset, mapped)| (*offset, mapped.bytes)).collect()
     }
 
     /// What a guest reads there.
     pub fn read(&self, offset: u64, bytes: usize) -> Vec<u8> {
         let files = self.files.lock().unwrap();
-        let (start, (length, file)) = files.range(..=offset).next_back().expect("nothing is mapped there");
-        assert!(offset + bytes as u64 <= start + length, "beyond what is mapped");
+        let (start, mapped) = files.range(..=offset).next_back().expect("nothing is mapped there");
+        assert!(offset + bytes as u64 <= start + mapped.bytes, "beyond what is mapped");
         let mut read = vec![0; bytes];
-        file.read_exact_at(&mut read, offset - start).unwrap();
+        mapped.file.read_exact_at(&mut read, mapped.from + offset - start).unwrap();
         read
     }
 
     /// The file that is mapped there from its start.
     pub fn file(&self, offset: u64) -> File {
-        self.files.lock().unwrap()[&offset].1.try_clone().unwrap()
+        self.files.lock().unwrap()[&offset].file.try_clone().unwrap()
     }
 
     /// Whether requests wait.
@@ -59,16 +66,18 @@ impl VhostUserFrontendReqHandler for Window {
     fn shmem_map(&self, request: &VhostUserMMap, fd: &dyn AsRawFd) -> HandlerResult<u64> {
         self.wait();
         let VhostUserMMap { shmid, fd_offset, shm_offset, len, flags, .. } = *request;
-        assert_eq!((shmid, fd_offset, flags), (1, 0, 1), "region 1, from the file's start, writable");
+        assert_eq!((shmid, flags), (1, 1), "region 1, writable");
         // SAFETY: the handler keeps it open during the call.
         let file = unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) };
         let file = File::from(file.try_clone_to_owned().unwrap());
         let mut files = self.files.lock().unwrap();
-        let overlaps = files.iter().any(|(start, (bytes, _))| *start < shm_offset + len && shm_offset < start + bytes);
+        // As QEMU does: a file that ends before that is not mapped.
+        assert!(fd_offset + len <= file.metadata().unwrap().len(), "the file ends before that");
+        let overlaps = files.iter().any(|(start, mapped)| *start < shm_offset + len && shm_offset < start + mapped.bytes);
         if overlaps {
             return Err(io::Error::other("something is mapped there"));
         }
-        files.insert(shm_offset, (len, file));
+        files.insert(shm_offset, Mapped { file, from: fd_offset, bytes: len });
         Ok(0)
     }
 
@@ -76,7 +85,7 @@ impl VhostUserFrontendReqHandler for Window {
         self.wait();
         let (offset, bytes) = (request.shm_offset, request.len);
         match self.files.lock().unwrap().remove(&offset) {
-            Some((length, _)) if length == bytes => Ok(0),
+            Some(mapped) if mapped.bytes == bytes => Ok(0),
             _ => Err(io::Error::other("nothing is mapped there")),
         }
     }

@@ -101,7 +101,7 @@ impl Device {
         let exported = Exported::read_from_bytes(&heard.body).ok();
         let mappable = exported.filter(|exported| heard.reply.refused.get() == 0 && exported.map_info.get() != 0);
         let ordered = mappable.zip(heard.file).is_some_and(|(exported, file)| {
-            self.window.map(resource, file, exported.map_info.get(), ticket)
+            self.window.map(resource, (file, exported.offset.get().into()), exported.map_info.get(), ticket)
         });
         if ordered {
             return None;

@@ -139,7 +139,7 @@ pub struct Exported {
     pub fourcc: U32,
     /// Bytes from row to row.
     pub stride: U32,
-    /// Where the first row begins.
+    /// Where the first row begins, or the memory.
     pub offset: U32,
     /// 0.
     pub padding: U32,

@@ -13,7 +13,7 @@ use rutabaga_gfx::{
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::memory::Memory;
-use super::{Executed, Fence, Library, Message};
+use super::{Executed, Fence, Library, Message, opaque};
 use crate::control::Piece;
 use crate::gl::wire::{self, Backing, Exported, ReadBack, RegionRecord};
 use crate::pixels::PIXEL_BYTES;
@@ -158,7 +158,8 @@ impl Drawing {
         let file = file.try_clone().map_err(no_descriptor)?;
         // A picture has no map_info, memory has no rows.
         let picture = self.rutabaga.resource3d_info(id).ok();
-        let ([stride, ..], [offset, ..]) = picture.map_or(([0; 4], [0; 4]), |of| (of.strides, of.offsets));
+        let memory = if *kind == wire::FILE_OPAQUE { opaque::start(&file) } else { 0 };
+        let ([stride, ..], [offset, ..]) = picture.map_or(([0; 4], [memory; 4]), |of| (of.strides, of.offsets));
         let exported = Exported {
             file: (*kind).into(),
             map_info: (self.rutabaga.map_info(id).unwrap_or(0) & MAP_CACHE_MASK).into(),

@@ -12,6 +12,8 @@ mod hear;
 mod lease;
 #[cfg(feature = "gl")]
 mod memory;
+#[cfg(any(test, feature = "gl"))]
+mod opaque;
 #[cfg(feature = "gl")]
 mod program;
 mod serve;

@@ -87,11 +87,13 @@ fn reply(socket: &mut UnixStream, [low, high]: [u32; 2], refused: u32, body: &[u
     socket.write_all(&[head.as_bytes(), body].concat()).unwrap();
 }
 
-/// A reply with a descriptor: kind of file, map_info, and nothing of a picture.
+/// A reply with a descriptor: kind of file, map_info, where it begins, and nothing of a picture.
 fn export(socket: &mut UnixStream, [low, high]: [u32; 2], resource: u32, (name, bytes): (u64, u64)) {
-    let file = memory_file(if name == SHORT { bytes / 2 } else { bytes });
-    file.write_all_at(&resource.to_le_bytes(), 0).unwrap();
-    let body = [1, u32::from(name != NOT_MAPPABLE), 0, 0, 0, 0, 0, 0];
+    // Memory of the GPU's lies behind a page of the driver's, as lavapipe's does.
+    let (kind, from) = if name == 0 { (1, 0) } else { (3, 0x1000) };
+    let file = memory_file(u64::from(from) + if name == SHORT { bytes / 2 } else { bytes });
+    file.write_all_at(&resource.to_le_bytes(), from.into()).unwrap();
+    let body = [kind, u32::from(name != NOT_MAPPABLE), 0, 0, from, 0, 0, 0];
     let head = [u32::try_from(size_of_val(&body)).unwrap(), 0, low, high, 1, 0];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
