@@ -76,7 +76,7 @@ fn script() -> Result<String> {
     let as_user = guest_job::as_user();
     let scene = |seconds: u32, picture: &str| format!("{as_user} ./{VULKAN_SCENE} --loop {seconds} /run/results/{picture}.ppm");
     let mut job = guest_job::install();
-    writeln!(job, "export VK_DRIVER_FILES={DRIVER}")?;
+    writeln!(job, "export VK_DRIVER_FILES={DRIVER} HOME=/tmp")?;
     writeln!(
         job,
         "timeout {PROGRAM_LIMIT_S} {as_user} vulkaninfo --summary > /run/vulkaninfo 2>&1 || {{ echo \"vulkaninfo ended with $?\"; cat /run/vulkaninfo; }}\n\
