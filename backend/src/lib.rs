@@ -23,6 +23,7 @@ pub mod fault_log;
 pub mod fence;
 pub mod gl;
 pub mod host;
+mod inherited;
 pub mod lease;
 pub mod libcuda;
 pub mod logging;

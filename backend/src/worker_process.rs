@@ -18,6 +18,7 @@ use rustix::event::EventfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use crate::account::AccountPage;
+use crate::inherited;
 use crate::budget::{Budget, Slot};
 use crate::control::{
     self, ACCOUNT_FD, BUDGET_FD, CONTROL_FD, ENV_BUDGET_SLOT, ENV_LIBCUDA, ENV_LOG_LEVEL,
@@ -175,11 +176,7 @@ fn prepare(given: &[(RawFd, RawFd)], backend: u32) -> io::Result<()> {
             return Err(io::Error::last_os_error());
         }
     }
-    // SAFETY: marks descriptors; needs Linux 5.11. All that Rust opens carries
-    // the mark already, so an older kernel changes nothing.
-    unsafe {
-        libc::syscall(libc::SYS_close_range, LAST_FD + 1, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    };
+    inherited::mark_from((LAST_FD + 1).unsigned_abs());
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // The backend may have ended before the line above.
     let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());

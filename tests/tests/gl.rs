@@ -202,3 +202,18 @@ fn a_render_node_needs_a_renderer() {
         paravane_tests::backend::run(&["--socket-path", socket.to_str().unwrap(), "--render-node", "/dev/dri/renderD128"]);
     assert!(!status.success() && said.contains("--render"), "{said}");
 }
+
+#[test]
+fn a_renderer_inherits_nothing_of_its_front_ends() {
+    let renderer = renderer();
+    let backend = renderer.backend(&["--vulkan", "--vulkan-window", "64M"]);
+    // Has a socket for requests to the front end.
+    let (mut guest, ..) = FrontEnd::with_window(&backend.socket());
+    context(&mut guest, 5);
+    assert_eq!(submit(&mut guest, 5, 1, b"draw"), ctrl::OK_NODATA);
+    let is_it = |pid: &u32| std::fs::read_link(format!("/proc/{pid}/exe")).unwrap().ends_with("stand-in-renderer");
+    let pid = backend.children().into_iter().find(is_it).unwrap();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|fd| std::fs::read_link(fd.unwrap().path()).unwrap());
+    let sockets: std::collections::BTreeSet<_> = open.filter(|what| what.to_string_lossy().starts_with("socket:")).collect();
+    assert_eq!(sockets.len(), 1, "its own alone: {sockets:?}");
+}

@@ -22,6 +22,7 @@ use super::dues::{Dues, Told};
 use super::wire::{Head, REPLY_FILES_MAX, Reply, split_reply};
 use crate::events::Source;
 use crate::host::Host;
+use crate::inherited;
 
 /// Bytes that are read at one go.
 const READ_BYTES: usize = 1 << 14;
@@ -68,6 +69,7 @@ impl Link {
         here.set_nonblocking(true)?;
         let mut command = renderer.program.command("serve");
         command.arg("--log-level").arg(renderer.log_level.as_str());
+        inherited::nothing_but_standard(&mut command);
         let mut child = command.stdin(OwnedFd::from(there)).stdout(Stdio::null()).spawn()?;
         let dues = Dues::open(host, child.id(), renderer.has_vulkan()).inspect_err(|_| {
             // It has not been told anything; it may have ended.
