@@ -154,6 +154,17 @@ fn hostile_blobs_are_refused_and_cuda_lives() {
 }
 
 #[test]
+fn vulkans_words_are_not_taken_for_virgls() {
+    let (_renderer, backend) = backend();
+    let (mut guest, _window) = guest(&backend);
+    assert_eq!(context(&mut guest, 6), ctrl::OK_NODATA);
+    // In virgl's stream: a resource of the host's memory is made.
+    let words = [11 << 16 | 48_u32];
+    assert_eq!(gl(&mut guest, ctrl::SUBMIT_3D, 6, 0, &stream(words.as_bytes())[..]), ctrl::ERR_UNSPEC);
+    assert_eq!(gl(&mut guest, ctrl::SUBMIT_3D, VULKAN, 0, &stream(words.as_bytes())[..]), ctrl::OK_NODATA);
+}
+
+#[test]
 fn ten_thousand_rings_do_not_outgrow_the_bound_and_come_back() {
     let (_renderer, backend) = backend();
     let (mut guest, _window) = guest(&backend);
