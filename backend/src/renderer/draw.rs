@@ -158,8 +158,9 @@ impl Drawing {
         let file = file.try_clone().map_err(no_descriptor)?;
         // A picture has no map_info, memory has no rows.
         let picture = self.rutabaga.resource3d_info(id).ok();
-        let memory = if *kind == wire::FILE_OPAQUE { opaque::start(&file) } else { 0 };
-        let ([stride, ..], [offset, ..]) = picture.map_or(([0; 4], [memory; 4]), |of| (of.strides, of.offsets));
+        let ([stride, ..], [offset, ..]) = picture.map_or(([0; 4], [0; 4]), |of| (of.strides, of.offsets));
+        // virglrenderer describes memory as a picture of nothing.
+        let offset = if *kind == wire::FILE_OPAQUE { opaque::start(&file) } else { offset };
         let exported = Exported {
             file: (*kind).into(),
             map_info: (self.rutabaga.map_info(id).unwrap_or(0) & MAP_CACHE_MASK).into(),
