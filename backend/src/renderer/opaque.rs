@@ -13,7 +13,7 @@ use crate::memory::PAGE_BYTES;
 
 /// What lavapipe seals its memory with.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
-/// Its header: how much memory, where it begins, and an id of the driver.
+/// Its header: how long all of it is, where the memory begins, and an id of the driver.
 const HEADER_BYTES: u64 = 32;
 
 /// Where in the file the memory begins; whole pages.
@@ -31,7 +31,8 @@ fn header(file: &OwnedFd) -> io::Result<u64> {
         file.read_exact_at(&mut bytes, at).map(|()| u64::from_ne_bytes(bytes))
     };
     let (bytes, start, length) = (word(0)?, word(8)?, file.metadata()?.len());
-    let fits = start.checked_add(bytes).is_some_and(|end| end <= length);
+    // It counts the header in.
+    let fits = start < bytes && bytes <= length;
     Ok(if start >= HEADER_BYTES && start % PAGE_BYTES == 0 && fits { start } else { 0 })
 }
 
@@ -54,13 +55,13 @@ mod tests {
 
     #[test]
     fn lavapipes_memory_begins_behind_its_header() {
-        assert_eq!(start(&file([0x2000, 0x1000], 0x3028, SEALS)), 0x1000);
-        assert_eq!(start(&file([1, 0x1000], 0x1029, SEALS)), 0x1000);
+        assert_eq!(start(&file([0x3028, 0x1000], 0x3028, SEALS)), 0x1000);
+        assert_eq!(start(&file([0x1029, 0x1000], 0x2000, SEALS)), 0x1000);
     }
 
     #[test]
     fn anything_else_begins_at_the_start() {
-        let wild = [[0x2000, 0x1001], [0x2000, 0], [0x2029, 0x1000], [u64::MAX, 0x1000], [0, 1 << 40]];
+        let wild = [[0x2000, 0x1001], [0x2000, 0], [0x3029, 0x1000], [u64::MAX, 0x1000], [0x1000, 0x1000], [0, 1 << 40]];
         assert!(wild.into_iter().all(|header| start(&file(header, 0x3028, SEALS)) == 0));
         assert_eq!(start(&file([0x2000, 0x1000], 0x3028, SealFlags::SHRINK)), 0, "sealed otherwise");
         assert_eq!(start(&file([0; 2], 16, SEALS)), 0);
