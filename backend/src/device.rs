@@ -374,7 +374,7 @@ impl<S: Send + Sync> VhostUserBackend for DeviceBackend<S> {
     fn set_gpu_socket(&self, socket: GpuBackend) -> io::Result<()> {
         let mut device = self.device();
         let nudge = device.events.nudge_fd()?;
-        device.screen = Some(Screen::start(socket, nudge, device.connection)?);
+        device.screen = Some(Screen::start(socket, nudge, device.connection, device.host.dmabuf_scanout)?);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use crate::pixels::{PIXEL_BYTES, to_bgra};
 use crate::process::Outcome;
 use crate::resource::{Kind, Resource};
 use crate::response::{Refusal, Response};
-use crate::scanout::{self, Shown};
+use crate::scanout::{self, Shown, Way};
 use crate::screen::{CURSOR_BYTES, CURSOR_SIDE, Cursor, Question, Screen, Shape};
 
 impl Device {
@@ -34,11 +34,16 @@ impl Device {
         scanout::check(scanout, self.screen.is_some())
     }
 
-    pub(crate) fn set_scanout(&mut self, scanout: u32, resource: u32, rect: Rect) -> Result<Progress, Refusal> {
+    pub(crate) fn set_scanout(&mut self, scanout: u32, resource: u32, rect: Rect) -> Result<Outcome, Refusal> {
         if resource != 0 {
             self.within(resource, rect)?;
         }
-        self.show(scanout, Shown { resource, rect, layout: None })
+        let shown = Shown { resource, rect, layout: None, way: Way::Pixels };
+        if rect.width > 0 && rect.height > 0 && self.shares(resource) {
+            self.check_scanout(scanout)?;
+            return self.share(scanout, shown);
+        }
+        self.show(scanout, shown).map(Into::into)
     }
 
     pub(crate) fn set_scanout_blob(
@@ -60,11 +65,11 @@ impl Device {
                 return Err(Refusal::InvalidParameter);
             }
         }
-        self.show(scanout, Shown { resource, rect, layout: Some(layout) })
+        self.show(scanout, Shown { resource, rect, layout: Some(layout), way: Way::Pixels })
     }
 
     /// Shows a resource, or nothing where its number is 0.
-    fn show(&mut self, scanout: u32, shown: Shown) -> Result<Progress, Refusal> {
+    pub(crate) fn show(&mut self, scanout: u32, shown: Shown) -> Result<Progress, Refusal> {
         self.check_scanout(scanout)?;
         let lit = (shown.resource != 0).then_some(shown);
         if let Some(screen) = &self.screen {

@@ -24,6 +24,8 @@ pub struct Host {
     pub with_3d: bool,
     /// Bytes of the window in which guests see the host's memory; 0: there is none.
     pub window_bytes: u64,
+    /// Whether front ends get what scanouts show as dma-bufs.
+    pub dmabuf_scanout: bool,
     /// What draws OpenGL, where there is something.
     pub renderer: Option<Renderer>,
     /// Where the usage report goes.

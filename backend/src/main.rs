@@ -13,7 +13,7 @@ use clap::Parser;
 use paravane_backend::budget::{Budget, UNLIMITED};
 use paravane_backend::devices::{self, Device};
 use paravane_backend::fault_log::FaultLog;
-use paravane_backend::gl::{self, Program, Renderer, Starts};
+use paravane_backend::gl::{self, Abilities, Program, Renderer, Starts};
 use paravane_backend::host::Host;
 use paravane_backend::lease::{LeaseSide, VmLease};
 use paravane_backend::options::{Options, capabilities};
@@ -98,6 +98,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         name: options.name.clone().unwrap_or_else(|| "vm".to_string()),
         with_3d: !options.no_3d,
         window_bytes: if options.vulkan { options.vulkan_window.0 } else { 0 },
+        dmabuf_scanout: options.dmabuf_scanout,
         renderer,
         usage_json: options.usage_json.clone(),
         starter: Starter::new(workers, Arc::clone(&budget))?,
@@ -145,15 +146,18 @@ fn renderer(options: &Options) -> Result<Option<Renderer>, Box<dyn Error>> {
         return Ok(None);
     }
     let beside = || Some(std::env::current_exe().ok()?.with_file_name("paravane-renderer")).filter(|path| path.exists());
-    let named = options.renderer.is_some() || options.render_node.is_some() || options.vulkan;
+    let named = options.renderer.is_some() || options.render_node.is_some() || options.vulkan || options.dmabuf_scanout;
     let Some(path) = options.renderer.clone().or_else(beside) else {
         return if named { Err("there is no paravane-renderer beside this program: --renderer names one".into()) } else { Ok(None) };
     };
     let program = Program { path, render_node: options.render_node.clone(), vulkan: options.vulkan };
     match gl::probe(&program) {
-        Ok(capsets) => {
+        Ok(Abilities { dmabuf: Err(why), .. }) if options.dmabuf_scanout => {
+            Err(format!("--dmabuf-scanout: this host's OpenGL cannot share what it draws: {why}").into())
+        }
+        Ok(Abilities { capsets, dmabuf }) => {
             log::info!("{} is drawn by {}", if program.vulkan { "OpenGL and Vulkan" } else { "OpenGL" }, program.path.display());
-            Ok(Some(Renderer { program, capsets, log_level: options.log_level, starts: Starts::default() }))
+            Ok(Some(Renderer { program, capsets, dmabuf: dmabuf.is_ok(), log_level: options.log_level, starts: Starts::default() }))
         }
         Err(error) if named => Err(format!("--renderer {}: {error}", program.path.display()).into()),
         Err(error) => {

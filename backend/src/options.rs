@@ -71,6 +71,10 @@ pub struct Options {
     #[arg(long, value_name = "SIZE", default_value = "8G", requires = "vulkan", value_parser = window)]
     pub vulkan_window: Bytes,
 
+    /// Give front ends what OpenGL shows as dma-bufs: for QEMU's displays that draw with OpenGL themselves
+    #[arg(long, conflicts_with_all = ["no_gl", "no_3d"])]
+    pub dmabuf_scanout: bool,
+
     /// No OpenGL for the guest
     #[arg(long)]
     pub no_gl: bool,
@@ -154,6 +158,12 @@ mod tests {
         let options = parse("--fd 7 --render-node /dev/dri/renderD129").unwrap();
         assert_eq!(options.render_node.unwrap().to_str(), Some("/dev/dri/renderD129"));
         assert!(parse("--fd 7 --render-node /dev/dri/renderD129 --no-gl").is_err());
+    }
+
+    #[test]
+    fn only_what_is_drawn_is_shared() {
+        assert!(parse("--fd 7 --dmabuf-scanout").unwrap().dmabuf_scanout);
+        assert!(parse("--fd 7 --dmabuf-scanout --no-gl").is_err() && parse("--fd 7 --no-3d --dmabuf-scanout").is_err());
     }
 
     #[test]

@@ -67,13 +67,13 @@ impl Device {
                 self.create_blob(blob.resource_id.get(), blob.size.get(), entries)
             }
             Command::CreateBlob { blob, entries } => return drawn(self.create_host_blob(header, &blob, &entries)),
-            Command::MapBlob { resource, offset } => return drawn(self.map_blob(header, resource, offset)),
+            Command::MapBlob { resource, offset } => return drawn(self.map_blob(resource, offset)),
             Command::UnmapBlob { resource } => return drawn(self.unmap_blob(resource)),
             Command::Unref { resource } => return drawn(self.unref(header, resource)),
             Command::AttachBacking { resource, entries } => return drawn(self.attach(header, resource, entries)),
             Command::DetachBacking { resource } => return drawn(self.detach(header, resource)),
             Command::SetScanout { scanout, resource, rect } => {
-                self.set_scanout(scanout, resource, rect)
+                return drawn(self.set_scanout(scanout, resource, rect));
             }
             Command::SetScanoutBlob { scanout, resource, rect, layout } => {
                 self.set_scanout_blob(scanout, resource, rect, layout)
@@ -108,7 +108,7 @@ impl Device {
         self.resources.get(resource).is_ok_and(|of| matches!(of.kind, Kind::Texture { .. } | Kind::HostBlob { .. }))
     }
 
-    fn is_texture(&self, resource: u32) -> bool {
+    pub(crate) fn is_texture(&self, resource: u32) -> bool {
         self.resources.get(resource).is_ok_and(|of| matches!(of.kind, Kind::Texture { .. }))
     }
 

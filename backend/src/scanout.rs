@@ -15,6 +15,17 @@ use crate::screen::Question;
 /// Displays of a device without a screen.
 pub const SCANOUTS: u32 = 1;
 
+/// How what a scanout shows reaches the front end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Its pixels do.
+    Pixels,
+    /// The renderer was asked for a dma-buf, by the message of this number.
+    Asked(u64),
+    /// The front end has a dma-buf.
+    Dmabuf,
+}
+
 /// A resource, or a part of it, on a scanout.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown {
@@ -24,6 +35,8 @@ pub struct Shown {
     pub rect: Rect,
     /// How a picture lies in it, if it is a blob.
     pub layout: Option<BlobLayout>,
+    /// How it is shown.
+    pub way: Way,
 }
 
 /// What the scanouts show.
@@ -39,6 +52,11 @@ impl Scanouts {
             Some(shown) => self.shown.insert(scanout, shown),
             None => self.shown.remove(&scanout),
         };
+    }
+
+    /// What a scanout shows.
+    pub fn get(&self, scanout: u32) -> Option<Shown> {
+        self.shown.get(&scanout).copied()
     }
 
     /// The resource is gone. Returns the scanouts that showed it.

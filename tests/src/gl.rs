@@ -12,6 +12,9 @@ use zerocopy::{Immutable, IntoBytes};
 use crate::backend::Backend;
 use crate::frontend::{FrontEnd, command};
 
+/// A stand-in whose environment has this says that it gives textures out as dma-bufs.
+const ENV_DMABUF: &str = "PARAVANE_STAND_IN_DMABUF";
+
 /// For an executable that stands in for the renderer: its socket, and its log. `None`: it was asked what it can draw with
 /// and has said it.
 pub fn stand_in() -> Option<(UnixStream, File)> {
@@ -21,7 +24,8 @@ pub fn stand_in() -> Option<(UnixStream, File)> {
         if what.iter().any(|word| word == "--vulkan") {
             capsets.push(serde_json::json!({ "id": CAPSET_VENUS, "version": 0, "data": [4] }));
         }
-        println!("{}", serde_json::json!({ "capsets": capsets }));
+        let dmabuf = std::env::var_os(ENV_DMABUF).is_some();
+        println!("{}", serde_json::json!({ "capsets": capsets, "dmabuf": dmabuf, "no_dmabuf": "it stands in" }));
         return None;
     }
     let socket: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
@@ -53,6 +57,14 @@ impl Renderer {
     /// A backend that uses it.
     pub fn backend(&self, arguments: &[&str]) -> Backend {
         Backend::start(&[&["--log-level", "off", "--renderer", self.path.to_str().unwrap()], arguments].concat())
+    }
+
+    /// A backend that uses it, on a host that gives textures out.
+    pub fn sharing_backend(&self, arguments: &[&str]) -> Backend {
+        let all = [&["--log-level", "off", "--renderer", self.path.to_str().unwrap()], arguments].concat();
+        Backend::start_with(&all, |command| {
+            command.env(ENV_DMABUF, "1");
+        })
     }
 
     /// What it has been told, but for guest memory and the VM's lease.

@@ -14,6 +14,7 @@ pub mod frontend;
 pub mod gl;
 pub mod guest;
 pub mod nvml;
+pub mod pause;
 pub mod recording;
 pub mod replay;
 pub mod report;

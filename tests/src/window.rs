@@ -7,12 +7,13 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 
 use vhost::vhost_user::message::VhostUserMMap;
 use vhost::vhost_user::{Frontend, FrontendReqHandler, HandlerResult, VhostUserFrontend, VhostUserFrontendReqHandler};
 
 use crate::frontend::FrontEnd;
+use crate::pause::Pause;
 
 /// A file, from where on, and how many bytes.
 struct Mapped {
@@ -26,8 +27,7 @@ struct Mapped {
 pub struct Window {
     files: Mutex<BTreeMap<u64, Mapped>>,
     /// Nothing is answered while this is held.
-    stopped: Mutex<bool>,
-    goes_on: Condvar,
+    pub pause: Pause,
 }
 
 impl Window {
@@ -50,21 +50,11 @@ impl Window {
     pub fn file(&self, offset: u64) -> File {
         self.files.lock().unwrap()[&offset].file.try_clone().unwrap()
     }
-
-    /// Whether requests wait.
-    pub fn stop(&self, stopped: bool) {
-        *self.stopped.lock().unwrap() = stopped;
-        self.goes_on.notify_all();
-    }
-
-    fn wait(&self) {
-        drop(self.goes_on.wait_while(self.stopped.lock().unwrap(), |stopped| *stopped).unwrap());
-    }
 }
 
 impl VhostUserFrontendReqHandler for Window {
     fn shmem_map(&self, request: &VhostUserMMap, fd: &dyn AsRawFd) -> HandlerResult<u64> {
-        self.wait();
+        self.pause.wait();
         let VhostUserMMap { shmid, fd_offset, shm_offset, len, flags, .. } = *request;
         assert_eq!((shmid, flags), (1, 1), "region 1, writable");
         // SAFETY: the handler keeps it open during the call.
@@ -82,7 +72,7 @@ impl VhostUserFrontendReqHandler for Window {
     }
 
     fn shmem_unmap(&self, request: &VhostUserMMap) -> HandlerResult<u64> {
-        self.wait();
+        self.pause.wait();
         let (offset, bytes) = (request.shm_offset, request.len);
         match self.files.lock().unwrap().remove(&offset) {
             Some(mapped) if mapped.bytes == bytes => Ok(0),

@@ -183,13 +183,13 @@ fn a_front_end_that_is_busy_holds_nobody_up() {
     let (_renderer, backend) = backend();
     let (mut guest, window) = guest(&backend);
     assert_eq!(create(&mut guest, 7, 0, PAGE), ctrl::OK_NODATA);
-    window.stop(true);
+    window.pause.hold(true);
     let body = spec::ResourceMapBlob { resource_id: 7.into(), padding: 0.into(), offset: 0.into() };
     let waits = guest.put(0, &command(ctrl::RESOURCE_MAP_BLOB, 0, body.as_bytes()));
     let submits = put(&mut guest, ctrl::SUBMIT_3D, VULKAN, 0, &stream(b"draw")[..]);
     guest.kick(0);
     assert_eq!(guest.wait(0).head, submits, "while the front end does not answer");
-    window.stop(false);
+    window.pause.hold(false);
     let mapped = guest.wait(0);
     assert_eq!((mapped.head, mapped.kind), (waits, ctrl::OK_MAP_INFO));
 }

@@ -7,6 +7,7 @@ use paravane_protocol::limits::RING_BLOBS_BYTES_MAX;
 use paravane_protocol::virtio_gpu::{self as spec, CAPSET_VENUS, CtrlHdr};
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::device::apart;
 use super::link::Heard;
 use super::wire::{self, Exported};
 use super::{After, Capset, Texture};
@@ -60,7 +61,7 @@ impl Device {
         match self.render_and(header, wanted.as_bytes(), After::Made(id)) {
             Ok(outcome) => {
                 self.gl.ring_bytes = all;
-                let texture = Texture { life: self.gl.life, bytes: 0, ring_bytes, seq: self.gl.seq };
+                let texture = Texture { life: self.gl.life, bytes: 0, ring_bytes, seq: self.gl.seq, top: false };
                 self.gl.textures.insert(id, texture);
                 Ok(outcome)
             }
@@ -72,21 +73,27 @@ impl Device {
     }
 
     /// Shows a blob to the guest, once the renderer has said which file it is.
-    pub(crate) fn map_blob(&mut self, header: &CtrlHdr, resource: u32, offset: u64) -> Result<Outcome, Refusal> {
+    pub(crate) fn map_blob(&mut self, resource: u32, offset: u64) -> Result<Outcome, Refusal> {
         self.has_window()?;
         let Kind::HostBlob { bytes } = self.resources.get(resource)?.kind else { return Err(Refusal::InvalidResource) };
         if !self.gl.lives(resource) {
             return Err(Refusal::Unspecified);
         }
         self.window.take(resource, Place { offset, bytes })?;
-        let of = spec::ResourceRef { resource_id: resource.into(), ..Default::default() };
-        let mut export = *header;
-        export.kind = wire::EXPORT.into();
-        let sent = self.render_and(&export, of.as_bytes(), After::Map(resource));
+        let sent = self.export(resource, After::Map(resource));
         if sent.is_err() {
             self.window.give_back(resource);
         }
         sent
+    }
+
+    /// Has the renderer say which file a resource is. Its fence would be answered
+    /// without the file.
+    pub(super) fn export(&mut self, resource: u32, after: After) -> Result<Outcome, Refusal> {
+        let of = spec::ResourceRef { resource_id: resource.into(), ..Default::default() };
+        let (gl, env) = apart(self)?;
+        gl.send(&env, (wire::EXPORT, 0, None), of.as_bytes(), after)?;
+        Ok(Outcome::Renders)
     }
 
     pub(crate) fn unmap_blob(&mut self, resource: u32) -> Result<Outcome, Refusal> {

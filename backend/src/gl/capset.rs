@@ -1,5 +1,6 @@
 //! What the renderer can do, asked once when the backend starts: capsets virgl
-//! and virgl2. The guest's Mesa reads from them what the host's OpenGL has.
+//! and virgl2, from which the guest's Mesa reads what the host's OpenGL has; and
+//! whether others on the host can have its textures.
 #![deny(clippy::indexing_slicing)]
 
 use std::io;
@@ -33,11 +34,31 @@ impl Capset {
     }
 }
 
+/// What a renderer can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Abilities {
+    /// virgl and virgl2, and venus.
+    pub capsets: Vec<Capset>,
+    /// Whether textures can be dma-bufs; else why not.
+    pub dmabuf: Result<(), String>,
+}
+
+impl Abilities {
+    fn read(said: &Value) -> Option<Self> {
+        let list = said.get("capsets").and_then(Value::as_array);
+        let capsets: Option<Vec<Capset>> = list.into_iter().flatten().map(Capset::read).collect();
+        let why = said.get("no_dmabuf").and_then(Value::as_str).unwrap_or("the renderer does not say that it gives textures out");
+        let exports = said.get("dmabuf").and_then(Value::as_bool).unwrap_or(false);
+        let dmabuf = if exports { Ok(()) } else { Err(why.to_owned()) };
+        capsets.filter(|list| !list.is_empty()).map(|capsets| Self { capsets, dmabuf })
+    }
+}
+
 /// Has the renderer say what it can do.
 ///
 /// # Errors
 /// It cannot be started, or the host has no OpenGL for it.
-pub fn probe(renderer: &Program) -> io::Result<Vec<Capset>> {
+pub fn probe(renderer: &Program) -> io::Result<Abilities> {
     let output = renderer.command("probe").stdin(Stdio::null()).stderr(Stdio::piped()).output()?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
@@ -45,9 +66,7 @@ pub fn probe(renderer: &Program) -> io::Result<Vec<Capset>> {
         return Err(io::Error::other(format!("{}: {last}", output.status)));
     }
     let said: Value = serde_json::from_slice(&output.stdout)?;
-    let list = said.get("capsets").and_then(Value::as_array);
-    let capsets: Option<Vec<Capset>> = list.into_iter().flatten().map(Capset::read).collect();
-    capsets.filter(|list| !list.is_empty()).ok_or_else(|| io::Error::other("it has no capset"))
+    Abilities::read(&said).ok_or_else(|| io::Error::other("it has no capset"))
 }
 
 #[cfg(test)]
@@ -63,6 +82,17 @@ mod tests {
         for bad in [json!({ "id": 2, "version": 1, "data": [256] }), json!({ "id": -1, "version": 1, "data": [] })] {
             assert_eq!(Capset::read(&bad), None);
         }
+    }
+
+    #[test]
+    fn textures_are_dma_bufs_where_the_renderer_says_so() {
+        let capsets = json!([{ "id": 1, "version": 1, "data": [] }]);
+        let dmabuf = |said: &Value| Abilities::read(said).map(|can| can.dmabuf);
+        assert_eq!(dmabuf(&json!({ "capsets": capsets, "dmabuf": true, "no_dmabuf": null })), Some(Ok(())));
+        let refused = json!({ "capsets": capsets, "dmabuf": false, "no_dmabuf": "no EGL" });
+        assert_eq!(dmabuf(&refused), Some(Err("no EGL".into())));
+        assert!(matches!(dmabuf(&json!({ "capsets": capsets })), Some(Err(_))), "an older renderer");
+        assert_eq!(dmabuf(&json!({ "capsets": [], "dmabuf": true })), None);
     }
 
     #[test]

@@ -5,19 +5,17 @@ use paravane_protocol::virtio_gpu::{self as spec, CtrlHdr, ctrl};
 use zerocopy::IntoBytes;
 
 use super::link::Heard;
-use super::wire::{self, ReadBack};
-use super::{About, After, Context, Env, Gl, size, stream};
-use crate::command::{Entry, Rect};
+use super::{About, After, Context, Env, Gl, size, stream, wire};
+use crate::command::Entry;
 use crate::control::Piece;
 use crate::device::Device;
 use crate::fence::{Ticket, Timeline};
-use crate::pixels::PIXEL_BYTES;
 use crate::process::Outcome;
 use crate::resource::Kind;
 use crate::response::{Refusal, Response};
 
 /// The device without its `gl`, and that.
-fn apart(device: &mut Device) -> Result<(&mut Gl, Env<'_>), Refusal> {
+pub(super) fn apart(device: &mut Device) -> Result<(&mut Gl, Env<'_>), Refusal> {
     let renderer = device.host.renderer.as_ref().ok_or(Refusal::Unspecified)?;
     let env = Env {
         renderer,
@@ -28,6 +26,9 @@ fn apart(device: &mut Device) -> Result<(&mut Gl, Env<'_>), Refusal> {
     };
     Ok((&mut device.gl, env))
 }
+
+/// virgl's flag of a texture whose first row is the upper one.
+const Y_0_TOP: u32 = 1;
 
 fn about(header: &CtrlHdr) -> About {
     (header.kind.get(), header.ctx_id.get(), Timeline::of(header))
@@ -59,7 +60,7 @@ impl Device {
         }
         self.resources.create(id, Kind::Texture { width, height, format })?;
         let (gl, env) = apart(self)?;
-        let made = gl.make(&env, about(header), wanted.as_bytes(), (id, size::bytes(wanted)));
+        let made = gl.make(&env, about(header), wanted.as_bytes(), (id, size::bytes(wanted), wanted.flags.get() & Y_0_TOP != 0));
         if made.is_err() {
             self.resources.remove(id)?;
         }
@@ -159,24 +160,6 @@ impl Device {
         self.render(header, body)
     }
 
-    /// Brings what a texture shows to the screen.
-    pub(crate) fn flush_texture(&mut self, resource: u32, rect: Rect) -> Result<Outcome, Refusal> {
-        let shown = self.screen.is_some() && self.scanouts.of(resource).next().is_some();
-        if !shown || !self.gl.lives(resource) {
-            return Ok(Outcome::Done(Response::Done));
-        }
-        let narrow = |side: u64| u32::try_from(side).map_err(|_| Refusal::InvalidParameter);
-        let [x, y, width, height] = [rect.x, rect.y, rect.width, rect.height].map(narrow);
-        let [x, y, width, height] = [x?, y?, width?, height?].map(Into::into);
-        let wanted = ReadBack { resource: resource.into(), x, y, width, height };
-        if rect.width * rect.height * PIXEL_BYTES as u64 > wire::REPLY_BYTES_MAX as u64 {
-            return Err(Refusal::OutOfMemory);
-        }
-        let (gl, env) = apart(self)?;
-        gl.send(&env, (wire::READ_BACK, 0, None), wanted.as_bytes(), After::Show(wanted))?;
-        Ok(Outcome::Renders)
-    }
-
     /// What the renderer has said since: answers that are ready, by their tickets.
     pub(crate) fn rendered(&mut self) -> Vec<(Ticket, Response)> {
         let Some(link) = &mut self.gl.link else { return Vec::new() };
@@ -193,32 +176,14 @@ impl Device {
         let refused = reply.refused.get() != 0;
         match after {
             After::Map(resource) => return self.exported(resource, ticket, heard).map(|response| (ticket, response)),
+            After::Light(scanout) => return Some((ticket, self.light(scanout, heard))),
+            After::Settled(flushed) if !refused => return self.settled(&flushed, ticket).map(|response| (ticket, response)),
             After::Show(wanted) if !refused => self.show_texture(&wanted, &heard.body),
             After::Made(id) if refused => self.gl.is_not_made(id, reply.seq.get()),
             After::Freed(texture) => self.gl.freed(texture),
             _ => {}
         }
         Some((ticket, if refused { Refusal::Unspecified.into() } else { Response::Done }))
-    }
-
-    fn show_texture(&self, wanted: &ReadBack, body: &[u8]) {
-        let [resource, x, y, width, height] =
-            [wanted.resource, wanted.x, wanted.y, wanted.width, wanted.height].map(|word| word.get());
-        let whole = Rect { x: x.into(), y: y.into(), width: width.into(), height: height.into() };
-        let Ok(Kind::Texture { format, .. }) = self.resources.get(resource).map(|of| of.kind) else { return };
-        let Some(screen) = &self.screen else { return };
-        for (scanout, shown) in self.scanouts.of(resource) {
-            let Some(part) = whole.intersection(&shown.rect) else { continue };
-            let on_screen = Rect { x: part.x - shown.rect.x, y: part.y - shown.rect.y, ..part };
-            // Where a row of the screen lies in what was read. A guest that has
-            // changed its scanout meanwhile sees that one drawn later.
-            let _ = screen.draw(scanout, &on_screen, format, |column, row, into| {
-                let (column, row) = (column + shown.rect.x - whole.x, row + shown.rect.y - whole.y);
-                let at = usize::try_from(row * whole.width + column).ok()?.checked_mul(PIXEL_BYTES)?;
-                into.copy_from_slice(body.get(at..at.checked_add(into.len())?)?);
-                Some(())
-            });
-        }
     }
 
     fn renderer_ended(&mut self, error: &std::io::Error) -> Vec<(Ticket, Response)> {

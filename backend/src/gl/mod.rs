@@ -9,6 +9,7 @@ mod device;
 mod dues;
 mod link;
 mod program;
+mod scanout;
 mod size;
 mod starts;
 mod stream;
@@ -30,7 +31,7 @@ use link::Link;
 use wire::{Head, RegionRecord};
 use zerocopy::IntoBytes;
 
-pub use capset::{Capset, probe};
+pub use capset::{Abilities, Capset, probe};
 pub use program::Program;
 pub use starts::Starts;
 
@@ -41,6 +42,8 @@ pub struct Renderer {
     pub program: Program,
     /// virgl and virgl2, as the host's OpenGL allows.
     pub capsets: Vec<Capset>,
+    /// Whether textures can be dma-bufs.
+    pub dmabuf: bool,
     /// What it logs.
     pub log_level: log::LevelFilter,
     /// How often it may be started.
@@ -60,6 +63,10 @@ enum After {
     Nothing,
     /// The pixels go to the screen.
     Show(wire::ReadBack),
+    /// The file that comes is shown on this scanout.
+    Light(u32),
+    /// What was drawn before is there: so much of it goes to the screen.
+    Settled(wire::ReadBack),
     /// The file that comes is mapped where this resource has its place.
     Map(u32),
     /// If it is refused, the texture's memory is given back.
@@ -84,6 +91,8 @@ struct Texture {
     ring_bytes: u64,
     /// The message that makes it.
     seq: u64,
+    /// Its first row is the upper one.
+    top: bool,
 }
 
 /// A context.
@@ -221,7 +230,7 @@ impl Gl {
     }
 
     /// Has the renderer make a texture of so many bytes.
-    fn make(&mut self, env: &Env, about: About, body: &[u8], (id, bytes): (u32, u64)) -> Result<(), Refusal> {
+    fn make(&mut self, env: &Env, about: About, body: &[u8], (id, bytes, top): (u32, u64, bool)) -> Result<(), Refusal> {
         if !self.link(env)?.dues().take(bytes) {
             return Err(Refusal::OutOfMemory);
         }
@@ -229,7 +238,7 @@ impl Gl {
             self.give_back(bytes);
             return Err(refusal);
         }
-        self.textures.insert(id, Texture { life: self.life, bytes, ring_bytes: 0, seq: self.seq });
+        self.textures.insert(id, Texture { life: self.life, bytes, ring_bytes: 0, seq: self.seq, top });
         Ok(())
     }
 

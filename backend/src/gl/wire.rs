@@ -23,6 +23,8 @@ pub const DUES: u32 = 3;
 /// A resource as a file that others may map: a
 /// [`paravane_protocol::virtio_gpu::ResourceRef`]. The reply has an [`Exported`] and a descriptor.
 pub const EXPORT: u32 = 4;
+/// Nothing: its fence is there when all is drawn that was sent before.
+pub const SETTLE: u32 = 5;
 
 /// A context that comes, of a capset. With it may come the descriptor of an account
 /// page, where that is not the renderer's own.
@@ -147,6 +149,13 @@ pub struct Exported {
     pub modifier: U64,
 }
 const _: () = assert!(size_of::<Exported>() == 32);
+
+impl Exported {
+    /// Whether it is a dma-buf in which others find a picture.
+    pub fn is_picture(&self) -> bool {
+        self.file.get() == FILE_DMABUF && self.fourcc.get() != 0 && self.stride.get() != 0
+    }
+}
 
 /// The reply that `bytes` begin with and its body, when all of it is there.
 pub fn split_reply(bytes: &[u8]) -> io::Result<Option<(Reply, &[u8], usize)>> {

@@ -77,6 +77,7 @@ impl Library for Drawing {
                     RutabagaError::InvalidIovec
                 })?;
             }
+            wire::SETTLE => {}
             wire::READ_BACK => return self.read_back(&read::<ReadBack>(&body)?.0),
             wire::EXPORT => return self.export(resource(&body)?),
             ctrl::RESOURCE_CREATE_BLOB => self.create_blob(context, &read::<spec::ResourceCreateBlob>(&body)?.0)?,
@@ -114,6 +115,34 @@ impl Drawing {
     pub(super) fn new(rutabaga: Rutabaga) -> Self {
         let wants = rutabaga.poll_descriptor();
         Self { rutabaga, memory: Memory::default(), wants, exported: HashMap::new() }
+    }
+
+    /// Whether what a guest shows on a screen can be given out as a dma-buf; else why not.
+    pub(super) fn exports_pictures(&mut self) -> Result<(), String> {
+        // As Mesa makes what it shows: two dimensions, B8G8R8A8; drawn to, read from, shown.
+        const BIND: u32 = 1 << 1 | 1 << 3 | 1 << 18;
+        let [id, target, format, side, one] = [1, 2, 1, 64, 1].map(Into::into);
+        let wanted = spec::ResourceCreate3d {
+            resource_id: id,
+            target,
+            format,
+            bind: BIND.into(),
+            width: side,
+            height: side,
+            depth: one,
+            array_size: one,
+            ..Default::default()
+        };
+        self.create(&wanted).map_err(|error| format!("it makes no texture for a screen: {error}"))?;
+        let exported = self.export(id.get());
+        self.exported.remove(&id.get());
+        // The process ends soon.
+        let _ = self.rutabaga.unref_resource(id.get());
+        match exported {
+            Ok(Executed { body, .. }) if Exported::read_from_bytes(&body).is_ok_and(|of| of.is_picture()) => Ok(()),
+            Ok(_) => Err("it gives textures out, but not as dma-bufs of a known format".into()),
+            Err(error) => Err(format!("it does not give textures out: {error}")),
+        }
     }
 
     fn create(&mut self, wanted: &spec::ResourceCreate3d) -> RutabagaResult<()> {

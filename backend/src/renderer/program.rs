@@ -44,7 +44,7 @@ struct Options {
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 enum What {
-    /// Print the capsets as JSON, and end
+    /// Print the capsets as JSON, and whether textures can be dma-bufs, and end
     Probe,
     /// Serve the device whose socket is the standard input
     Serve,
@@ -129,7 +129,9 @@ fn probe(node: Option<&Path>, vulkan: Option<&Venus>) -> Result<(), Failure> {
         }
         capsets.push(json!({ "id": id, "version": version, "data": data }));
     }
-    writeln!(io::stdout(), "{}", json!({ "capsets": capsets }))?;
+    let exports = Drawing::new(rutabaga).exports_pictures();
+    let said = json!({ "capsets": capsets, "dmabuf": exports.is_ok(), "no_dmabuf": exports.err() });
+    writeln!(io::stdout(), "{said}")?;
     Ok(())
 }
 

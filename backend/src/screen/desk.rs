@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::frame::{Frame, Update};
+use super::shared::{Shared, SharedFrame};
+use crate::command::Rect;
 use crate::fence::Ticket;
 
 /// Pixels of the cursor's picture on each side; the protocol knows no other.
@@ -54,12 +56,16 @@ pub(super) enum Work {
     Cursor(Cursor),
     Size { scanout: u32, width: u32, height: u32 },
     Update { scanout: u32, update: Update },
+    Share { scanout: u32, shared: Shared },
+    Touch { scanout: u32, rect: Rect },
     End,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct State {
+    /// A scanout is here or among the shared ones.
     pub(super) frames: BTreeMap<u32, Frame>,
+    pub(super) shared: BTreeMap<u32, SharedFrame>,
     cursor: Option<Cursor>,
     questions: VecDeque<(Question, Ticket)>,
     ended: bool,
@@ -80,6 +86,18 @@ impl State {
         self.cursor = Some(cursor);
     }
 
+    /// A scanout shows pixels from now on.
+    pub(super) fn set_frame(&mut self, scanout: u32, frame: Frame) {
+        self.shared.remove(&scanout);
+        self.frames.insert(scanout, frame);
+    }
+
+    /// A scanout shows a dma-buf from now on.
+    pub(super) fn set_shared(&mut self, scanout: u32, shared: Shared) {
+        self.frames.remove(&scanout);
+        self.shared.insert(scanout, SharedFrame::new(shared));
+    }
+
     pub(super) fn end(&mut self) {
         self.ended = true;
     }
@@ -94,12 +112,21 @@ impl State {
         if let Some(cursor) = self.cursor.take() {
             return Some(Work::Cursor(cursor));
         }
-        self.frames.iter_mut().find_map(|(scanout, frame)| {
+        let pixels = self.frames.iter_mut().find_map(|(scanout, frame)| {
             let scanout = *scanout;
             if let Some((width, height)) = frame.take_news() {
                 return Some(Work::Size { scanout, width, height });
             }
             frame.take_update().map(|update| Work::Update { scanout, update })
+        });
+        pixels.or_else(|| {
+            self.shared.iter_mut().find_map(|(scanout, frame)| {
+                let scanout = *scanout;
+                if let Some(shared) = frame.take_news() {
+                    return Some(Work::Share { scanout, shared });
+                }
+                frame.take_damage().map(|rect| Work::Touch { scanout, rect })
+            })
         })
     }
 }

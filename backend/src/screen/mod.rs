@@ -6,10 +6,12 @@
 
 mod desk;
 mod frame;
+mod shared;
 mod speak;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use paravane_protocol::limits::PICTURE_BYTES_MAX;
@@ -22,6 +24,7 @@ use desk::Desk;
 use frame::Frame;
 
 pub use desk::{CURSOR_BYTES, CURSOR_SIDE, Cursor, Question, Shape};
+pub use shared::{Layout, Shared};
 
 type Answers = Arc<Mutex<Vec<(Ticket, Response)>>>;
 
@@ -30,13 +33,16 @@ type Answers = Arc<Mutex<Vec<(Ticket, Response)>>>;
 pub struct Screen {
     desk: Arc<Desk>,
     answers: Answers,
+    modifiers: Arc<AtomicBool>,
 }
 
 impl Screen {
-    /// Starts the thread. `nudge` is an eventfd, written when there are answers.
-    pub fn start(socket: GpuBackend, nudge: OwnedFd, connection: u64) -> io::Result<Self> {
-        let screen = Self { desk: Arc::default(), answers: Arc::default() };
+    /// Starts the thread. `nudge` is an eventfd, written when there are answers. With
+    /// `dmabuf` the front end is asked whether it knows modifiers of dma-bufs.
+    pub fn start(socket: GpuBackend, nudge: OwnedFd, connection: u64, dmabuf: bool) -> io::Result<Self> {
+        let screen = Self { desk: Arc::default(), answers: Arc::default(), modifiers: Arc::default() };
         let speaker = speak::Speaker::new(socket, Arc::clone(&screen.answers), nudge, connection);
+        let speaker = if dmabuf { speaker.with_modifiers(Arc::clone(&screen.modifiers)) } else { speaker };
         let desk = Arc::clone(&screen.desk);
         std::thread::Builder::new().name(format!("screen {connection}")).spawn(move || speaker.serve(&desk))?;
         Ok(screen)
@@ -61,7 +67,7 @@ impl Screen {
             if bytes as u64 + new > PICTURE_BYTES_MAX {
                 return Err(Refusal::OutOfMemory);
             }
-            state.frames.insert(scanout, Frame::new(width, height));
+            state.set_frame(scanout, Frame::new(width, height));
             Ok(())
         })
     }
@@ -79,6 +85,21 @@ impl Screen {
         drawn.ok_or(Refusal::InvalidParameter)
     }
 
+    /// Whether the front end shows a dma-buf of such a modifier, as far as it has said.
+    pub fn takes(&self, modifier: u64) -> bool {
+        shared::is_plain(modifier) || self.modifiers.load(Ordering::Acquire)
+    }
+
+    /// A scanout shows a dma-buf from now on.
+    pub fn share(&self, scanout: u32, shared: Shared) {
+        self.desk.with(|state| state.set_shared(scanout, shared));
+    }
+
+    /// A part of what a scanout shows as a dma-buf has changed.
+    pub fn touch(&self, scanout: u32, rect: &Rect) {
+        self.desk.with(|state| state.shared.get_mut(&scanout).map(|frame| frame.touch(rect)));
+    }
+
     /// The cursor has moved or changed.
     pub fn point(&self, cursor: Cursor) {
         self.desk.with(|state| state.point(cursor));
@@ -87,9 +108,8 @@ impl Screen {
     /// All scanouts that were lit are dark.
     pub fn clear(&self) {
         self.desk.with(|state| {
-            for frame in state.frames.values_mut() {
-                *frame = Frame::new(0, 0);
-            }
+            let lit: Vec<u32> = state.frames.keys().chain(state.shared.keys()).copied().collect();
+            lit.into_iter().for_each(|scanout| state.set_frame(scanout, Frame::new(0, 0)));
         });
     }
 }

@@ -14,8 +14,12 @@ const GET_PROTOCOL_FEATURES: u32 = 1;
 const SET_PROTOCOL_FEATURES: u32 = 2;
 const GET_DISPLAY_INFO: u32 = 3;
 const CURSOR_UPDATE: u32 = 6;
+const CURSOR_POS: u32 = 4;
 const SCANOUT: u32 = 7;
 const UPDATE: u32 = 8;
+const DMABUF_SCANOUT: u32 = 9;
+const DMABUF_UPDATE: u32 = 10;
+const DMABUF_SCANOUT2: u32 = 12;
 const REPLY: u32 = 4;
 
 struct FrontEnd(UnixStream);
@@ -37,17 +41,25 @@ impl FrontEnd {
     }
 
     fn greet(&mut self) {
-        assert_eq!(self.hear(), (GET_PROTOCOL_FEATURES, vec![]));
-        self.reply(GET_PROTOCOL_FEATURES, &0b11_u64.to_le_bytes());
+        self.greet_with(0b11);
         assert_eq!(self.hear(), (SET_PROTOCOL_FEATURES, vec![1, 0]), "EDID, and no dmabuf");
+    }
+
+    fn greet_with(&mut self, features: u64) {
+        assert_eq!(self.hear(), (GET_PROTOCOL_FEATURES, vec![]));
+        self.reply(GET_PROTOCOL_FEATURES, &features.to_le_bytes());
     }
 }
 
 fn screen() -> (Screen, FrontEnd, OwnedFd) {
+    screen_with(false)
+}
+
+fn screen_with(dmabuf: bool) -> (Screen, FrontEnd, OwnedFd) {
     let (here, there) = UnixStream::pair().unwrap();
     let nudge = rustix::event::eventfd(0, EventfdFlags::CLOEXEC).unwrap();
     let ours = nudge.try_clone().unwrap();
-    (Screen::start(GpuBackend::from_stream(here), ours, 1).unwrap(), FrontEnd(there), nudge)
+    (Screen::start(GpuBackend::from_stream(here), ours, 1, dmabuf).unwrap(), FrontEnd(there), nudge)
 }
 
 fn fill(byte: u8) -> impl FnMut(u64, u64, &mut [u8]) -> Option<()> {
@@ -115,4 +127,54 @@ fn the_front_end_is_asked_and_a_dead_one_is_answered_for() {
     rustix::io::read(&nudge, &mut [0; 8]).unwrap();
     let expected = crate::scanout::without_screen(Question::Edid(0));
     assert_eq!(screen.answers(), [(second, expected)]);
+}
+
+/// A memfd in the place of a dma-buf.
+fn shared(modifier: u64) -> Shared {
+    let file = rustix::fs::memfd_create("dmabuf", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    let rect = Rect { x: 1, y: 2, width: 30, height: 40 };
+    let layout = Layout { rect, width: 64, height: 50, stride: 256, fourcc: 0x3432_5258, modifier, top: true };
+    Shared { file: Arc::new(file), layout }
+}
+
+#[test]
+fn what_a_dma_buf_shows_is_told_once_for_all_flushes_while_the_front_end_draws() {
+    let (screen, mut front_end, _) = screen_with(true);
+    front_end.greet_with(0b11);
+    assert_eq!(front_end.hear(), (SET_PROTOCOL_FEATURES, vec![3, 0]));
+    screen.share(2, shared(7 << 56 | 1));
+    let scanout = [2, 1, 2, 30, 40, 64, 50, 256, 1, 0x3432_5258];
+    assert_eq!(front_end.hear(), (DMABUF_SCANOUT2, [&scanout[..], &[1, 7 << 24]].concat()));
+    let touch = |x, y| screen.touch(2, &Rect { x, y, width: 2, height: 2 });
+    touch(0, 0);
+    assert_eq!(front_end.hear(), (DMABUF_UPDATE, vec![2, 0, 0, 2, 2]));
+    touch(4, 4);
+    touch(8, 6);
+    touch(5, 4);
+    front_end.reply(DMABUF_UPDATE, &[]);
+    assert_eq!(front_end.hear(), (DMABUF_UPDATE, vec![2, 4, 4, 6, 4]));
+    front_end.reply(DMABUF_UPDATE, &[]);
+    // Pixels come after the dma-buf has gone, and dma-bufs after pixels.
+    screen.resize(2, 3, 3).unwrap();
+    assert_eq!(front_end.hear(), (DMABUF_SCANOUT, vec![2, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+    assert_eq!(front_end.hear(), (SCANOUT, vec![2, 3, 3]));
+    screen.share(2, shared(0));
+    assert_eq!(front_end.hear().0, DMABUF_SCANOUT2);
+    screen.clear();
+    assert_eq!(front_end.hear().0, DMABUF_SCANOUT);
+    assert_eq!(front_end.hear(), (SCANOUT, vec![2, 0, 0]));
+    touch(0, 0);
+    screen.point(Cursor { scanout: 0, x: 5, y: 6, shape: Shape::Same });
+    assert_eq!(front_end.hear().0, CURSOR_POS, "nothing of a scanout that is dark");
+}
+
+#[test]
+fn a_front_end_without_modifiers_gets_plain_dma_bufs_alone() {
+    let (screen, mut front_end, _) = screen_with(true);
+    front_end.greet_with(0b01);
+    assert_eq!(front_end.hear(), (SET_PROTOCOL_FEATURES, vec![1, 0]));
+    assert!(screen.takes(0) && screen.takes(0x00ff_ffff_ffff_ffff) && !screen.takes(7 << 56 | 1));
+    screen.share(0, shared(0));
+    let (kind, body) = front_end.hear();
+    assert_eq!((kind, body.len()), (DMABUF_SCANOUT, 10));
 }
