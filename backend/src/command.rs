@@ -173,8 +173,8 @@ pub enum Command {
     Submit3d { body: Vec<u8> },
     /// Move or change the cursor.
     Cursor(Pointer),
-    /// In the specification, but for features that this device does not offer.
-    NotOffered { kind: u32 },
+    /// Give a resource a name that other devices know.
+    AssignUuid { resource: u32 },
 }
 
 /// How a picture lies in a blob.
@@ -245,7 +245,7 @@ impl Body<'_> {
                 let update = (self.kind == ctrl::UPDATE_CURSOR).then_some((resource, hot_x, hot_y));
                 Ok(Command::Cursor(Pointer { scanout, x, y, update }))
             }
-            ctrl::RESOURCE_ASSIGN_UUID => Ok(Command::NotOffered { kind: self.kind }),
+            ctrl::RESOURCE_ASSIGN_UUID => Ok(Command::AssignUuid { resource: self.resource()? }),
             ctrl::RESOURCE_MAP_BLOB => {
                 let (body, _) = self.read::<spec::ResourceMapBlob>()?;
                 Ok(Command::MapBlob { resource: body.resource_id.get(), offset: body.offset.get() })

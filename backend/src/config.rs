@@ -17,9 +17,14 @@ const DEVICE_FEATURES: u64 = 1 << feature::VIRGL
     | 1 << feature::CONTEXT_INIT;
 
 /// The features that the device offers. Without `with_3d` those of the ring
-/// only: what a front end negotiates that knows no device's own features.
-pub fn features(with_3d: bool) -> u64 {
-    if with_3d { RING_FEATURES | DEVICE_FEATURES } else { RING_FEATURES }
+/// only: what a front end negotiates that knows no device's own features. `uuids`:
+/// textures can be what other devices have too.
+pub fn features(with_3d: bool, uuids: bool) -> u64 {
+    match (with_3d, uuids) {
+        (true, true) => RING_FEATURES | DEVICE_FEATURES | 1 << feature::RESOURCE_UUID,
+        (true, false) => RING_FEATURES | DEVICE_FEATURES,
+        (false, _) => RING_FEATURES,
+    }
 }
 
 /// The bytes that a front end asks for; zero past the end. `capsets` are those of OpenGL.
@@ -46,8 +51,9 @@ mod tests {
 
     #[test]
     fn without_3d_only_the_rings_features_are_offered() {
-        assert_eq!(features(false) & 0xff_ffff, 0, "the device's own bits (5.7.3)");
-        assert_eq!(features(true) & DEVICE_FEATURES, DEVICE_FEATURES);
-        assert_eq!(features(true) & 1 << feature::RESOURCE_UUID, 0);
+        assert_eq!(features(false, true) & 0xff_ffff, 0, "the device's own bits (5.7.3)");
+        assert_eq!(features(true, false) & DEVICE_FEATURES, DEVICE_FEATURES);
+        assert_eq!(features(true, false) & 1 << feature::RESOURCE_UUID, 0);
+        assert_eq!(features(true, true) & 1 << feature::RESOURCE_UUID, 1 << feature::RESOURCE_UUID);
     }
 }

@@ -4,6 +4,7 @@
 //! here: the front end's requests, and queues with events; one lock keeps them
 //! apart, so that after stop_vring nothing more is written to a ring.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
@@ -11,11 +12,11 @@ use std::time::Instant;
 
 use paravane_protocol::limits::QUEUE_SIZE_MAX;
 use paravane_protocol::virtio_gpu::{CONTROL_QUEUE, CtrlHdr};
-use vhost::vhost_user::message::VhostUserShMemConfig;
+use vhost::vhost_user::message::{VhostUserShMemConfig, VhostUserSharedMsg};
 use vhost::vhost_user::{Backend, GpuBackend, VhostUserProtocolFeatures};
 use vhost_user_backend::{VhostUserBackend, VringT};
 use virtio_queue::QueueT;
-use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
+use vm_memory::{ByteValued, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 
 use crate::channels::Channels;
@@ -24,9 +25,11 @@ use crate::config;
 use crate::context::Contexts;
 use crate::events::{Events, Source};
 use crate::fence::{Ticket, Timeline, Timelines};
+use crate::front_end::{Done, Failed, Requests};
 use crate::gl::Gl;
 use crate::host::Host;
 use crate::memory::MemoryTable;
+use crate::objects::Objects;
 use crate::process::Outcome;
 use crate::queue::{Answer, Memory, Request, Vring, notify};
 use crate::resource::Resources;
@@ -59,6 +62,10 @@ pub struct Device {
     pub(crate) gl: Gl,
     /// Where the guest sees memory of the host.
     pub(crate) window: Window,
+    /// What other devices may have.
+    pub(crate) objects: Objects,
+    /// Asks the front end, where that can be asked.
+    requests: Option<Requests>,
     pub(crate) events: Events,
     timelines: Timelines<Answer>,
     /// Answers that the request thread has left for the queue thread.
@@ -72,6 +79,8 @@ impl Device {
     pub fn new(host: Arc<Host>, connection: u64) -> io::Result<Self> {
         Ok(Self {
             window: Window::new(host.window_bytes),
+            objects: Objects::default(),
+            requests: None,
             host,
             connection,
             memory: GuestMemoryAtomic::new(GuestMemoryMmap::new()),
@@ -172,7 +181,7 @@ impl Device {
         self.events.set_deadline(self.channels.deadline());
         let mut answers = std::mem::take(&mut self.left);
         told.extend(self.screen.iter().flat_map(Screen::answers));
-        told.extend(self.window.answers());
+        told.extend(self.front_end_answers());
         for (ticket, response) in told {
             self.timelines.amend(ticket, |answer| answer.response = response);
             tickets.push(ticket);
@@ -181,11 +190,26 @@ impl Device {
         answers
     }
 
+    /// What the front end has done since.
+    fn front_end_answers(&mut self) -> Vec<(Ticket, Response)> {
+        let done = self.requests.as_ref().map(Requests::done).unwrap_or_default();
+        let answers = done.into_iter().map(|Done { ticket, response, failed }| {
+            match failed {
+                Some(Failed::Map(taken)) => self.window.is_not_mapped(taken),
+                Some(Failed::Add(uuid)) => self.objects.is_not_known(uuid),
+                None => {}
+            }
+            (ticket, response)
+        });
+        answers.collect()
+    }
+
     /// Ends all workers and forgets everything that the guest has made. Returns
     /// the answers that it has not got.
     fn clear(&mut self) -> Vec<Answer> {
         self.channels.end(&self.host);
         self.window.clear();
+        self.objects.clear();
         self.gl.clear();
         self.resources = Resources::default();
         self.contexts = Contexts::default();
@@ -318,19 +342,22 @@ impl<S: Send + Sync> VhostUserBackend for DeviceBackend<S> {
     }
 
     fn features(&self) -> u64 {
-        config::features(self.device().host.with_3d)
+        let device = self.device();
+        config::features(device.host.with_3d, device.host.exports())
     }
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
         let always = VhostUserProtocolFeatures::CONFIG | VhostUserProtocolFeatures::MQ;
-        // What it takes to have the front end map files, and to know that it has.
-        let of_window = VhostUserProtocolFeatures::BACKEND_REQ
+        // What it takes to ask the front end, and to know what it has done.
+        let asks = VhostUserProtocolFeatures::BACKEND_REQ
             | VhostUserProtocolFeatures::BACKEND_SEND_FD
-            | VhostUserProtocolFeatures::REPLY_ACK
-            // The front end tells of each mapping as of a region of memory.
-            | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
-            | VhostUserProtocolFeatures::SHMEM;
-        if self.device().host.window_bytes > 0 { always | of_window } else { always }
+            | VhostUserProtocolFeatures::REPLY_ACK;
+        // The front end tells of each mapping as of a region of memory.
+        let maps = asks | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS | VhostUserProtocolFeatures::SHMEM;
+        let device = self.device();
+        let window = if device.host.window_bytes > 0 { maps } else { always };
+        let objects = if device.host.exports() { asks | VhostUserProtocolFeatures::SHARED_OBJECT } else { always };
+        always | window | objects
     }
 
     fn get_shmem_config(&self) -> io::Result<VhostUserShMemConfig> {
@@ -340,12 +367,19 @@ impl<S: Send + Sync> VhostUserBackend for DeviceBackend<S> {
     fn set_backend_req_fd(&self, front_end: Backend) {
         let mut device = self.device();
         let started = device.events.nudge_fd().and_then(|nudge| {
-            let connection = device.connection;
-            device.window.start(front_end, nudge, connection)
+            let requests = Requests::start(front_end, nudge, device.connection)?;
+            device.window.open(requests.clone());
+            device.objects.open(requests.clone());
+            device.requests = Some(requests);
+            Ok(())
         });
         if let Err(error) = started {
-            log::error!("connection {}: no window for the host's memory: {error}", device.connection);
+            log::error!("connection {}: the front end cannot be asked: {error}", device.connection);
         }
+    }
+
+    fn get_shared_object(&self, uuid: VhostUserSharedMsg) -> io::Result<File> {
+        self.device().objects.get(uuid.as_slice()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn set_event_idx(&self, _enabled: bool) {}

@@ -74,6 +74,11 @@ impl Host {
         self.renderer.as_ref().map(|renderer| &renderer.capsets[..]).unwrap_or_default()
     }
 
+    /// Whether textures can be dma-bufs.
+    pub fn exports(&self) -> bool {
+        self.renderer.as_ref().is_some_and(|renderer| renderer.dmabuf)
+    }
+
     /// Room for one more worker, until the slot is dropped.
     pub fn worker_slot(&self) -> Option<WorkerSlot> {
         let slot = WorkerSlot(Arc::clone(&self.workers));

@@ -88,7 +88,7 @@ impl Device {
             Command::TransferTo3d(of) | Command::TransferFrom3d(of) => {
                 return drawn(self.transfer_texture(header, &of));
             }
-            Command::NotOffered { .. } => Err(Refusal::Unspecified),
+            Command::AssignUuid { resource } => return drawn(self.assign_uuid(resource)),
             Command::CtxCreate { capset, program } => self.create_context(context, capset, program),
             Command::CtxDestroy => {
                 let destroyed = self.contexts.destroy(context);
@@ -199,6 +199,7 @@ impl Device {
         let (progress, texture) = (self.release(resource)?, self.is_the_renderers(resource));
         self.forget_shown(resource);
         self.window.unmap(resource, None);
+        self.objects.remove(resource);
         self.resources.remove(resource)?;
         if texture { self.let_go_of_texture(header, resource) } else { Ok(progress.into()) }
     }

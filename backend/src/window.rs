@@ -1,30 +1,21 @@
 //! The window: a region of shared memory of the device (virtio 1.3, 5.7.7), in
 //! which the guest sees blobs of the host's memory. The front end has it and maps
-//! files there, by vhost-user's SHMEM_MAP and SHMEM_UNMAP (QEMU's
-//! docs/interop/vhost-user). A thread of its own asks for that, because the front
-//! end answers only when it does not wait for the device: so the device never
-//! waits for it either.
+//! files there, when it is asked to (`front_end.rs`).
 #![deny(clippy::indexing_slicing)]
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use paravane_protocol::virtio_gpu::{MapInfo, SHM_HOST_VISIBLE, ctrl};
-use vhost::vhost_user::message::{VhostUserMMap, VhostUserMMapFlags, VhostUserShMemConfig};
-use vhost::vhost_user::{Backend, VhostUserFrontendReqHandler};
-use zerocopy::IntoBytes;
+use paravane_protocol::virtio_gpu::SHM_HOST_VISIBLE;
+use vhost::vhost_user::message::VhostUserShMemConfig;
 
 use crate::fence::Ticket;
+use crate::front_end::{Order, Requests};
 use crate::memory::{Identity, PAGE_BYTES};
-use crate::response::{Refusal, Response};
-
-type Answers = Arc<Mutex<Vec<Done>>>;
+use crate::response::Refusal;
 
 /// A place in the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,26 +28,13 @@ pub struct Place {
 
 /// A place that a resource has taken; numbers tell one taking from the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Taken {
+pub struct Taken {
     resource: u32,
-    place: Place,
+    /// Where.
+    pub place: Place,
     number: u64,
     /// What is mapped there, or soon will be.
     file: Option<Identity>,
-}
-
-/// What the thread has done: an answer, and a place where nothing could be mapped.
-#[derive(Debug)]
-struct Done {
-    ticket: Ticket,
-    response: Response,
-    failed: Option<Taken>,
-}
-
-/// What the thread is to do.
-enum Order {
-    Map { taken: Taken, file: File, from: u64, info: u32, ticket: Ticket },
-    Unmap { place: Place, ticket: Option<Ticket> },
 }
 
 /// The window of one connection.
@@ -65,8 +43,7 @@ pub struct Window {
     bytes: u64,
     /// The front end has asked for its size: it has the region.
     there: bool,
-    orders: Option<Sender<Order>>,
-    answers: Answers,
+    requests: Option<Requests>,
     /// Bytes that are taken, by where they start.
     taken: BTreeMap<u64, u64>,
     places: HashMap<u32, Taken>,
@@ -97,19 +74,14 @@ impl Window {
         VhostUserShMemConfig::new(u32::from(self.there), &sizes)
     }
 
-    /// Starts the thread that speaks to the front end. `nudge` is an eventfd,
-    /// written when there are answers.
-    pub fn start(&mut self, front_end: Backend, nudge: OwnedFd, connection: u64) -> io::Result<()> {
-        let (sender, orders) = channel();
-        let mapper = Mapper { front_end, answers: Arc::clone(&self.answers), nudge, connection };
-        std::thread::Builder::new().name(format!("window {connection}")).spawn(move || mapper.serve(&orders))?;
-        self.orders = Some(sender);
-        Ok(())
+    /// The front end can be asked from now on.
+    pub fn open(&mut self, requests: Requests) {
+        self.requests = Some(requests);
     }
 
     /// Whether a guest can see the host's memory.
     pub fn is_there(&self) -> bool {
-        self.there && self.orders.is_some()
+        self.there && self.requests.is_some()
     }
 
     /// A resource takes a place.
@@ -187,89 +159,25 @@ impl Window {
             self.was_mapped(taken.file);
             self.order(Order::Unmap { place: taken.place, ticket: None });
         }
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn order(&self, order: Order) -> bool {
-        self.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok())
+        self.requests.as_ref().is_some_and(|requests| requests.order(order))
     }
 
-    /// What has been done since.
-    pub fn answers(&mut self) -> Vec<(Ticket, Response)> {
-        let done = std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner));
-        let failed: Vec<Taken> = done.iter().filter_map(|done| done.failed).collect();
-        for taken in failed {
-            if self.places.get(&taken.resource) == Some(&taken) {
-                self.give_back(taken.resource);
-            }
-        }
-        done.into_iter().map(|done| (done.ticket, done.response)).collect()
-    }
-}
-
-/// The thread's side. It ends when the device's is dropped.
-struct Mapper {
-    front_end: Backend,
-    answers: Answers,
-    nudge: OwnedFd,
-    connection: u64,
-}
-
-impl Mapper {
-    fn serve(self, orders: &Receiver<Order>) {
-        for order in orders {
-            let (ticket, response, failed) = match order {
-                Order::Map { taken, file, from, info, ticket } => {
-                    let response = self.map(taken.place, &file, from, info);
-                    let failed = matches!(response, Response::Refused(_)).then_some(taken);
-                    (Some(ticket), response, failed)
-                }
-                Order::Unmap { place, ticket } => (ticket, self.unmap(place), None),
-            };
-            let Some(ticket) = ticket else { continue };
-            let done = Done { ticket, response, failed };
-            self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(done);
-            // Fails only when 2^64 - 2 nudges wait; then it is readable.
-            let _ = rustix::io::write(&self.nudge, &1_u64.to_ne_bytes());
+    /// Nothing could be mapped there. Something else may have that place by now.
+    pub fn is_not_mapped(&mut self, taken: Taken) {
+        if self.places.get(&taken.resource) == Some(&taken) {
+            self.give_back(taken.resource);
         }
     }
-
-    fn map(&self, place: Place, file: &File, from: u64, info: u32) -> Response {
-        // A page that the file does not have would be a fault in the front end.
-        let length = file.metadata().map_or(0, |data| data.len());
-        if length > 0 && length < place.bytes.saturating_add(from) {
-            log::warn!("connection {}: a blob of {} bytes from {from} on has a file of {length}", self.connection, place.bytes);
-            return Refusal::Unspecified.into();
-        }
-        let request = VhostUserMMap { fd_offset: from, ..request(place, VhostUserMMapFlags::WRITABLE) };
-        match self.front_end.shmem_map(&request, file) {
-            Ok(_) => {
-                let info = MapInfo { map_info: info.into(), padding: 0.into() };
-                Response::Data(ctrl::OK_MAP_INFO, info.as_bytes().to_vec())
-            }
-            Err(error) => {
-                log::warn!("connection {}: the front end does not map {place:?}: {error}", self.connection);
-                Refusal::OutOfMemory.into()
-            }
-        }
-    }
-
-    fn unmap(&self, place: Place) -> Response {
-        // One that resets the device has taken it out by itself.
-        if let Err(error) = self.front_end.shmem_unmap(&request(place, VhostUserMMapFlags::default())) {
-            log::debug!("connection {}: the front end does not unmap {place:?}: {error}", self.connection);
-        }
-        Response::Done
-    }
-}
-
-fn request(Place { offset, bytes }: Place, flags: VhostUserMMapFlags) -> VhostUserMMap {
-    VhostUserMMap { shmid: SHM_HOST_VISIBLE, shm_offset: offset, len: bytes, flags: flags.bits(), ..Default::default() }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
+
+    use vhost::vhost_user::Backend;
 
     use super::*;
 
@@ -278,7 +186,7 @@ mod tests {
         let (here, there) = UnixStream::pair().unwrap();
         let nudge = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
         let mut window = Window::new(bytes);
-        window.start(Backend::from_stream(here), nudge, 1).unwrap();
+        window.open(Requests::start(Backend::from_stream(here), nudge, 1).unwrap());
         window.config();
         (window, there)
     }

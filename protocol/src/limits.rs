@@ -102,6 +102,9 @@ pub const COMMAND_BYTES_MAX: usize = PIECES_MAX as usize * 16 + 4096;
 /// small record here.
 pub const RESOURCES_MAX: usize = 65_536;
 
+/// Textures of one connection that other devices may have. Each holds a descriptor.
+pub const SHARED_OBJECTS_MAX: usize = 1024;
+
 /// Backing entries that one connection holds in all its resources: 16 of the
 /// largest areas at their worst, 64 MiB of records here.
 pub const ENTRIES_MAX: usize = 16 * PIECES_MAX as usize;

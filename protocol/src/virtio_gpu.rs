@@ -63,6 +63,7 @@ pub mod ctrl {
     pub const OK_CAPSET_INFO: u32 = 0x1102;
     pub const OK_CAPSET: u32 = 0x1103;
     pub const OK_EDID: u32 = 0x1104;
+    pub const OK_RESOURCE_UUID: u32 = 0x1105;
     pub const OK_MAP_INFO: u32 = 0x1106;
 
     pub const ERR_UNSPEC: u32 = 0x1200;

@@ -1,7 +1,7 @@
-//! A front end's side of the device's window: it maps what SHMEM_MAP brings, as QEMU does, and holds requests against
-//! the protocol (QEMU's docs/interop/vhost-user).
+//! A front end's side of the device's window and objects: it maps what SHMEM_MAP brings and knows what SHARED_OBJECT_ADD
+//! names, as QEMU does, and holds requests against the protocol (QEMU's docs/interop/vhost-user).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use vhost::vhost_user::message::VhostUserMMap;
+use vhost::vhost_user::message::{VhostUserMMap, VhostUserSharedMsg};
 use vhost::vhost_user::{Frontend, FrontendReqHandler, HandlerResult, VhostUserFrontend, VhostUserFrontendReqHandler};
 
 use crate::frontend::FrontEnd;
@@ -26,6 +26,7 @@ struct Mapped {
 #[derive(Default)]
 pub struct Window {
     files: Mutex<BTreeMap<u64, Mapped>>,
+    objects: Mutex<BTreeSet<[u8; 16]>>,
     /// Nothing is answered while this is held.
     pub pause: Pause,
 }
@@ -34,6 +35,11 @@ impl Window {
     /// Where something is mapped, and how many bytes.
     pub fn places(&self) -> Vec<(u64, u64)> {
         self.files.lock().unwrap().iter().map(|(offset, mapped)| (*offset, mapped.bytes)).collect()
+    }
+
+    /// The UUIDs of objects that the device has.
+    pub fn objects(&self) -> BTreeSet<[u8; 16]> {
+        self.objects.lock().unwrap().clone()
     }
 
     /// What a guest reads there.
@@ -71,6 +77,18 @@ impl VhostUserFrontendReqHandler for Window {
         Ok(0)
     }
 
+    fn shared_object_add(&self, named: &VhostUserSharedMsg) -> HandlerResult<u64> {
+        self.pause.wait();
+        assert!(self.objects.lock().unwrap().insert(*named.uuid.as_bytes()), "QEMU refuses what it knows");
+        Ok(0)
+    }
+
+    fn shared_object_remove(&self, named: &VhostUserSharedMsg) -> HandlerResult<u64> {
+        self.pause.wait();
+        assert!(self.objects.lock().unwrap().remove(named.uuid.as_bytes()), "nobody has named that");
+        Ok(0)
+    }
+
     fn shmem_unmap(&self, request: &VhostUserMMap) -> HandlerResult<u64> {
         self.pause.wait();
         let (offset, bytes) = (request.shm_offset, request.len);
@@ -92,9 +110,10 @@ impl FrontEnd {
         // SAFETY: the handler keeps it open, and lives as long as its thread.
         let channel = unsafe { BorrowedFd::borrow_raw(handler.get_tx_raw_fd()) };
         front_end.vhost.set_backend_request_fd(&channel).unwrap();
-        let config = front_end.vhost.get_shmem_config().unwrap();
+        // A device without the region does not know the question.
+        let bytes = front_end.vhost.get_shmem_config().map_or(0, |config| config.memory_sizes[1]);
         front_end.start_queues();
         std::thread::spawn(move || while handler.handle_request().is_ok() {});
-        (front_end, window, config.memory_sizes[1])
+        (front_end, window, bytes)
     }
 }

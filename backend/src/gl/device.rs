@@ -176,6 +176,9 @@ impl Device {
         let refused = reply.refused.get() != 0;
         match after {
             After::Map(resource) => return self.exported(resource, ticket, heard).map(|response| (ticket, response)),
+            After::Assign { resource, seq } => {
+                return self.assigned((resource, seq), ticket, heard).map(|response| (ticket, response));
+            }
             After::Light(scanout) => return Some((ticket, self.light(scanout, heard))),
             After::Settled(flushed) if !refused => return self.settled(&flushed, ticket).map(|response| (ticket, response)),
             After::Show(wanted) if !refused => self.show_texture(&wanted, &heard.body),
@@ -193,6 +196,7 @@ impl Device {
             self.host.faults.guest(self.connection, fault);
         }
         self.gl.textures.clear();
+        self.objects.clear();
         self.gl.ring_bytes = 0;
         let parked = std::mem::take(&mut self.gl.parked);
         parked.into_values().map(|(ticket, _)| (ticket, Refusal::Unspecified.into())).collect()

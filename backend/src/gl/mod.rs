@@ -8,6 +8,7 @@ mod capset;
 mod device;
 mod dues;
 mod link;
+mod object;
 mod program;
 mod scanout;
 mod size;
@@ -69,6 +70,8 @@ enum After {
     Settled(wire::ReadBack),
     /// The file that comes is mapped where this resource has its place.
     Map(u32),
+    /// The file that comes is an object of this texture, if it is the one that this message made.
+    Assign { resource: u32, seq: u64 },
     /// If it is refused, the texture's memory is given back.
     Made(u32),
     /// So much memory is given back.
