@@ -177,7 +177,7 @@ impl Gl {
     fn show(&self, machine: &Machine, built: &Built, package: &Path) -> Result<ExitCode> {
         let Built { root, samples, renderer, off_screen, .. } = built;
         step("hostile guests", || done(hostile::run(renderer)?, "every command is answered, CUDA lives"))?;
-        let on_screen = compile::opengl(root, job::ON_SCREEN)?;
+        let [on_screen, queries] = [compile::opengl(root, job::ON_SCREEN)?, compile::opengl(root, job::QUERIES)?];
         let here = paths::made("gl")?.join("scene-here.ppm");
         step("the scene, drawn here", || {
             let said = process::output(root.command(off_screen)?.arg(&here))?;
@@ -186,7 +186,7 @@ impl Gl {
         })?;
         let slice = self.piglit.then(|| note_step("piglit (the first time: 35 MB)", piglit::ensure)).transpose()?;
         let backend = Backend::start("gl", &["--renderer", paths::text(renderer)?])?;
-        let payload = job::payload(&Programs { off_screen, on_screen: &on_screen, samples, package }, !self.no_glmark, self.piglit)?;
+        let payload = job::payload(&Programs { off_screen, queries: &queries, on_screen: &on_screen, samples, package }, !self.no_glmark, self.piglit)?;
         let outcome = step("the guest draws", || {
             let disks: Vec<_> = slice.iter().map(piglit::Slice::disk).collect();
             let limit_s = if self.piglit { PIGLIT_LIMIT_S } else { LIMIT_S };

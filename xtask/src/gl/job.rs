@@ -22,6 +22,8 @@ pub(super) const PROGRAM_LIMIT_S: u32 = 60;
 /// The programs that draw the scene, in tests/gl.
 pub(super) const OFF_SCREEN: &str = "off_screen";
 pub(super) const ON_SCREEN: &str = "on_screen";
+/// And one that asks what was drawn.
+pub(super) const QUERIES: &str = "queries";
 /// Pictures in the results: the scene, the scene as KMS would have it, and what QEMU shows of that.
 pub(super) const SCENE: &str = "scene";
 pub(super) const UNSHOWN: &str = "unshown";
@@ -37,6 +39,7 @@ pub(super) const COMPLAINTS: &str = "dmesg | grep -i 'virtio_gpu.*ERROR' | tail 
 /// What is packed for a guest.
 pub(super) struct Programs<'a> {
     pub(super) off_screen: &'a Path,
+    pub(super) queries: &'a Path,
     pub(super) on_screen: &'a Path,
     pub(super) samples: &'a Samples,
     pub(super) package: &'a Path,
@@ -46,12 +49,14 @@ pub(super) struct Programs<'a> {
 pub(super) fn payload(programs: &Programs, glmark: bool, piglit: bool) -> Result<Payload> {
     let mut payload = Payload::new()?;
     payload.file(OFF_SCREEN, programs.off_screen, true)?;
+    payload.file(QUERIES, programs.queries, true)?;
     payload.file(ON_SCREEN, programs.on_screen, true)?;
     payload.file(guest_job::PACKAGE, programs.package, false)?;
     samples::pack(programs.samples, &mut payload)?;
     let mut job = framebuffer::pack(&mut payload)?;
     job.push_str(EGLINFO);
     writeln!(job, "timeout {PROGRAM_LIMIT_S} ./{OFF_SCREEN} /run/results/{SCENE}.ppm 2>&1 || echo \"scene: ended with $?\"")?;
+    writeln!(job, "timeout {PROGRAM_LIMIT_S} ./{QUERIES} 2>&1 || echo \"queries: ended with $?\"")?;
     job.push_str(&on_screen());
     job.push_str(&guest_job::install());
     job.push_str(&beside_cuda(&format!("./{OFF_SCREEN} /run/beside.ppm"), "/run/beside.ppm")?);

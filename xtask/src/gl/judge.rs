@@ -37,6 +37,7 @@ impl Verdict {
             ("eglinfo", renderer(output, "eglinfo: renderer ")),
             ("a program", renderer(output, "scene: renderer ")),
             ("the scene, beside the host's", compare(&picture(job::SCENE), here)),
+            ("occlusion queries", queries(output)),
         ];
         // Without QEMU's own vhost-user GPU there is no screen.
         if front_end == FrontEnd::VhostUserGpu {
@@ -132,6 +133,15 @@ pub(super) fn renderer(output: &str, line: &'static str) -> Result<String> {
         Some(said) if said.starts_with("virgl") => Ok(said.to_owned()),
         Some(said) => bail!("the renderer is {said}"),
         None => bail!("not in the guest's output: {line}\n{output}"),
+    }
+}
+
+/// `queries: 60 of 60 are right`.
+fn queries(output: &str) -> Result<String> {
+    let said = output.lines().find_map(|said| said.strip_prefix("queries: ")?.strip_suffix(" are right"));
+    match said.and_then(|said| said.split_once(" of ")) {
+        Some((right, all)) if right == all => Ok(format!("all {all} are right")),
+        _ => bail!("not all are right:\n{output}"),
     }
 }
 
