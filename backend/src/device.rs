@@ -36,6 +36,7 @@ use crate::resource::Resources;
 use crate::response::{Refusal, Response};
 use crate::scanout::Scanouts;
 use crate::screen::Screen;
+use crate::told::Regions;
 use crate::window::Window;
 use crate::{sigbus, slice};
 
@@ -222,7 +223,15 @@ impl Device {
     }
 
     fn set_memory(&mut self, memory: Memory) -> io::Result<()> {
-        let table = self.table.next(&memory.memory(), |file| self.window.has(file))?;
+        let mut of_window = Regions::new();
+        let table = self.table.next(&memory.memory(), |file| {
+            let is_windows = self.window.has(file);
+            if is_windows {
+                *of_window.entry(file).or_default() += 1;
+            }
+            is_windows
+        })?;
+        self.window.tell(of_window);
         let (kept, same) = (table.keeps(&self.table), table.is(&self.table));
         self._guard = sigbus::Guard::new(&memory.memory());
         self.memory = memory;

@@ -5,7 +5,7 @@
 //! device: so the device never waits for it either.
 #![deny(clippy::indexing_slicing)]
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,8 +19,10 @@ use vm_memory::ByteValued;
 use zerocopy::IntoBytes;
 
 use crate::fence::Ticket;
+use crate::memory::Identity;
 use crate::objects::Uuid;
 use crate::response::{Refusal, Response};
+use crate::told::{self, Regions, Told};
 use crate::window::{Place, Taken};
 
 type Answers = Arc<Mutex<Vec<Done>>>;
@@ -84,21 +86,35 @@ pub struct Done {
 pub struct Requests {
     orders: Sender<Order>,
     answers: Answers,
+    told: Arc<Told>,
 }
 
 impl Requests {
     /// Starts the thread. `nudge` is an eventfd, written when there are answers.
     pub fn start(front_end: Backend, nudge: OwnedFd, connection: u64) -> io::Result<Self> {
         let (sender, orders) = channel();
-        let answers = Answers::default();
-        let asker = Asker { front_end, answers: Arc::clone(&answers), nudge, connection, known: HashSet::new() };
+        let (answers, told) = (Answers::default(), Arc::new(Told::default()));
+        let asker = Asker {
+            front_end,
+            answers: Arc::clone(&answers),
+            told: Arc::clone(&told),
+            nudge,
+            connection,
+            mapped: HashMap::new(),
+            known: HashSet::new(),
+        };
         std::thread::Builder::new().name(format!("front end {connection}")).spawn(move || asker.serve(&orders))?;
-        Ok(Self { orders: sender, answers })
+        Ok(Self { orders: sender, answers, told })
     }
 
     /// Leaves an order. `false`: nobody is there.
     pub fn order(&self, order: Order) -> bool {
         self.orders.send(order).is_ok()
+    }
+
+    /// What the front end tells of the window's files as of memory.
+    pub fn tell(&self, regions: Regions) {
+        self.told.set(regions);
     }
 
     /// What has been done since.
@@ -111,8 +127,11 @@ impl Requests {
 struct Asker {
     front_end: Backend,
     answers: Answers,
+    told: Arc<Told>,
     nudge: OwnedFd,
     connection: u64,
+    /// What is mapped, by where it starts.
+    mapped: HashMap<u64, Identity>,
     /// Objects that the front end knows.
     known: HashSet<Uuid>,
 }
@@ -122,7 +141,7 @@ impl Asker {
         for order in orders {
             let (ticket, response, of_refusal) = match order {
                 Order::Map { taken, file, from, info, ticket } => {
-                    (Some(ticket), self.map(taken.place, &file, from, info), Some(Failed::Map(taken)))
+                    (Some(ticket), self.map(taken, &file, from, info), Some(Failed::Map(taken)))
                 }
                 Order::Unmap { place, ticket } => (ticket, self.unmap(place), None),
                 Order::Add { uuid, ticket } => (Some(ticket), self.add(uuid), Some(Failed::Add(uuid))),
@@ -140,7 +159,7 @@ impl Asker {
         }
     }
 
-    fn map(&self, place: Place, file: &File, from: u64, info: u32) -> Response {
+    fn map(&mut self, Taken { place, file: identity, .. }: Taken, file: &File, from: u64, info: u32) -> Response {
         // A page that the file does not have would be a fault in the front end.
         let length = file.metadata().map_or(0, |data| data.len());
         if length > 0 && length < place.bytes.saturating_add(from) {
@@ -150,6 +169,7 @@ impl Asker {
         let request = VhostUserMMap { fd_offset: from, ..request(place, VhostUserMMapFlags::WRITABLE) };
         match self.front_end.shmem_map(&request, file) {
             Ok(_) => {
+                self.wait_for_the_guest_to_see(place, identity);
                 let info = MapInfo { map_info: info.into(), padding: 0.into() };
                 Response::Data(ctrl::OK_MAP_INFO, info.as_bytes().to_vec())
             }
@@ -160,7 +180,18 @@ impl Asker {
         }
     }
 
-    fn unmap(&self, place: Place) -> Response {
+    /// Waits until the guest would find the file there.
+    fn wait_for_the_guest_to_see(&mut self, place: Place, file: Option<Identity>) {
+        let Some(file) = file else { return };
+        self.mapped.insert(place.offset, file);
+        let times = self.mapped.values().filter(|mapped| **mapped == file).count();
+        if !self.told.wait(file, times, told::WAIT) {
+            log::debug!("connection {}: the front end has not told of {place:?} as of memory", self.connection);
+        }
+    }
+
+    fn unmap(&mut self, place: Place) -> Response {
+        self.mapped.remove(&place.offset);
         // One that resets the device has taken it out by itself.
         if let Err(error) = self.front_end.shmem_unmap(&request(place, VhostUserMMapFlags::default())) {
             log::debug!("connection {}: the front end does not unmap {place:?}: {error}", self.connection);

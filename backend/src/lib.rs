@@ -47,6 +47,7 @@ pub mod serve;
 pub mod sigbus;
 mod slice;
 mod tally;
+pub mod told;
 pub mod turn;
 mod unbooked;
 pub mod usage;

@@ -50,7 +50,7 @@ impl MemoryTable {
     /// Regions without a file are left out: no worker could map them; and so are
     /// files that `is_windows`: a front end tells of what it has mapped in the
     /// window as if it were memory, and no worker has a use for it.
-    pub fn next(&self, memory: &GuestMemoryMmap, is_windows: impl Fn(Identity) -> bool) -> io::Result<Self> {
+    pub fn next(&self, memory: &GuestMemoryMmap, mut is_windows: impl FnMut(Identity) -> bool) -> io::Result<Self> {
         let mut regions = Vec::new();
         for region in memory.iter() {
             let Some(place) = region.file_offset() else { continue };

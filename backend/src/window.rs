@@ -16,6 +16,7 @@ use crate::fence::Ticket;
 use crate::front_end::{Order, Requests};
 use crate::memory::{Identity, PAGE_BYTES};
 use crate::response::Refusal;
+use crate::told::Regions;
 
 /// A place in the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub struct Taken {
     pub place: Place,
     number: u64,
     /// What is mapped there, or soon will be.
-    file: Option<Identity>,
+    pub file: Option<Identity>,
 }
 
 /// The window of one connection.
@@ -131,6 +132,13 @@ impl Window {
     /// Whether a file is in the window, or was.
     pub fn has(&self, file: Identity) -> bool {
         self.files.contains_key(&file)
+    }
+
+    /// What a memory table of the front end's has of the window's files.
+    pub fn tell(&self, regions: Regions) {
+        if let Some(requests) = &self.requests {
+            requests.tell(regions);
+        }
     }
 
     /// Maps a file, `from` a byte of it on, at the place that a resource has taken;

@@ -18,6 +18,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::backend::HANG;
+use crate::window::Leaves;
 
 /// Guest memory of a test.
 pub const MEMORY_BYTES: u64 = 32 << 20;
@@ -66,6 +67,7 @@ pub struct FrontEnd {
     file: File,
     queues: Vec<Queue>,
     free: u64,
+    pub(crate) leaves: Option<Leaves>,
 }
 
 /// The answer to a command.
@@ -120,7 +122,7 @@ impl FrontEnd {
         vhost.set_protocol_features(protocol).unwrap();
         vhost.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
         assert_eq!(vhost.get_queue_num().unwrap(), 2);
-        let front_end = Self { vhost, memory, offered, file, queues: Vec::new(), free: FIRST_FREE };
+        let front_end = Self { vhost, memory, offered, file, queues: Vec::new(), free: FIRST_FREE, leaves: None };
         front_end.share(&front_end.file, MEMORY_BYTES, 0).unwrap();
         front_end
     }

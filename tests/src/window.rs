@@ -7,8 +7,10 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use vhost::VhostUserMemoryRegionInfo;
 use vhost::vhost_user::message::{VhostUserMMap, VhostUserSharedMsg};
 use vhost::vhost_user::{Frontend, FrontendReqHandler, HandlerResult, VhostUserFrontend, VhostUserFrontendReqHandler};
 
@@ -22,6 +24,17 @@ struct Mapped {
     bytes: u64,
 }
 
+/// What the device has not been told of yet, as of memory: a place, and what is mapped there.
+struct Change {
+    offset: u64,
+    mapped: Mapped,
+    is_there: bool,
+}
+
+/// Where the window begins in the guest's address space, and in the front end's: no ring lies in it, so nobody goes there.
+const WINDOW_AT: u64 = 1 << 36;
+const WINDOW_AT_HERE: u64 = 1 << 46;
+
 /// The window as the guest would see it: files by their places.
 #[derive(Default)]
 pub struct Window {
@@ -29,6 +42,22 @@ pub struct Window {
     objects: Mutex<BTreeSet<[u8; 16]>>,
     /// Nothing is answered while this is held.
     pub pause: Pause,
+    changes: Mutex<Vec<Change>>,
+    vhost: Mutex<Option<Frontend>>,
+    /// Nothing is told of as of memory while this is held.
+    pub telling: Pause,
+    /// Nothing ever is.
+    pub is_silent: AtomicBool,
+}
+
+/// The front end goes, and tells nothing more: the connection may close.
+pub(crate) struct Leaves(Arc<Window>);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        *self.0.vhost.lock().unwrap() = None;
+        self.0.telling.hold(false);
+    }
 }
 
 impl Window {
@@ -58,6 +87,29 @@ impl Window {
     }
 }
 
+impl Window {
+    /// Tells the device of what has come and gone, as QEMU does: as of guest memory, and after the answer.
+    fn tell(&self) {
+        self.telling.wait();
+        for Change { offset, mapped, is_there } in std::mem::take(&mut *self.changes.lock().unwrap()) {
+            let region = VhostUserMemoryRegionInfo {
+                guest_phys_addr: WINDOW_AT + offset,
+                memory_size: mapped.bytes,
+                userspace_addr: WINDOW_AT_HERE + offset,
+                mmap_offset: mapped.from,
+                mmap_handle: mapped.file.as_raw_fd(),
+            };
+            let vhost = self.vhost.lock().unwrap().clone().filter(|_| !self.is_silent.load(Ordering::Relaxed));
+            // One that has ended needs not be told.
+            match vhost {
+                Some(mut vhost) if is_there => drop(vhost.add_mem_region(&region)),
+                Some(mut vhost) => drop(vhost.remove_mem_region(&region)),
+                None => (),
+            }
+        }
+    }
+}
+
 impl VhostUserFrontendReqHandler for Window {
     fn shmem_map(&self, request: &VhostUserMMap, fd: &dyn AsRawFd) -> HandlerResult<u64> {
         self.pause.wait();
@@ -73,7 +125,9 @@ impl VhostUserFrontendReqHandler for Window {
         if overlaps {
             return Err(io::Error::other("something is mapped there"));
         }
-        files.insert(shm_offset, Mapped { file, from: fd_offset, bytes: len });
+        let mapped = || Mapped { file: file.try_clone().unwrap(), from: fd_offset, bytes: len };
+        files.insert(shm_offset, mapped());
+        self.changes.lock().unwrap().push(Change { offset: shm_offset, mapped: mapped(), is_there: true });
         Ok(0)
     }
 
@@ -93,7 +147,10 @@ impl VhostUserFrontendReqHandler for Window {
         self.pause.wait();
         let (offset, bytes) = (request.shm_offset, request.len);
         match self.files.lock().unwrap().remove(&offset) {
-            Some(mapped) if mapped.bytes == bytes => Ok(0),
+            Some(mapped) if mapped.bytes == bytes => {
+                self.changes.lock().unwrap().push(Change { offset, mapped, is_there: false });
+                Ok(0)
+            }
             _ => Err(io::Error::other("nothing is mapped there")),
         }
     }
@@ -113,7 +170,14 @@ impl FrontEnd {
         // A device without the region does not know the question.
         let bytes = front_end.vhost.get_shmem_config().map_or(0, |config| config.memory_sizes[1]);
         front_end.start_queues();
-        std::thread::spawn(move || while handler.handle_request().is_ok() {});
+        *window.vhost.lock().unwrap() = Some(front_end.vhost.clone());
+        front_end.leaves = Some(Leaves(Arc::clone(&window)));
+        let tells = Arc::clone(&window);
+        std::thread::spawn(move || {
+            while handler.handle_request().is_ok() {
+                tells.tell();
+            }
+        });
         (front_end, window, bytes)
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use paravane_protocol::channel::Status;
 use paravane_protocol::virtio_gpu::{self as spec, BLOB_MEM_HOST3D, CAPSET_VENUS, ctrl};
@@ -195,14 +196,54 @@ fn a_front_end_that_is_busy_holds_nobody_up() {
 }
 
 #[test]
+fn a_guest_hears_of_a_mapping_when_it_is_in_its_memory() {
+    let (_renderer, backend) = backend();
+    let (mut guest, window) = guest(&backend);
+    for id in [7, 8] {
+        assert_eq!(create(&mut guest, id, 0, PAGE), ctrl::OK_NODATA);
+    }
+    for (id, offset) in [(7, 0), (8, 4 * PAGE)] {
+        window.telling.hold(true);
+        let body = spec::ResourceMapBlob { resource_id: id.into(), padding: 0.into(), offset: offset.into() };
+        let waits = guest.put(0, &command(ctrl::RESOURCE_MAP_BLOB, 0, body.as_bytes()));
+        guest.kick(0);
+        eventually("an answer of the front end", || window.places().iter().any(|(place, _)| *place == offset));
+        let submits = put(&mut guest, ctrl::SUBMIT_3D, VULKAN, 0, &stream(b"draw")[..]);
+        guest.kick(0);
+        assert_eq!(guest.wait(0).head, submits, "before anybody could write there");
+        window.telling.hold(false);
+        let mapped = guest.wait(0);
+        assert_eq!((mapped.head, mapped.kind), (waits, ctrl::OK_MAP_INFO));
+    }
+}
+
+#[test]
+fn a_front_end_that_tells_of_no_memory_maps_all_the_same() {
+    let (_renderer, backend) = backend();
+    let (mut guest, window) = guest(&backend);
+    window.is_silent.store(true, Ordering::Relaxed);
+    for id in 1..20 {
+        assert_eq!(create(&mut guest, id, 0, PAGE), ctrl::OK_NODATA);
+        assert_eq!(map(&mut guest, id, u64::from(id) * PAGE).kind, ctrl::OK_MAP_INFO);
+    }
+    assert_eq!(window.places().len(), 19);
+}
+
+#[test]
 fn a_mapping_that_the_front_end_tells_of_as_memory_comes_and_goes_without_harm() {
     let (_renderer, backend) = backend();
     let (mut guest, window) = guest(&backend);
     let cuda = ready_channel(&mut guest, 1);
     assert_eq!(create(&mut guest, 7, 0, PAGE), ctrl::OK_NODATA);
+    for _ in 0..3 {
+        assert_eq!(map(&mut guest, 7, 0).kind, ctrl::OK_MAP_INFO);
+        assert_eq!(cuda.status(&guest), Status::Ready);
+        assert_eq!(unmap(&mut guest, 7), ctrl::OK_NODATA);
+    }
+    // By a table of all memory, as front ends without slots do.
+    window.is_silent.store(true, Ordering::Relaxed);
     assert_eq!(map(&mut guest, 7, 0).kind, ctrl::OK_MAP_INFO);
-    // As QEMU does: the blob is a region of its memory now.
-    guest.share_with(&window.file(0), 1 << 36, PAGE).unwrap();
+    guest.share_with(&window.file(0), 1 << 40, PAGE).unwrap();
     assert_eq!(cuda.status(&guest), Status::Ready);
     assert_eq!(unmap(&mut guest, 7), ctrl::OK_NODATA);
     guest.share(&guest.memory_file().into(), MEMORY_BYTES, 0).unwrap();

@@ -83,8 +83,7 @@ impl Library for Drawing {
             ctrl::RESOURCE_CREATE_BLOB => self.create_blob(context, &read::<spec::ResourceCreateBlob>(&body)?.0)?,
             ctrl::CTX_CREATE => {
                 let (create, _) = read::<spec::CtxCreate>(&body)?;
-                // By the number, a Vulkan context's process knows whose its work is.
-                self.rutabaga.create_context(context, create.context_init.get(), Some("paravane"))?;
+                self.rutabaga.create_context(context, create.context_init.get(), None)?;
             }
             ctrl::CTX_DESTROY => self.rutabaga.destroy_context(context)?,
             ctrl::CTX_ATTACH_RESOURCE => self.rutabaga.context_attach_resource(context, resource(&body)?)?,
