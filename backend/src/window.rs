@@ -9,6 +9,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
+use paravane_protocol::limits::WINDOW_PLACES_MAX;
 use paravane_protocol::virtio_gpu::SHM_HOST_VISIBLE;
 use vhost::vhost_user::message::VhostUserShMemConfig;
 
@@ -95,6 +96,9 @@ impl Window {
         let free = before.is_none_or(|(start, bytes)| start + bytes <= offset);
         if !free || self.place_of(resource).is_some() {
             return Err(Refusal::InvalidParameter);
+        }
+        if self.places.len() >= WINDOW_PLACES_MAX {
+            return Err(Refusal::OutOfMemory);
         }
         self.taken.insert(offset, bytes);
         self.number += 1;

@@ -49,6 +49,12 @@ pub const HANDLE_GAP_MAX: u32 = 4096;
 /// takes 10 to 30 MiB a program.
 pub const RING_BLOBS_BYTES_MAX: u64 = 1 << 30;
 
+/// Places in the window that one VM's blobs have. QEMU counts each as a region of
+/// guest memory, of which it has room for 512 and ends where there are more
+/// (hw/virtio/vhost-user.c, `VHOST_USER_MAX_RAM_SLOTS`), so some are left for the
+/// guest's own memory.
+pub const WINDOW_PLACES_MAX: usize = 448;
+
 /// Longest name of a kernel, global or file in a call. C++ mangled kernel
 /// names of 4 KiB occur in CUTLASS; the frame bound leaves room for three.
 pub const NAME_BYTES_MAX: usize = 12 * 1024;

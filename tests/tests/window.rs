@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use paravane_protocol::channel::Status;
+use paravane_protocol::limits::WINDOW_PLACES_MAX;
 use paravane_protocol::virtio_gpu::{self as spec, BLOB_MEM_HOST3D, CAPSET_VENUS, ctrl};
 use paravane_tests::backend::{Backend, eventually};
 use paravane_tests::frontend::{Answer, FrontEnd, MEMORY_BYTES, command};
@@ -177,6 +178,21 @@ fn ten_thousand_rings_do_not_outgrow_the_bound_and_come_back() {
     assert_eq!(unref(&mut guest, 2), ctrl::OK_NODATA);
     assert_eq!(create(&mut guest, 5, 0, large), ctrl::OK_NODATA);
     assert_eq!(create(&mut guest, 6, 8, PAGE), ctrl::OK_NODATA, "the GPU's memory has its own budget");
+}
+
+#[test]
+fn more_places_than_a_front_end_has_regions_for_are_refused() {
+    let (_renderer, backend) = backend();
+    let (mut guest, window) = guest(&backend);
+    let most = u32::try_from(WINDOW_PLACES_MAX).unwrap();
+    for id in 1..=most + 1 {
+        assert_eq!(create(&mut guest, id, 0, PAGE), ctrl::OK_NODATA);
+        let wanted = if id <= most { ctrl::OK_MAP_INFO } else { ctrl::ERR_OUT_OF_MEMORY };
+        assert_eq!(map(&mut guest, id, u64::from(id) * PAGE).kind, wanted, "{id}");
+    }
+    assert_eq!(unmap(&mut guest, 7), ctrl::OK_NODATA);
+    assert_eq!(map(&mut guest, most + 1, 0).kind, ctrl::OK_MAP_INFO, "there is room again");
+    assert_eq!(window.places().len(), WINDOW_PLACES_MAX);
 }
 
 #[test]

@@ -87,6 +87,9 @@ pub(crate) struct Gl {
     /// Only draw by Vulkan
     #[arg(long, conflicts_with_all = ["compare", "no_glmark", "piglit", "replay", "record", "only_compare"])]
     only_vulkan: bool,
+    /// At least so many pictures by Vulkan beside CUDA, to find what happens rarely
+    #[arg(long, value_name = "COUNT", default_value_t = job::SCENES, requires = "only_vulkan")]
+    scenes: usize,
     /// Only draw the recorded scene of tests/gpu, without a VM
     #[arg(long, conflicts_with_all = ["compare", "only_compare", "piglit", "record"])]
     replay: bool,
@@ -166,7 +169,7 @@ impl Gl {
         let package = package::guest::make(&paths::made("package")?)?;
         if self.only_vulkan {
             let mut verdict = judge::Verdict::empty();
-            vulkan::run(&machine, &built, &package, &mut verdict)?;
+            vulkan::run(&machine, &built, &package, self.scenes, &mut verdict)?;
             verdict.print();
             return Ok(verdict.exit_code());
         }
@@ -205,7 +208,7 @@ impl Gl {
             let here = step("piglit, here", || done(slice.here(root)?, ""))?;
             verdict.add("piglit", piglit::in_guest(&outcome.output).and_then(|guest| piglit::compare(&guest, &here)));
         }
-        if let Err(error) = vulkan::run(machine, built, package, &mut verdict) {
+        if let Err(error) = vulkan::run(machine, built, package, self.scenes, &mut verdict) {
             verdict.add("Vulkan in a guest", Err(error));
         }
         verdict.print();

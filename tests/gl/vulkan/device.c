@@ -9,7 +9,7 @@ void fail(const char *what) {
     exit(1);
 }
 
-static const char *name_of(VkResult result) {
+const char *name_of(VkResult result) {
     switch (result) {
 #define NAME(result) \
     case result: \
@@ -107,8 +107,7 @@ void close_gpu(struct gpu *gpu) {
     vkDestroyInstance(gpu->instance, NULL);
 }
 
-// The first kind of memory that is allowed and has what is wanted; one that the host does not see comes first for the device.
-static uint32_t kind(struct gpu *gpu, uint32_t allowed, enum where where) {
+uint32_t memory_kind(struct gpu *gpu, uint32_t allowed, enum where where) {
     static const VkMemoryPropertyFlags host = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
     VkMemoryPropertyFlags wanted = where == HOST ? host : VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, shunned = where == HOST ? 0 : host;
     for (int either = 0; either < 2; either++, shunned = 0)
@@ -121,7 +120,7 @@ static uint32_t kind(struct gpu *gpu, uint32_t allowed, enum where where) {
 }
 
 static VkDeviceMemory allocate(struct gpu *gpu, VkMemoryRequirements needs, enum where where) {
-    VkMemoryAllocateInfo info = {VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, NULL, needs.size, kind(gpu, needs.memoryTypeBits, where)};
+    VkMemoryAllocateInfo info = {VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, NULL, needs.size, memory_kind(gpu, needs.memoryTypeBits, where)};
     VkDeviceMemory memory;
     TRY(vkAllocateMemory, gpu->device, &info, NULL, &memory);
     return memory;

@@ -1,5 +1,6 @@
 // A Vulkan program as any other, the same in a guest and on the host: computes over a buffer and checks every word, then draws a scene
-// without a window and writes it as a picture. With --loop it draws that again and again, and says how often a second.
+// without a window and writes it as a picture. With --loop it draws that again and again, and says how often a second;
+// with --many it has many memories before.
 #include "vulkan.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,14 +51,16 @@ static double number(const char *text, double most) {
 }
 
 int main(int argc, char **argv) {
-    static const char usage[] = "usage: vulkan_scene [--device NUMBER] [--loop SECONDS] PICTURE.ppm; without --device VULKAN_SCENE_DEVICE's, or the first";
+    static const char usage[] = "usage: vulkan_scene [--device NUMBER] [--many COUNT] [--loop SECONDS] PICTURE.ppm; without --device VULKAN_SCENE_DEVICE's, or the first";
     const char *path = NULL, *device = getenv("VULKAN_SCENE_DEVICE");
-    double seconds = 0;
+    double seconds = 0, memories = 0;
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--device") && i + 1 < argc)
             device = argv[++i];
         else if (!strcmp(argv[i], "--loop") && i + 1 < argc)
             seconds = number(argv[++i], 86400);
+        else if (!strcmp(argv[i], "--many") && i + 1 < argc)
+            memories = number(argv[++i], 4096);
         else if (argv[i][0] != '-' && !path)
             path = argv[i];
         else
@@ -66,6 +69,7 @@ int main(int argc, char **argv) {
     if (!path) fail(usage);
     struct gpu gpu;
     open_gpu(&gpu, "vulkan_scene", device ? (uint32_t)number(device, 15) : 0);
+    if (memories > 0) many(&gpu, (uint32_t)memories);
     printf("vulkan: compute: all of %u words are right\n", compute(&gpu));
     fflush(stdout);
     struct scene scene = make_scene(&gpu, WIDTH, HEIGHT);

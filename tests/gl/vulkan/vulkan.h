@@ -38,11 +38,14 @@ struct image {
 
 void fail(const char *what);
 void succeeded(const char *call, VkResult result);
+const char *name_of(VkResult result);
 
 // device.c
 // The physical device of this number; says its name and driver. `name` is the program's.
 void open_gpu(struct gpu *gpu, const char *name, uint32_t number);
 void close_gpu(struct gpu *gpu);
+// The first kind of memory that is allowed and has what is wanted; one that the host does not see comes first for the device.
+uint32_t memory_kind(struct gpu *gpu, uint32_t allowed, enum where where);
 struct buffer make_buffer(struct gpu *gpu, VkDeviceSize bytes, VkBufferUsageFlags usage, enum where where);
 void end_buffer(struct gpu *gpu, struct buffer *buffer);
 // A buffer of the device's own with these bytes, which go through one of the host's.
@@ -59,6 +62,9 @@ VkShaderModule load_shader(struct gpu *gpu, const uint32_t *words, size_t bytes)
 
 // compute.c: a shader over a buffer, every word of which is computed here again. Answers how many words there were.
 uint32_t compute(struct gpu *gpu);
+
+// many.c: memories of 2 MiB that the host sees, as many as there are to be had of so many; says how many, and what ended it.
+void many(struct gpu *gpu, uint32_t wanted);
 
 // scene.c
 struct scene {

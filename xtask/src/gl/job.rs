@@ -30,6 +30,8 @@ pub(super) const UNSHOWN: &str = "unshown";
 pub(super) const SHOWN: &str = "shown";
 /// In the output: how often the scene was drawn while CUDA ran, and how often it differed from the first.
 pub(super) const BESIDE: &str = "beside CUDA: scenes ";
+/// At least.
+pub(super) const SCENES: usize = 2;
 
 /// Says what OpenGL is drawn with.
 pub(super) const EGLINFO: &str = "eglinfo -B -p surfaceless 2>&1 | sed -n 's/^OpenGL.*renderer: /eglinfo: renderer /p' | sort -u\n";
@@ -59,7 +61,7 @@ pub(super) fn payload(programs: &Programs, glmark: bool, piglit: bool) -> Result
     writeln!(job, "timeout {PROGRAM_LIMIT_S} ./{QUERIES} 2>&1 || echo \"queries: ended with $?\"")?;
     job.push_str(&on_screen());
     job.push_str(&guest_job::install());
-    job.push_str(&beside_cuda(&format!("./{OFF_SCREEN} /run/beside.ppm"), "/run/beside.ppm")?);
+    job.push_str(&beside_cuda(&format!("./{OFF_SCREEN} /run/beside.ppm"), "/run/beside.ppm", SCENES)?);
     if piglit {
         job.push_str(&Slice::job());
     }
@@ -82,11 +84,11 @@ fn on_screen() -> String {
     )
 }
 
-/// Has `draws` make `picture` again and again while every sample runs, as another user, and compares it with the one that lies in the
-/// results.
-pub(super) fn beside_cuda(draws: &str, picture: &str) -> Result<String> {
+/// Has `draws` make `picture` again and again, so often at least, while every sample runs, as another user, and compares it with the
+/// one that lies in the results.
+pub(super) fn beside_cuda(draws: &str, picture: &str, least: usize) -> Result<String> {
     let mut job = format!(
-        "( drawn=0 wrong=0\n  while [ ! -e /run/cuda-done ] || [ $drawn -lt 2 ]; do\n    \
+        "( drawn=0 wrong=0\n  while [ ! -e /run/cuda-done ] || [ $drawn -lt {least} ]; do\n    \
          timeout {PROGRAM_LIMIT_S} {draws} > /run/beside.log 2>&1 && cmp -s {picture} /run/results/{SCENE}.ppm \
          || {{ wrong=$((wrong + 1)); cat /run/beside.log; [ $wrong -gt 2 ] && break; }}\n    \
          drawn=$((drawn + 1)); : > /run/drawing\n  done; echo \"{BESIDE}$drawn, wrong $wrong\" ) &\n\

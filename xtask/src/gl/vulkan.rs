@@ -25,6 +25,10 @@ const LIMIT_S: u64 = 600;
 /// How long the scene is drawn again and again, alone and each time beside CUDA.
 const ALONE_S: u32 = 3;
 const BESIDE_S: u32 = 1;
+/// Memories that the guest's kernel sees in the window, more than a front end has regions for.
+const MANY: u32 = 600;
+/// In the output, where the program draws as before when it had them.
+const AFTER_MANY: &str = "vulkan: after many: the same scene";
 /// How a guest's program gets venus: the package has every driver of Mesa's.
 const DRIVER: &str = "/usr/share/vulkan/icd.d/virtio_icd.json";
 /// What venus calls the device.
@@ -47,12 +51,12 @@ pub(super) fn here(root: &Root, program: &Path) -> Result<(PathBuf, f64)> {
 }
 
 /// Draws here and in a guest of its own; adds what was found to the verdict.
-pub(super) fn run(machine: &Machine, built: &Built, package: &Path, verdict: &mut Verdict) -> Result<()> {
+pub(super) fn run(machine: &Machine, built: &Built, package: &Path, scenes: usize, verdict: &mut Verdict) -> Result<()> {
     let (here, frames_here) = here(&built.root, &built.vulkan_scene)?;
     let machine = Machine { front_end: FrontEnd::VhostUserTestDevice, ..*machine };
     let backend = Backend::start("gl-vulkan", &["--vulkan", "--renderer", paths::text(&built.renderer)?])?;
     let outcome = step("the guest draws by Vulkan", || {
-        let outcome = machine.boot("gl-vulkan", &backend.socket(), payload(built, package)?, &[], LIMIT_S)?;
+        let outcome = machine.boot("gl-vulkan", &backend.socket(), payload(built, package, scenes)?, &[], LIMIT_S)?;
         let took = seconds(outcome.took);
         done(outcome, took)
     })?;
@@ -62,17 +66,18 @@ pub(super) fn run(machine: &Machine, built: &Built, package: &Path, verdict: &mu
     Ok(())
 }
 
-fn payload(built: &Built, package: &Path) -> Result<Payload> {
+fn payload(built: &Built, package: &Path, scenes: usize) -> Result<Payload> {
     let mut payload = Payload::new()?;
     payload.file(VULKAN_SCENE, &built.vulkan_scene, true)?;
     payload.file(guest_job::PACKAGE, package, false)?;
     samples::pack(&built.samples, &mut payload)?;
-    payload.script("job", &script()?)?;
+    payload.script("job", &script(scenes)?)?;
     Ok(payload)
 }
 
-/// As an ordinary user: what the device is called, the scene, alone and while OpenGL begins on the same device, and beside CUDA.
-fn script() -> Result<String> {
+/// As an ordinary user: what the device is called, the scene, alone and while OpenGL begins on the same device, and beside CUDA;
+/// last, a program that wants more of the window than there is.
+fn script(scenes: usize) -> Result<String> {
     let as_user = guest_job::as_user();
     let scene = |seconds: u32, picture: &str| format!("{as_user} ./{VULKAN_SCENE} --loop {seconds} /run/results/{picture}.ppm");
     let mut job = guest_job::install();
@@ -86,7 +91,13 @@ fn script() -> Result<String> {
     writeln!(job, "timeout {PROGRAM_LIMIT_S} {} > /run/beside.log 2>&1 & draws=$!", scene(ALONE_S, "beside"))?;
     job.push_str(job::EGLINFO);
     writeln!(job, "wait $draws || {{ echo \"beside OpenGL, {VULKAN_SCENE} ended with $?\"; cat /run/beside.log; }}")?;
-    job.push_str(&job::beside_cuda(&scene(BESIDE_S, "beside"), "/run/results/beside.ppm")?);
+    job.push_str(&job::beside_cuda(&scene(BESIDE_S, "beside"), "/run/results/beside.ppm", scenes)?);
+    writeln!(
+        job,
+        "timeout {PROGRAM_LIMIT_S} {} --many {MANY} 2>&1 || echo \"{VULKAN_SCENE} ended with $?\"\n\
+         cmp /run/results/many.ppm /run/results/{SCENE}.ppm && echo '{AFTER_MANY}'",
+        scene(0, "many")
+    )?;
     job.push_str(job::COMPLAINTS);
     Ok(job)
 }
@@ -103,6 +114,17 @@ fn judge(verdict: &mut Verdict, outcome: &Outcome, usage: &Usage, here: &Path, f
     verdict.add("OpenGL beside Vulkan on one device", judge::renderer(output, "eglinfo: renderer "));
     verdict.add("Vulkan scenes while CUDA runs", judge::scenes(output, usage, DRAWS));
     verdict.add("CUDA while Vulkan draws", judge::cuda(output, usage));
+    verdict.add("more memories than there is room for", many(output));
+}
+
+/// Some were had, not all, and the program went on.
+fn many(output: &str) -> Result<String> {
+    let said = line(output, "vulkan: many: ")?;
+    let had: u32 = said.split(' ').next().and_then(|had| had.parse().ok()).with_context(|| format!("no figure in {said}"))?;
+    if !(MANY / 2..MANY).contains(&had) {
+        bail!("{said}");
+    }
+    line(output, AFTER_MANY).map(|_| format!("{said}; then the same scene"))
 }
 
 /// The rest of the first line that begins so.
