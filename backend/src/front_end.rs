@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use paravane_protocol::virtio_gpu::{MapInfo, SHM_HOST_VISIBLE, ctrl};
 use vhost::vhost_user::message::{VhostUserMMap, VhostUserMMapFlags, VhostUserSharedMsg};
@@ -185,9 +186,10 @@ impl Asker {
         let Some(file) = file else { return };
         self.mapped.insert(place.offset, file);
         let times = self.mapped.values().filter(|mapped| **mapped == file).count();
-        if !self.told.wait(file, times, told::WAIT) {
-            log::debug!("connection {}: the front end has not told of {place:?} as of memory", self.connection);
-        }
+        let answered = Instant::now();
+        let is_told = self.told.wait(file, times, told::WAIT);
+        let (said, waited) = (if is_told { "told" } else { "not told" }, answered.elapsed());
+        log::debug!("connection {}: {said} of {place:?} as of memory, {waited:.1?} after it was mapped", self.connection);
     }
 
     fn unmap(&mut self, place: Place) -> Response {

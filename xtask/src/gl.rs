@@ -31,6 +31,7 @@ use crate::turns::{self, Turns};
 use crate::{apt, build, package, paths, picture, process, setup};
 use job::Programs;
 use root::Root;
+use vulkan::Wanted;
 pub(crate) use root::RENDER_SERVER;
 
 /// The guest's own Mesa, what draws with it, and what piglit links.
@@ -69,7 +70,8 @@ const PIGLIT_LIMIT_S: u64 = 2400;
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask gl\n  cargo xtask gl --no-glmark    without the benchmark\n  \
-                  cargo xtask gl --compare      rust-vmm's vhost-device-gpu beside it\n  cargo xtask gl --piglit"
+                  cargo xtask gl --compare      rust-vmm's vhost-device-gpu beside it\n  cargo xtask gl --piglit\n  \
+                  cargo xtask gl --only-vulkan --scenes 40"
 )]
 pub(crate) struct Gl {
     /// Leave out glmark2
@@ -81,11 +83,12 @@ pub(crate) struct Gl {
     /// Only that comparison, of so many boots of each
     #[arg(long, value_name = "BOOTS", conflicts_with_all = ["compare", "no_glmark", "piglit"])]
     only_compare: Option<usize>,
-    /// Run some 850 of piglit's tests, in the guest and here (the first time: 35 MB; ten minutes where KVM does not work)
+    /// Run some 850 of piglit's tests, in the guest and here (the first time: 35 MB; ten minutes where KVM does not work); by Mesa's OpenGL
+    /// over Vulkan with --only-vulkan
     #[arg(long)]
     piglit: bool,
     /// Only draw by Vulkan
-    #[arg(long, conflicts_with_all = ["compare", "no_glmark", "piglit", "replay", "record", "only_compare"])]
+    #[arg(long, conflicts_with_all = ["compare", "no_glmark", "replay", "record", "only_compare"])]
     only_vulkan: bool,
     /// At least so many pictures by Vulkan beside CUDA, to find what happens rarely
     #[arg(long, value_name = "COUNT", default_value_t = job::SCENES, requires = "only_vulkan")]
@@ -141,6 +144,16 @@ fn build_all() -> Result<Built> {
     Ok(Built { root, samples, renderer, off_screen, vulkan_scene })
 }
 
+/// Draws the OpenGL scene here.
+fn scene_here(built: &Built) -> Result<PathBuf> {
+    let here = paths::made("gl")?.join("scene-here.ppm");
+    step("the scene, drawn here", || {
+        let said = process::output(built.root.command(&built.off_screen)?.arg(&here))?;
+        picture::ppm_to_png(&here, &here.with_extension("png"))?;
+        done(here, said.trim().to_owned())
+    })
+}
+
 impl Gl {
     pub(crate) fn run(self) -> Result<ExitCode> {
         setup::to_build()?;
@@ -169,11 +182,17 @@ impl Gl {
         let package = package::guest::make(&paths::made("package")?)?;
         if self.only_vulkan {
             let mut verdict = judge::Verdict::empty();
-            vulkan::run(&machine, &built, &package, self.scenes, &mut verdict)?;
+            let slice = self.slice()?;
+            let wanted = Wanted { opengl_here: &scene_here(&built)?, scenes: self.scenes, slice: slice.as_ref() };
+            vulkan::run(&machine, &built, &package, &wanted, &mut verdict)?;
             verdict.print();
             return Ok(verdict.exit_code());
         }
         self.show(&machine, &built, &package)
+    }
+
+    fn slice(&self) -> Result<Option<piglit::Slice>> {
+        self.piglit.then(|| note_step("piglit (the first time: 35 MB)", piglit::ensure)).transpose()
     }
 
     /// Everything in a guest, then what needs none.
@@ -181,13 +200,8 @@ impl Gl {
         let Built { root, samples, renderer, off_screen, .. } = built;
         step("hostile guests", || done(hostile::run(renderer)?, "every command is answered, CUDA lives"))?;
         let [on_screen, queries] = [compile::opengl(root, job::ON_SCREEN)?, compile::opengl(root, job::QUERIES)?];
-        let here = paths::made("gl")?.join("scene-here.ppm");
-        step("the scene, drawn here", || {
-            let said = process::output(root.command(off_screen)?.arg(&here))?;
-            picture::ppm_to_png(&here, &here.with_extension("png"))?;
-            done((), said.trim().to_owned())
-        })?;
-        let slice = self.piglit.then(|| note_step("piglit (the first time: 35 MB)", piglit::ensure)).transpose()?;
+        let here = scene_here(built)?;
+        let slice = self.slice()?;
         let backend = Backend::start("gl", &["--renderer", paths::text(renderer)?])?;
         let payload = job::payload(&Programs { off_screen, queries: &queries, on_screen: &on_screen, samples, package }, !self.no_glmark, self.piglit)?;
         let outcome = step("the guest draws", || {
@@ -206,9 +220,10 @@ impl Gl {
         verdict.add("the recorded scene, without a VM", recording::steps(root, renderer, off_screen));
         if let Some(slice) = &slice {
             let here = step("piglit, here", || done(slice.here(root)?, ""))?;
-            verdict.add("piglit", piglit::in_guest(&outcome.output).and_then(|guest| piglit::compare(&guest, &here)));
+            verdict.add("piglit", piglit::in_guest(&outcome.output).and_then(|guest| piglit::compare(&guest, &here, "virgl")));
         }
-        if let Err(error) = vulkan::run(machine, built, package, self.scenes, &mut verdict) {
+        let wanted = Wanted { opengl_here: &here, scenes: self.scenes, slice: None };
+        if let Err(error) = vulkan::run(machine, built, package, &wanted, &mut verdict) {
             verdict.add("Vulkan in a guest", Err(error));
         }
         verdict.print();

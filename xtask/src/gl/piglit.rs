@@ -141,20 +141,20 @@ fn read(said: &str) -> Results {
     said.lines().filter_map(line).collect()
 }
 
-/// How many passed on either side, and where the differences are listed. No test that passes on the host may fail by virgl
-/// without being listed there; that some do is no failure of this run, for the list says which.
-pub(super) fn compare(guest: &Results, here: &Results) -> Result<String> {
+/// How many passed on either side, and where the differences are listed. `by` is the guest's driver. No test that passes on the host may
+/// fail by it without being listed there; that some do is no failure of this run, for the list says which.
+pub(super) fn compare(guest: &Results, here: &Results, by: &str) -> Result<String> {
     if guest.len() < here.len() {
         bail!("{} tests ran in the guest, {} here", guest.len(), here.len());
     }
     let passed = |results: &Results| results.values().filter(|result| *result == "pass").count();
     let different: Vec<_> = here.iter().filter(|(name, result)| guest.get(*name) != Some(*result)).collect();
-    let list = paths::made("gl")?.join("piglit-differences.txt");
+    let list = paths::made("gl")?.join(format!("piglit-differences-{by}.txt"));
     let line = |(name, result): &(&String, &String)| {
-        format!("{name}: {} by virgl, {result} here\n", guest.get(*name).map_or("nothing", |result| result))
+        format!("{name}: {} by {by}, {result} here\n", guest.get(*name).map_or("nothing", |result| result))
     };
     fs::write(&list, different.iter().map(line).collect::<String>())?;
-    let all = paths::made("gl")?.join("piglit-results.txt");
+    let all = paths::made("gl")?.join(format!("piglit-results-{by}.txt"));
     serde_json::to_writer_pretty(File::create(all)?, guest)?;
     let rows = RUN.iter().map(|run| {
         let of = |results: &Results| -> Results {
@@ -165,9 +165,9 @@ pub(super) fn compare(guest: &Results, here: &Results) -> Result<String> {
         vec![(*run).to_owned(), guest.len().to_string(), passed(&guest).to_string(), passed(&here).to_string()]
     });
     let rows: Vec<_> = rows.collect();
-    println!("\n{}", table::table(&["piglit", "tests", "pass by virgl", "pass here"], &rows));
+    println!("\n{}", table::table(&["piglit", "tests", &format!("pass by {by}"), "pass here"], &rows));
     Ok(format!(
-        "{} of {} pass by virgl, {} by the host's own driver; {} differ: {}",
+        "{} of {} pass by {by}, {} by the host's own driver; {} differ: {}",
         passed(guest),
         guest.len(),
         passed(here),

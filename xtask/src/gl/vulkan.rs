@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::compile::VULKAN_SCENE;
-use super::job::{self, PROGRAM_LIMIT_S, SCENE};
+use super::job::{self, OFF_SCREEN, PROGRAM_LIMIT_S, SCENE};
 use super::judge::{self, Verdict};
+use super::piglit::{self, Slice};
 use super::root::Root;
-use super::{Built, Machine};
+use super::{Built, Machine, PIGLIT_LIMIT_S};
 use crate::backend::Backend;
 use crate::boot::Outcome;
 use crate::machine::FrontEnd;
@@ -29,6 +30,12 @@ const BESIDE_S: u32 = 1;
 const MANY: u32 = 600;
 /// In the output, where the program draws as before when it had them.
 const AFTER_MANY: &str = "vulkan: after many: the same scene";
+/// OpenGL's scene by Vulkan, in the results.
+const ZINK: &str = "zink";
+/// Vulkan programs that draw at once.
+const AT_ONCE: usize = 6;
+/// In the output, how many of them drew the same.
+const SAME: &str = "vulkan: the same at once: ";
 /// How a guest's program gets venus: the package has every driver of Mesa's.
 const DRIVER: &str = "/usr/share/vulkan/icd.d/virtio_icd.json";
 /// What venus calls the device.
@@ -50,34 +57,53 @@ pub(super) fn here(root: &Root, program: &Path) -> Result<(PathBuf, f64)> {
     Ok((here, frames))
 }
 
+/// What is wanted of the guest.
+pub(super) struct Wanted<'a> {
+    /// OpenGL's scene, drawn here.
+    pub(super) opengl_here: &'a Path,
+    /// Drawn beside CUDA, at least.
+    pub(super) scenes: usize,
+    /// Run by OpenGL over Vulkan.
+    pub(super) slice: Option<&'a Slice>,
+}
+
 /// Draws here and in a guest of its own; adds what was found to the verdict.
-pub(super) fn run(machine: &Machine, built: &Built, package: &Path, scenes: usize, verdict: &mut Verdict) -> Result<()> {
+pub(super) fn run(machine: &Machine, built: &Built, package: &Path, wanted: &Wanted, verdict: &mut Verdict) -> Result<()> {
     let (here, frames_here) = here(&built.root, &built.vulkan_scene)?;
     let machine = Machine { front_end: FrontEnd::VhostUserTestDevice, ..*machine };
     let backend = Backend::start("gl-vulkan", &["--vulkan", "--renderer", paths::text(&built.renderer)?])?;
     let outcome = step("the guest draws by Vulkan", || {
-        let outcome = machine.boot("gl-vulkan", &backend.socket(), payload(built, package, scenes)?, &[], LIMIT_S)?;
+        let disks: Vec<_> = wanted.slice.map(Slice::disk).into_iter().collect();
+        let limit_s = if wanted.slice.is_some() { PIGLIT_LIMIT_S } else { LIMIT_S };
+        let outcome = machine.boot("gl-vulkan", &backend.socket(), payload(built, package, wanted)?, &disks, limit_s)?;
         let took = seconds(outcome.took);
         done(outcome, took)
     })?;
     let usage = backend.stop()?;
     judge(verdict, &outcome, &usage, &here, frames_here);
+    let zink = outcome.results.join(ZINK).with_extension("ppm");
+    verdict.add("OpenGL by Vulkan, beside the host's", by_zink(&outcome.output).and_then(|by| Ok(format!("{by}; {}", judge::compare(&zink, wanted.opengl_here)?))));
+    if let Some(slice) = wanted.slice {
+        let here = step("piglit, here", || done(slice.here(&built.root)?, ""))?;
+        verdict.add("piglit by Vulkan", piglit::in_guest(&outcome.output).and_then(|guest| piglit::compare(&guest, &here, ZINK)));
+    }
     println!("Vulkan's pictures: {} and {}", outcome.results.display(), here.with_extension("png").display());
     Ok(())
 }
 
-fn payload(built: &Built, package: &Path, scenes: usize) -> Result<Payload> {
+fn payload(built: &Built, package: &Path, wanted: &Wanted) -> Result<Payload> {
     let mut payload = Payload::new()?;
     payload.file(VULKAN_SCENE, &built.vulkan_scene, true)?;
+    payload.file(OFF_SCREEN, &built.off_screen, true)?;
     payload.file(guest_job::PACKAGE, package, false)?;
     samples::pack(&built.samples, &mut payload)?;
-    payload.script("job", &script(scenes)?)?;
+    payload.script("job", &script(wanted)?)?;
     Ok(payload)
 }
 
 /// As an ordinary user: what the device is called, the scene, alone and while OpenGL begins on the same device, and beside CUDA;
 /// last, a program that wants more of the window than there is.
-fn script(scenes: usize) -> Result<String> {
+fn script(wanted: &Wanted) -> Result<String> {
     let as_user = guest_job::as_user();
     let scene = |seconds: u32, picture: &str| format!("{as_user} ./{VULKAN_SCENE} --loop {seconds} /run/results/{picture}.ppm");
     let mut job = guest_job::install();
@@ -91,7 +117,8 @@ fn script(scenes: usize) -> Result<String> {
     writeln!(job, "timeout {PROGRAM_LIMIT_S} {} > /run/beside.log 2>&1 & draws=$!", scene(ALONE_S, "beside"))?;
     job.push_str(job::EGLINFO);
     writeln!(job, "wait $draws || {{ echo \"beside OpenGL, {VULKAN_SCENE} ended with $?\"; cat /run/beside.log; }}")?;
-    job.push_str(&job::beside_cuda(&scene(BESIDE_S, "beside"), "/run/results/beside.ppm", scenes)?);
+    job.push_str(&job::beside_cuda(&scene(BESIDE_S, "beside"), "/run/results/beside.ppm", wanted.scenes)?);
+    job.push_str(&others(&scene(BESIDE_S, "at-once-$i"), &wanted.slice.map_or_else(String::new, |_| Slice::job())));
     writeln!(
         job,
         "timeout {PROGRAM_LIMIT_S} {} --many {MANY} 2>&1 || echo \"{VULKAN_SCENE} ended with $?\"\n\
@@ -100,6 +127,21 @@ fn script(scenes: usize) -> Result<String> {
     )?;
     job.push_str(job::COMPLAINTS);
     Ok(job)
+}
+
+/// Mesa's OpenGL by Vulkan; and `scene`, the picture of which has `$i` in its name, several times
+/// at once.
+fn others(scene: &str, piglit: &str) -> String {
+    let as_user = guest_job::as_user();
+    format!(
+        "export MESA_LOADER_DRIVER_OVERRIDE=zink LIBGL_ALWAYS_SOFTWARE=1\n{}\
+         timeout {PROGRAM_LIMIT_S} {as_user} ./{OFF_SCREEN} /run/results/{ZINK}.ppm 2>&1 || echo \"by Vulkan, {OFF_SCREEN} ended with $?\"\n\
+         {piglit}unset MESA_LOADER_DRIVER_OVERRIDE LIBGL_ALWAYS_SOFTWARE; all=\n\
+         for i in $(seq {AT_ONCE}); do timeout {PROGRAM_LIMIT_S} {scene} > /run/at-once-$i.log 2>&1 & all=\"$all $!\"; done\n\
+         same=0; i=0; for one in $all; do i=$((i + 1)); wait $one && cmp /run/results/at-once-$i.ppm /run/results/{SCENE}.ppm && same=$((same + 1)) \
+         || cat /run/at-once-$i.log; done; echo \"{SAME}$same\"\n",
+        job::EGLINFO.replace("eglinfo: ", "by zink: "),
+    )
 }
 
 fn judge(verdict: &mut Verdict, outcome: &Outcome, usage: &Usage, here: &Path, frames_here: f64) {
@@ -114,7 +156,22 @@ fn judge(verdict: &mut Verdict, outcome: &Outcome, usage: &Usage, here: &Path, f
     verdict.add("OpenGL beside Vulkan on one device", judge::renderer(output, "eglinfo: renderer "));
     verdict.add("Vulkan scenes while CUDA runs", judge::scenes(output, usage, DRAWS));
     verdict.add("CUDA while Vulkan draws", judge::cuda(output, usage));
+    verdict.add("Vulkan programs at once", at_once(output));
     verdict.add("more memories than there is room for", many(output));
+}
+
+/// OpenGL was drawn by venus.
+fn by_zink(output: &str) -> Result<&str> {
+    let by = line(output, "by zink: renderer ")?;
+    if by.contains("zink") && by.contains(VENUS) { Ok(by) } else { bail!("by {by}") }
+}
+
+fn at_once(output: &str) -> Result<String> {
+    let same = line(output, SAME)?;
+    if same != AT_ONCE.to_string() {
+        bail!("{same} of {AT_ONCE} draw the same scene");
+    }
+    Ok(format!("all of {AT_ONCE} draw the same scene"))
 }
 
 /// Some were had, not all, and the program went on.
