@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use std::time::Instant;
 use paravane_protocol::virtio_gpu::{MapInfo, SHM_HOST_VISIBLE, ctrl};
 use vhost::vhost_user::message::{VhostUserMMap, VhostUserMMapFlags, VhostUserSharedMsg};
 use vhost::vhost_user::{Backend, VhostUserFrontendReqHandler};
-use vm_memory::ByteValued;
+use vm_memory::{ByteValued, FileOffset, MmapRegion};
 use zerocopy::IntoBytes;
 
 use crate::fence::Ticket;
@@ -161,10 +161,8 @@ impl Asker {
     }
 
     fn map(&mut self, Taken { place, file: identity, .. }: Taken, file: &File, from: u64, info: u32) -> Response {
-        // A page that the file does not have would be a fault in the front end.
-        let length = file.metadata().map_or(0, |data| data.len());
-        if length > 0 && length < place.bytes.saturating_add(from) {
-            log::warn!("connection {}: a blob of {} bytes from {from} on has a file of {length}", self.connection, place.bytes);
+        if let Err(error) = can_be_mapped(file, from, place.bytes) {
+            log::warn!("connection {}: a blob of {} bytes cannot be mapped: {error}", self.connection, place.bytes);
             return Refusal::Unspecified.into();
         }
         let request = VhostUserMMap { fd_offset: from, ..request(place, VhostUserMMapFlags::WRITABLE) };
@@ -219,6 +217,19 @@ impl Asker {
             log::debug!("connection {}: the front end does not forget an object: {error}", self.connection);
         }
     }
+}
+
+/// Whether a front end can do it. A page that the file does not have would be a fault
+/// there, and QEMU closes the channel for good where it cannot map a file.
+fn can_be_mapped(mut file: &File, from: u64, bytes: u64) -> io::Result<()> {
+    // The length of a dma-buf is where its end is, and not in its metadata.
+    let length = file.seek(SeekFrom::End(0)).unwrap_or(0);
+    if length > 0 && length < bytes.saturating_add(from) {
+        return Err(io::Error::other(format!("it begins at {from} in a file of {length} bytes")));
+    }
+    let bytes = usize::try_from(bytes).map_err(io::Error::other)?;
+    let place = FileOffset::new(file.try_clone()?, from);
+    MmapRegion::<()>::from_file(place, bytes).map(drop).map_err(io::Error::other)
 }
 
 fn request(Place { offset, bytes }: Place, flags: VhostUserMMapFlags) -> VhostUserMMap {

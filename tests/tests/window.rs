@@ -18,10 +18,12 @@ use zerocopy::{FromBytes, IntoBytes};
 
 const WINDOW: u64 = 64 << 20;
 const PAGE: u64 = 4096;
-/// Names of blobs that the stand-in treats its own way: it does not make the first, and the second's file is short.
+/// Names of blobs that the stand-in treats its own way: it does not make the first, the second's file is short, it says of the third
+/// that nobody can map it, and nobody can write to the last's file.
 const NOT_MADE: u64 = 13;
 const SHORT: u64 = 14;
 const NOT_MAPPABLE: u64 = 15;
+const READ_ONLY: u64 = 16;
 /// The context that the tests use.
 const VULKAN: u32 = 5;
 
@@ -143,7 +145,7 @@ fn hostile_blobs_are_refused_and_cuda_lives() {
     assert_eq!(map(&mut guest, 404, 0).kind, ctrl::ERR_INVALID_RESOURCE_ID);
     assert_eq!(map(&mut guest, 1, PAGE).kind, ctrl::ERR_INVALID_RESOURCE_ID, "a channel is no blob");
     // Places of what cannot be mapped are free again.
-    for (id, blob_id) in [(30, SHORT), (31, NOT_MAPPABLE)] {
+    for (id, blob_id) in [(30, SHORT), (31, NOT_MAPPABLE), (33, READ_ONLY)] {
         assert_eq!(create(&mut guest, id, blob_id, 2 * PAGE), ctrl::OK_NODATA);
         assert_eq!(map(&mut guest, id, 4 * PAGE).kind, ctrl::ERR_UNSPEC);
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 
@@ -28,6 +28,7 @@ const EXPORT: u32 = 4;
 const NOT_MADE: u64 = 13;
 const SHORT: u64 = 14;
 const NOT_MAPPABLE: u64 = 15;
+const READ_ONLY: u64 = 16;
 /// Bits of a texture's bind: it is not given out, it lies in tiles, it begins somewhere in its file.
 const NOT_SHARED: u32 = 1 << 31;
 const TILED: u32 = 1 << 30;
@@ -115,6 +116,7 @@ fn export(socket: &mut UnixStream, seq: [u32; 2], resource: u32, (name, bytes): 
     let (kind, from) = if name == 0 { (1, 0) } else { (3, 0x1000) };
     let file = memory_file(u64::from(from) + if name == SHORT { bytes / 2 } else { bytes });
     file.write_all_at(&resource.to_le_bytes(), from.into()).unwrap();
+    let file = if name == READ_ONLY { File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap() } else { file };
     export_file(socket, seq, [kind, u32::from(name != NOT_MAPPABLE), 0, 0, from, 0, 0, 0], &file);
 }
 
