@@ -311,8 +311,9 @@ fn a_device_that_is_destroyed_while_it_works_is_over() {
     let program = Program::new();
     assert_eq!(program.submit(1, NO_FENCE), vk::Result::SUCCESS);
     program.destroy_device();
+    // One socket may have ended before the other was read.
+    program.wait_for(Over { ticket: FIRST });
     program.wait_for(HungUp);
-    assert!(program.story.has(Over { ticket: FIRST }));
     assert_eq!(program.driver.fences(), 1, "the queue's, still");
 }
 
