@@ -129,8 +129,7 @@ fn script(wanted: &Wanted) -> Result<String> {
     Ok(job)
 }
 
-/// Mesa's OpenGL by Vulkan; and `scene`, the picture of which has `$i` in its name, several times
-/// at once.
+/// Mesa's OpenGL by Vulkan; and `scene`, the picture of which has `$i` in its name, several times at once.
 fn others(scene: &str, piglit: &str) -> String {
     let as_user = guest_job::as_user();
     format!(
