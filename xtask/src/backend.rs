@@ -59,6 +59,11 @@ impl Backend {
         self.dir.path().join("backend.sock")
     }
 
+    /// Its process, which leads a group.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends the back end as an operator does, and reads what it accounted for. Anything but a clean end is an error.
     pub(crate) fn stop(mut self) -> Result<Usage> {
         if let Some(status) = self.child.try_wait()? {

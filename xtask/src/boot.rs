@@ -14,7 +14,7 @@ use crate::machine::FrontEnd;
 use crate::payload::{Disks, Payload};
 use crate::qemu::Qemu;
 use crate::step::seconds;
-use crate::turns::Turns;
+use crate::turns::Part;
 use crate::screen::{self, Screens};
 use crate::{paths, process, words};
 
@@ -34,7 +34,7 @@ pub(crate) struct Boot<'a> {
     /// Further disks, by the serial that the guest knows them by; nothing writes to them.
     pub(crate) disks: &'a [(String, PathBuf)],
     /// Other machines that it takes turns with.
-    pub(crate) turns: Option<&'a Turns>,
+    pub(crate) turns: Option<Part<'a>>,
 }
 
 /// What a boot came to.
@@ -67,8 +67,8 @@ pub(crate) fn run(boot: &Boot, name: &str, payload: Payload, limit_s: u64) -> Re
         .stderr(errors)
         .spawn()
         .context("cannot start QEMU")?;
-    if let Some(turns) = boot.turns {
-        turns.enter(qemu.id()).context("QEMU's process")?;
+    if let Some(part) = boot.turns {
+        part.enter(qemu.id()).context("QEMU cannot take turns")?;
     }
     let ended = process::wait_unless(&mut qemu, Duration::from_secs(limit_s), || stopped(&logs));
     if !matches!(ended, Ok(Some(_))) {

@@ -27,7 +27,7 @@ use crate::qemu::{self, Qemu};
 use crate::samples::Samples;
 use crate::setup::VmSetup;
 use crate::step::{act, done, seconds, step};
-use crate::turns::{self, Turns};
+use crate::turns::{self, Part};
 use crate::{apt, build, package, paths, picture, process, setup};
 use job::Programs;
 use root::Root;
@@ -114,7 +114,7 @@ struct Machine<'a> {
     guest: &'a GuestRoot,
     accelerator: Accelerator,
     front_end: FrontEnd,
-    turns: Option<&'a Turns>,
+    turns: Option<Part<'a>>,
 }
 
 impl Machine<'_> {
@@ -252,17 +252,18 @@ fn note_step<T>(what: &str, work: impl FnOnce() -> Result<(T, String)>) -> Resul
 fn compared(root: &Root, renderer: &Path, machine: &Machine, boots: usize) -> Result<Vec<[String; 2]>> {
     let program = note_step("vhost-device-gpu (the first time: some minutes)", || vhost_device::ensure(root))?;
     let qemu = note_step("a QEMU that it runs on (the first time: a minute, 150 MB)", qemu::of_release)?;
-    let draw = |name: &str, socket: &Path, turns: &Turns| {
-        let machine = Machine { qemu: &qemu, turns: Some(turns), ..*machine };
+    let draw = |name: &str, socket: &Path, part: Part| {
+        let machine = Machine { qemu: &qemu, turns: Some(part), ..*machine };
         Ok::<_, Error>(machine.boot(name, socket, job::only_glmark2()?, &[], LIMIT_S)?.output)
     };
     let pair = || {
         let device = vhost_device::Device::start(root, &program)?;
         let backend = Backend::start("gl-compared", &["--renderer", paths::text(renderer)?])?;
         let (ours, other) = turns::during(|turns| {
+            let [part, others] = [backend.pid(), device.pid()].map(|device| Part { turns, device });
             std::thread::scope(|scope| {
-                let other = scope.spawn(|| draw("gl-vhost-device-gpu", &device.socket(), turns));
-                let ours = draw("gl-compared", &backend.socket(), turns);
+                let other = scope.spawn(|| draw("gl-vhost-device-gpu", &device.socket(), others));
+                let ours = draw("gl-compared", &backend.socket(), part);
                 (ours, other.join().unwrap_or_else(|_| bail!("the thread of a guest panicked")))
             })
         });

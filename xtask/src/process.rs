@@ -37,11 +37,12 @@ pub(crate) fn run_within(name: &str, command: &mut Command, limit: Duration) -> 
     }
 }
 
-/// Starts `command` with its output in the log `name`, whose path comes with it. It ends with this program.
+/// Starts `command` with its output in the log `name`, whose path comes with it. It ends with this program, and leads a
+/// process group.
 pub(crate) fn start(name: &str, command: &mut Command) -> Result<(Child, PathBuf)> {
     let log = log_path(name)?;
     let file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
-    let child = tie(command).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn();
+    let child = tie(command).process_group(0).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn();
     Ok((child.with_context(|| format!("cannot start {}", shown(command)))?, log))
 }
 

@@ -2,6 +2,7 @@
 //! as Paravane's renderer is, so that both run on one QEMU with one virglrenderer and one driver.
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -45,7 +46,7 @@ impl Device {
         let mut command = root.command(program)?;
         // OpenGL as Paravane has it; OpenGL ES is its default.
         command.args(["--gpu-mode", "virglrenderer", "--use-gles", "false", "--socket-path"]).arg(dir.path().join("gpu.sock"));
-        let child = process::tie(&mut command).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
+        let child = process::tie(&mut command).process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
         let mut device = Self { child: child.context("cannot start vhost-device-gpu")?, dir };
         let start = Instant::now();
         while !device.socket().exists() {
@@ -55,6 +56,11 @@ impl Device {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(device)
+    }
+
+    /// Its process, which leads a group.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(super) fn socket(&self) -> PathBuf {
