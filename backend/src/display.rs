@@ -109,13 +109,20 @@ impl Device {
         match (resource, shown.layout) {
             (Resource { kind: Kind::Picture { format, .. }, pixels: Some(picture), .. }, _) => {
                 let row = |x, y, into: &mut [u8]| picture.row(left + x, top + y, into);
-                screen.draw(scanout, &on_screen, *format, row)
+                screen.draw(scanout, &on_screen, *format, |y| picture.version(top + y), row)
+            }
+            (Resource { kind: Kind::Picture { .. }, .. }, _) => {
+                let black = |_, _, into: &mut [u8]| {
+                    into.fill(0);
+                    Some(())
+                };
+                screen.draw(scanout, &on_screen, FORMATS_2D[0], |_| None, black)
             }
             (Resource { backing: Some(pages), .. }, Some(layout)) => {
                 let memory = self.memory.memory();
                 draw_blob(screen, scanout, &on_screen, (left, top), &layout, (pages, &memory))
             }
-            // Nothing has been transferred yet, or the pages are gone.
+            // The pages are gone, or it is a texture, whose pixels the renderer sends.
             _ => Ok(()),
         }
     }
@@ -204,7 +211,7 @@ fn draw_blob(
     (pages, memory): (&Backing, &GuestMemoryMmap),
 ) -> Result<(), Refusal> {
     let [stride, offset] = [layout.stride, layout.offset].map(u64::from);
-    screen.draw(scanout, on_screen, layout.format, |x, y, into| {
+    screen.draw(scanout, on_screen, layout.format, |_| None, |x, y, into| {
         let at = offset + (top + y) * stride + (left + x) * PIXEL_BYTES as u64;
         pages.copy_out(memory, at, into)
     })

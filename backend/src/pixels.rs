@@ -2,6 +2,8 @@
 //! pixel that a screen wants.
 #![deny(clippy::indexing_slicing)]
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use vm_memory::GuestMemoryMmap;
 
 use crate::backing::Backing;
@@ -41,10 +43,29 @@ pub fn to_bgra(pixels: &mut [u8], format: u32) {
     }
 }
 
+/// Names what is in a row of a picture: rows of one version are alike, whichever
+/// picture they are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version(u64);
+
+impl Version {
+    /// One that no row has yet.
+    pub fn new() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Rows shorter than this have no version of their own: it would be as large as
+/// they are.
+const VERSIONED_PIXELS: u32 = 64;
+
 /// The host's copy of a 2D resource.
 pub struct Pixels {
     width: u32,
     bytes: Vec<u8>,
+    /// Of each row, if rows have any.
+    versions: Vec<Version>,
 }
 
 impl std::fmt::Debug for Pixels {
@@ -59,7 +80,8 @@ impl Pixels {
     pub fn new(width: u32, height: u32) -> Self {
         let pixels = u64::from(width) * u64::from(height);
         let bytes = usize::try_from(pixels).unwrap_or(0).saturating_mul(PIXEL_BYTES);
-        Self { width, bytes: vec![0; bytes] }
+        let rows = if width < VERSIONED_PIXELS { 0 } else { usize::try_from(height).unwrap_or(0) };
+        Self { width, bytes: vec![0; bytes], versions: vec![Version::new(); rows] }
     }
 
     fn place(&self, x: u64, y: u64) -> Option<usize> {
@@ -68,17 +90,28 @@ impl Pixels {
 
     /// Copies a rectangle that is known to lie in the picture from guest pages,
     /// where its first pixel is at `offset` and rows are as long as the
-    /// picture's. `None`: the pages end before.
+    /// picture's. `None`: the pages end before. Guests transfer whole screens where a
+    /// cursor blinks: rows that are as they were keep their version.
     pub fn transfer(&mut self, rect: &Rect, offset: u64, pages: &Backing, memory: &GuestMemoryMmap) -> Option<()> {
         let stride = u64::from(self.width) * PIXEL_BYTES as u64;
+        let mut new = vec![0; usize::try_from(rect.width).ok()?.checked_mul(PIXEL_BYTES)?];
         for row in 0..rect.height {
             let from = offset.checked_add(row.checked_mul(stride)?)?;
             let to = self.place(rect.x, rect.y + row)?;
-            let length = usize::try_from(rect.width).ok()?.checked_mul(PIXEL_BYTES)?;
-            let into = self.bytes.get_mut(to..to.checked_add(length)?)?;
-            pages.copy_out(memory, from, into)?;
+            let old = self.bytes.get_mut(to..to.checked_add(new.len())?)?;
+            pages.copy_out(memory, from, &mut new)?;
+            if *old != *new {
+                old.copy_from_slice(&new);
+                let version = usize::try_from(rect.y + row).ok().and_then(|row| self.versions.get_mut(row));
+                version.into_iter().for_each(|version| *version = Version::new());
+            }
         }
         Some(())
+    }
+
+    /// What names the content of a row, if anything does.
+    pub fn version(&self, y: u64) -> Option<Version> {
+        self.versions.get(usize::try_from(y).ok()?).copied()
     }
 
     /// Copies as many pixels as fit into `into` from column `x` of row `y` on.
@@ -117,6 +150,28 @@ mod tests {
             assert_eq!(two, [1, 2, 3, 4, 1, 2, 3, 4], "{format}");
         }
         assert_eq!(places(5), None);
+    }
+
+    #[test]
+    fn only_rows_that_change_have_another_version() {
+        let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0x4000)]).unwrap();
+        let pages = Backing::new(vec![Entry { addr: 0, bytes: 0x4000 }], &memory).unwrap();
+        let (mut pixels, other) = (Pixels::new(64, 8), Pixels::new(64, 8));
+        let whole = Rect { x: 0, y: 0, width: 64, height: 8 };
+        let versions = |pixels: &Pixels| (0..8).map(|y| pixels.version(y).unwrap()).collect::<Vec<_>>();
+        let black = versions(&pixels);
+        assert!(black.iter().all(|version| !versions(&other).contains(version)), "pictures share none");
+        pixels.transfer(&whole, 0, &pages, &memory).unwrap();
+        assert_eq!(versions(&pixels), black);
+        memory.write_obj(7_u8, GuestAddress(5 * 256 + 255)).unwrap();
+        pixels.transfer(&whole, 0, &pages, &memory).unwrap();
+        let cursor = versions(&pixels);
+        let changed: Vec<usize> = (0..8).filter(|y| cursor[*y] != black[*y]).collect();
+        assert_eq!(changed, [5]);
+        memory.write_obj(0_u8, GuestAddress(5 * 256 + 255)).unwrap();
+        pixels.transfer(&whole, 0, &pages, &memory).unwrap();
+        assert!(![cursor[5], black[5]].contains(&pixels.version(5).unwrap()), "no version comes back");
+        assert_eq!((pixels.version(8), Pixels::new(63, 8).version(0)), (None, None));
     }
 
     #[test]

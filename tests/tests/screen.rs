@@ -9,6 +9,7 @@ use paravane_tests::frontend::{FrontEnd, command};
 use paravane_tests::guest::{attach, create, unref};
 use paravane_tests::screen::{Screen, Told, WIDTH};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 use vm_memory::{Bytes, GuestAddress};
 use zerocopy::{FromBytes, IntoBytes};
@@ -71,6 +72,30 @@ fn what_is_transferred_and_flushed_is_shown() {
     assert_eq!(flush(&mut guest, 1, rect(0, 0, 8, 1)), ctrl::OK_NODATA);
     assert_eq!(unref(&mut guest, 1), ctrl::OK_NODATA);
     assert_eq!(screen.told(), Told::Size(0, 0, 0), "nothing of the flush was seen");
+}
+
+#[test]
+fn of_pages_that_are_turned_only_what_differs_goes_out() {
+    let (_backend, mut guest, screen) = start();
+    let whole = rect(0, 0, 4, 2);
+    let pages = [1, 2].map(|id| picture(&mut guest, id, BGRX, 4, 2));
+    assert_eq!(transfer(&mut guest, 1, whole, 0), ctrl::OK_NODATA);
+    assert_eq!(set_scanout(&mut guest, 0, 1, whole), ctrl::OK_NODATA);
+    assert_eq!(screen.told(), Told::Size(0, 4, 2));
+    let pixels: Vec<u32> = (0..8).map(|at| 1 << 16 | at).collect();
+    assert_eq!(screen.told(), Told::Update([0, 0, 0, 4, 2], pixels.clone()));
+    for (at, pixel) in (0..).zip(&pixels) {
+        guest.memory.write_obj(if at == 6 { 7 } else { *pixel }, GuestAddress(pages[1] + at * 4)).unwrap();
+    }
+    assert_eq!(transfer(&mut guest, 2, whole, 0), ctrl::OK_NODATA);
+    assert_eq!(set_scanout(&mut guest, 0, 2, whole), ctrl::OK_NODATA);
+    assert_eq!(screen.told(), Told::Update([0, 2, 1, 1, 1], vec![7]));
+    assert_eq!(set_scanout(&mut guest, 0, 1, whole), ctrl::OK_NODATA);
+    assert_eq!(screen.told(), Told::Update([0, 2, 1, 1, 1], vec![pixels[6]]));
+    // Nothing has been transferred to this one: it is black.
+    picture(&mut guest, 3, BGRX, 4, 2);
+    assert_eq!(set_scanout(&mut guest, 0, 3, whole), ctrl::OK_NODATA);
+    assert_eq!(screen.told(), Told::Update([0, 0, 0, 4, 2], vec![0; 8]));
 }
 
 #[test]
@@ -169,10 +194,113 @@ fn a_reset_darkens_the_screen_and_the_guest_may_begin_again() {
         picture(&mut guest, 1, BGRX, 2, 2);
         assert_eq!(set_scanout(&mut guest, 0, 1, rect(0, 0, 2, 2)), ctrl::OK_NODATA);
         assert_eq!(screen.told(), Told::Size(0, 2, 2));
+        assert_eq!(screen.told(), Told::Update([0, 0, 0, 2, 2], vec![0; 4]));
         guest.stop_queues();
         assert_eq!(screen.told(), Told::Size(0, 0, 0));
         guest.start_queues();
     }
+}
+
+/// Sides of a picture that has rows long enough to be told apart, and of the part of it that is shown.
+const WIDE: u32 = 72;
+const ROWS: u32 = 8;
+const SHOWN_WIDE: u32 = 64;
+const SHOWN_ROWS: u32 = 5;
+
+/// What a guest with two such pictures does next.
+#[derive(Clone, Debug)]
+enum Turn {
+    /// A pixel of a picture has another colour in guest memory.
+    Paint(usize, usize, u32),
+    Transfer(usize, Rect),
+    Flush(usize, Rect),
+    /// From there on.
+    Show(usize, u32, u32),
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let part = prop_oneof![
+        Just(rect(0, 0, WIDE, ROWS)),
+        (0..WIDE, 0..ROWS, 1..=WIDE, 1..=ROWS)
+            .prop_map(|(x, y, width, height)| rect(x, y, width.min(WIDE - x), height.min(ROWS - y))),
+    ];
+    let at = 0..(WIDE * ROWS) as usize;
+    let turn = prop_oneof![
+        3 => (0..2_usize, at, 0..3_u32).prop_map(|(of, at, colour)| Turn::Paint(of, at, colour)),
+        3 => (0..2_usize, part.clone()).prop_map(|(of, part)| Turn::Transfer(of, part)),
+        3 => (0..2_usize, part).prop_map(|(of, part)| Turn::Flush(of, part)),
+        1 => (0..2_usize, 0..=WIDE - SHOWN_WIDE, 0..=ROWS - SHOWN_ROWS).prop_map(|(of, x, y)| Turn::Show(of, x, y)),
+    ];
+    proptest::collection::vec(turn, 1..80)
+}
+
+/// The pixels of a rectangle of a picture.
+fn pixels_of(r: &Rect) -> impl Iterator<Item = (u32, u32)> + use<> {
+    let [x, y, width, height] = [r.x, r.y, r.width, r.height].map(|side| side.get());
+    (y..y + height).flat_map(move |y| (x..x + width).map(move |x| (x, y)))
+}
+
+#[test]
+fn the_screen_shows_what_a_guest_has_drawn_and_nothing_else() {
+    let (_backend, mut guest, screen) = start();
+    let pages = [1, 2].map(|id| picture(&mut guest, id, BGRX, WIDE, ROWS));
+    let place = |x: u32, y: u32| (y * WIDE + x) as usize;
+    let mut painted = [1, 2].map(|id| (0..WIDE * ROWS).map(|at| at | id << 16).collect::<Vec<_>>());
+    let mut transferred = painted.each_ref().map(|picture| vec![0; picture.len()]);
+    // What should be seen, what is, and of which picture, from where on.
+    let mut expected = vec![0_u32; (SHOWN_WIDE * SHOWN_ROWS) as usize];
+    let mut seen = expected.clone();
+    let mut shown = None;
+    let (mut runner, mut updates) = (TestRunner::new(Config { failure_persistence: None, ..Config::default() }), 0);
+    for round in 0..100 {
+        let all = turns().new_tree(&mut runner).unwrap().current();
+        for turn in all.clone() {
+            let drawn = match turn {
+                Turn::Paint(of, at, colour) => {
+                    painted[of][at] = colour;
+                    guest.memory.write_obj(colour, GuestAddress(pages[of] + at as u64 * 4)).unwrap();
+                    continue;
+                }
+                Turn::Transfer(of, part) => {
+                    let offset = place(part.x.get(), part.y.get()) as u64 * 4;
+                    assert_eq!(transfer(&mut guest, of as u32 + 1, part, offset), ctrl::OK_NODATA);
+                    pixels_of(&part).for_each(|(x, y)| transferred[of][place(x, y)] = painted[of][place(x, y)]);
+                    continue;
+                }
+                Turn::Flush(of, part) => {
+                    assert_eq!(flush(&mut guest, of as u32 + 1, part), ctrl::OK_NODATA);
+                    (of, part)
+                }
+                Turn::Show(of, x, y) => {
+                    let part = rect(x, y, SHOWN_WIDE, SHOWN_ROWS);
+                    assert_eq!(set_scanout(&mut guest, 0, of as u32 + 1, part), ctrl::OK_NODATA);
+                    shown = Some((of, x, y));
+                    (of, part)
+                }
+            };
+            let Some((of, left, top)) = shown.filter(|(of, ..)| *of == drawn.0) else { continue };
+            for (x, y) in pixels_of(&drawn.1) {
+                let within = x.checked_sub(left).zip(y.checked_sub(top)).filter(|(x, y)| *x < SHOWN_WIDE && *y < SHOWN_ROWS);
+                let at = within.map(|(x, y)| (y * SHOWN_WIDE + x) as usize);
+                at.into_iter().for_each(|at| expected[at] = transferred[of][place(x, y)]);
+            }
+        }
+        // Another scanout's news come last.
+        assert_eq!(set_scanout(&mut guest, 1, 1, rect(0, 0, 1 + round % 2, 1)), ctrl::OK_NODATA);
+        loop {
+            let (x, y, width, height, pixels) = match screen.told() {
+                Told::Update([0, x, y, width, height], pixels) => (x, y, width, height, pixels),
+                Told::Size(1, ..) => break,
+                _ => continue,
+            };
+            updates += 1;
+            for ((x, y), pixel) in pixels_of(&rect(x, y, width, height)).zip(pixels) {
+                seen[(y * SHOWN_WIDE + x) as usize] = pixel;
+            }
+        }
+        assert!(seen == expected, "after {all:?}");
+    }
+    assert!(updates > 100, "{updates} updates are no test");
 }
 
 /// What a guest that draws at random does next.
@@ -208,7 +336,7 @@ fn a_guest_that_draws_at_random_never_leaves_the_screen() {
     let (mut runner, mut updates) = (runner, 0);
     for _ in 0..60 {
         let tree = draws().new_tree(&mut runner).unwrap();
-        for draw in proptest::strategy::ValueTree::current(&tree) {
+        for draw in tree.current() {
             let part = |[x, y, width, height]: [u32; 4]| rect(x, y, width, height);
             let answer = match draw {
                 Draw::Scanout(scanout, of, at) => set_scanout(&mut guest, scanout, of, part(at)),

@@ -145,7 +145,7 @@ impl Device {
             let Some(part) = on_screen(&whole, &shown.rect) else { continue };
             // Where a row of the screen lies in what was read. A guest that has
             // changed its scanout meanwhile sees that one drawn later.
-            let _ = screen.draw(scanout, &part, format, |column, row, into| {
+            let _ = screen.draw(scanout, &part, format, |_| None, |column, row, into| {
                 let (column, row) = (column + shown.rect.x - whole.x, row + shown.rect.y - whole.y);
                 let at = usize::try_from(row * whole.width + column).ok()?.checked_mul(PIXEL_BYTES)?;
                 into.copy_from_slice(body.get(at..at.checked_add(into.len())?)?);

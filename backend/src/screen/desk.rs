@@ -197,7 +197,7 @@ mod tests {
             state.frames.insert(0, Frame::new(2, 1));
             let whole = crate::command::Rect { x: 0, y: 0, width: 2, height: 1 };
             let frame = state.frames.get_mut(&0).unwrap();
-            frame.draw(&whole, 1, |_, _, pixels| {
+            frame.draw(&whole, 1, |_| None, |_, _, pixels| {
                 pixels.fill(8);
                 Some(())
             })

@@ -3,7 +3,7 @@
 #![deny(clippy::indexing_slicing)]
 
 use crate::command::Rect;
-use crate::pixels::{PIXEL_BYTES, to_bgra};
+use crate::pixels::{PIXEL_BYTES, Version, to_bgra};
 
 /// Bytes of one message of pixels.
 const UPDATE_BYTES_MAX: usize = 1 << 20;
@@ -14,6 +14,8 @@ pub(super) struct Frame {
     width: u32,
     height: u32,
     pixels: Vec<u8>,
+    /// What is known to be in each row.
+    rows: Vec<Option<Version>>,
     /// The front end has not been told of the size.
     news: bool,
     /// All of it has been drawn once: what has not changed since need not go out.
@@ -33,7 +35,17 @@ impl Frame {
     pub(super) fn new(width: u32, height: u32) -> Self {
         let bytes = u64::from(width) * u64::from(height) * PIXEL_BYTES as u64;
         let pixels = vec![0; usize::try_from(bytes).unwrap_or(0)];
-        Self { width, height, pixels, news: true, drawn: false, damage: None }
+        let rows = vec![None; usize::try_from(height).unwrap_or(0)];
+        Self { width, height, pixels, rows, news: true, drawn: false, damage: None }
+    }
+
+    pub(super) fn is_of(&self, width: u32, height: u32) -> bool {
+        (self.width, self.height) == (width, height)
+    }
+
+    /// What was known to be in rows was of something that is not shown any more.
+    pub(super) fn forget_rows(&mut self) {
+        self.rows.fill(None);
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -45,19 +57,21 @@ impl Frame {
         std::mem::take(&mut self.news).then_some((self.width, self.height))
     }
 
-    /// Draws a rectangle of the frame; `row` fills in the pixels from a column of a row on. Guests flush whole screens where
-    /// a cursor blinks, so what is as it was is no damage.
+    /// Draws a rectangle of the frame; `row` fills in the pixels from a column of a row on, `version` names what is in a row
+    /// where that is known. Guests flush whole screens where a cursor blinks, so what is as it was is no damage, and rows
+    /// that are known are not looked at.
     pub(super) fn draw(
         &mut self,
         rect: &Rect,
         format: u32,
+        version: impl Fn(u64) -> Option<Version>,
         row: impl FnMut(u64, u64, &mut [u8]) -> Option<()>,
     ) -> Option<()> {
         if !rect.within(self.width, self.height) {
             return None;
         }
         let mut changed = (!self.drawn).then_some(*rect);
-        let done = self.draw_rows(rect, format, row, &mut changed);
+        let done = self.draw_rows(rect, format, version, row, &mut changed);
         self.drawn |= done.is_some() && (rect.width, rect.height) == (self.width.into(), self.height.into());
         if let Some(changed) = changed {
             self.damage = Some(self.damage.map_or(changed, |damage| damage.union(&changed)));
@@ -70,11 +84,19 @@ impl Frame {
         &mut self,
         rect: &Rect,
         format: u32,
+        version: impl Fn(u64) -> Option<Version>,
         mut row: impl FnMut(u64, u64, &mut [u8]) -> Option<()>,
         changed: &mut Option<Rect>,
     ) -> Option<()> {
+        let whole = rect.width == u64::from(self.width);
         let mut new = vec![0; usize::try_from(rect.width).ok()?.checked_mul(PIXEL_BYTES)?];
         for y in rect.y..rect.y + rect.height {
+            let version = version(y);
+            let held = self.rows.get_mut(usize::try_from(y).ok()?)?;
+            if version.is_some() && version == *held {
+                continue;
+            }
+            *held = None;
             let span = span(self.width, rect.x, y, rect.width)?;
             let old = self.pixels.get_mut(span)?;
             row(rect.x, y, &mut new)?;
@@ -84,6 +106,7 @@ impl Frame {
                 *changed = Some(changed.map_or(part, |changed| changed.union(&part)));
                 old.copy_from_slice(&new);
             }
+            *held = version.filter(|_| whole);
         }
         Some(())
     }
@@ -132,7 +155,7 @@ mod tests {
     }
 
     fn filled(frame: &mut Frame, rect: Rect, byte: u8) -> Option<()> {
-        frame.draw(&rect, 2, |_, _, pixels| {
+        frame.draw(&rect, 2, |_| None, |_, _, pixels| {
             pixels.fill(byte);
             Some(())
         })
@@ -162,7 +185,7 @@ mod tests {
         filled(&mut frame, whole, 0).unwrap();
         assert_eq!(frame.take_update(), None);
         let cursor = |frame: &mut Frame, byte| {
-            frame.draw(&whole, 2, |_, y, pixels| {
+            frame.draw(&whole, 2, |_| None, |_, y, pixels| {
                 pixels.fill(0);
                 let at = if (1..3).contains(&y) { 4..12 } else { 0..0 };
                 pixels[at].fill(byte);
@@ -175,6 +198,38 @@ mod tests {
         cursor(&mut frame, 8).unwrap();
         cursor(&mut frame, 7).unwrap();
         assert_eq!(frame.take_update().unwrap().pixels, vec![7; 16], "damage stays where it was");
+    }
+
+    #[test]
+    fn rows_that_are_known_are_not_looked_at_again() {
+        let mut frame = Frame::new(4, 4);
+        let whole = rect(0, 0, 4, 4);
+        let [first, second] = [Version::new(), Version::new()];
+        // The rows that were looked at.
+        let draw = |frame: &mut Frame, part: Rect, version: Option<Version>, byte| {
+            let mut looked_at = Vec::new();
+            let row = |_, y, pixels: &mut [u8]| {
+                looked_at.push(y);
+                pixels.fill(byte);
+                Some(())
+            };
+            frame.draw(&part, 2, |y| if y == 2 { version } else { Some(first) }, row).unwrap();
+            looked_at
+        };
+        assert_eq!(draw(&mut frame, whole, Some(first), 7), [0, 1, 2, 3]);
+        assert_eq!(frame.take_update().unwrap().rect, whole);
+        assert!(draw(&mut frame, whole, Some(first), 9).is_empty());
+        assert_eq!(frame.take_update(), None);
+        assert_eq!(draw(&mut frame, whole, Some(second), 8), [2]);
+        let update = frame.take_update().unwrap();
+        assert_eq!((update.rect, update.pixels), (rect(0, 2, 4, 1), vec![8; 16]));
+        // A part of a row: nobody knows what is in all of it.
+        assert_eq!(draw(&mut frame, rect(1, 2, 2, 1), Some(first), 5), [2]);
+        assert_eq!(draw(&mut frame, rect(1, 2, 2, 1), Some(first), 5), [2]);
+        assert_eq!(draw(&mut frame, whole, Some(second), 8), [2]);
+        assert_eq!(frame.take_update().unwrap().pixels, vec![8; 8]);
+        // Where it has no name, it is looked at.
+        assert_eq!([1, 2].map(|_| draw(&mut frame, whole, None, 8)), [[2], [2]]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use vhost::vhost_user::GpuBackend;
 
 use crate::command::Rect;
 use crate::fence::Ticket;
+use crate::pixels::Version;
 use crate::response::{Refusal, Response};
 use desk::Desk;
 use frame::Frame;
@@ -58,9 +59,14 @@ impl Screen {
         std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A scanout is of that size from now on; without one it is dark.
+    /// A scanout shows something else from now on, of that size; without one it is dark. Guests that turn pages show
+    /// one picture and another in turn: of what was there, only what differs has changed.
     pub fn resize(&self, scanout: u32, width: u32, height: u32) -> Result<(), Refusal> {
         self.desk.with(|state| {
+            if let Some(frame) = state.frames.get_mut(&scanout).filter(|frame| frame.is_of(width, height)) {
+                frame.forget_rows();
+                return Ok(());
+            }
             let others = state.frames.iter().filter(|(other, _)| **other != scanout);
             let bytes: usize = others.map(|(_, frame)| frame.bytes()).sum();
             let new = u64::from(width) * u64::from(height) * 4;
@@ -73,15 +79,17 @@ impl Screen {
     }
 
     /// Draws a rectangle of a scanout; `row` fills in the pixels, in a 2D
-    /// format, from a column of a row on.
+    /// format, from a column of a row on. `version` names what is in a row of the
+    /// scanout, in all of it, where that is known.
     pub fn draw(
         &self,
         scanout: u32,
         rect: &Rect,
         format: u32,
+        version: impl Fn(u64) -> Option<Version>,
         row: impl FnMut(u64, u64, &mut [u8]) -> Option<()>,
     ) -> Result<(), Refusal> {
-        let drawn = self.desk.with(|state| state.frames.get_mut(&scanout)?.draw(rect, format, row));
+        let drawn = self.desk.with(|state| state.frames.get_mut(&scanout)?.draw(rect, format, version, row));
         drawn.ok_or(Refusal::InvalidParameter)
     }
 

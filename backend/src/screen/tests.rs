@@ -74,15 +74,38 @@ fn a_picture_comes_after_its_size() {
     let (screen, mut front_end, _) = screen();
     screen.resize(0, 3, 2).unwrap();
     let part = Rect { x: 1, y: 1, width: 2, height: 1 };
-    screen.draw(0, &part, 1, fill(7)).unwrap();
+    screen.draw(0, &part, 1, |_| None, fill(7)).unwrap();
     front_end.greet();
     assert_eq!(front_end.hear(), (SCANOUT, vec![0, 3, 2]));
     assert_eq!(front_end.hear(), (UPDATE, vec![0, 1, 1, 2, 1, 0x0707_0707, 0x0707_0707]));
     let outside = Rect { x: 2, ..part };
-    assert_eq!(screen.draw(0, &outside, 1, fill(7)), Err(Refusal::InvalidParameter));
-    assert_eq!(screen.draw(1, &part, 1, fill(7)), Err(Refusal::InvalidParameter));
+    assert_eq!(screen.draw(0, &outside, 1, |_| None, fill(7)), Err(Refusal::InvalidParameter));
+    assert_eq!(screen.draw(1, &part, 1, |_| None, fill(7)), Err(Refusal::InvalidParameter));
     screen.clear();
     assert_eq!(front_end.hear(), (SCANOUT, vec![0, 0, 0]));
+}
+
+#[test]
+fn of_pages_that_are_turned_only_what_differs_goes_out() {
+    let (screen, mut front_end, _) = screen();
+    front_end.greet();
+    let whole = Rect { x: 0, y: 0, width: 2, height: 2 };
+    let part = Rect { x: 1, y: 1, width: 1, height: 1 };
+    let version = Version::new();
+    screen.resize(0, 2, 2).unwrap();
+    screen.draw(0, &whole, 1, |_| Some(version), fill(7)).unwrap();
+    assert_eq!(front_end.hear(), (SCANOUT, vec![0, 2, 2]));
+    assert_eq!(front_end.hear(), (UPDATE, vec![0, 0, 0, 2, 2, 0x0707_0707, 0x0707_0707, 0x0707_0707, 0x0707_0707]));
+    screen.resize(0, 2, 2).unwrap();
+    screen.draw(0, &whole, 1, |_| None, fill(7)).unwrap();
+    screen.draw(0, &part, 1, |_| None, fill(8)).unwrap();
+    assert_eq!(front_end.hear(), (UPDATE, vec![0, 1, 1, 1, 1, 0x0808_0808]));
+    // Of the same picture another part may be shown.
+    screen.resize(0, 2, 2).unwrap();
+    screen.draw(0, &whole, 1, |_| Some(version), fill(8)).unwrap();
+    assert_eq!(front_end.hear().1[..5], [0, 0, 0, 2, 2]);
+    screen.resize(0, 2, 1).unwrap();
+    assert_eq!(front_end.hear(), (SCANOUT, vec![0, 2, 1]));
 }
 
 #[test]
