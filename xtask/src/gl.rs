@@ -133,11 +133,21 @@ struct Built {
     vulkan_scene: PathBuf,
 }
 
-fn build_all() -> Result<Built> {
+/// The renderer's executable, built with what the root has.
+pub(crate) fn built_renderer() -> Result<(Root, PathBuf)> {
     step("packages to build OpenGL with", || done((), apt::ensure(apt::TO_DRAW)?.join(", ")))?;
     let root = note_step("virglrenderer (the first time: a minute, 430 MB)", root::ensure)?;
+    let built = step("the renderer", || done(root.renderer()?, ""))?;
+    Ok((root, built))
+}
+
+/// Everything is drawn by the renderer as its package has it.
+fn build_all() -> Result<Built> {
     let samples = build::all()?;
-    let renderer = step("the renderer", || done(root.renderer()?, ""))?;
+    let (root, built) = built_renderer()?;
+    let package = package::renderer::make(&paths::made("package")?, &built)?;
+    let [program, layer] = package::renderer::unpack(&package, &paths::made("gl")?.join("installed"))?;
+    let renderer = root.runs_renderer(&program, &layer)?;
     act("what records and replays", recording::build)?;
     let off_screen = compile::opengl(&root, job::OFF_SCREEN)?;
     let vulkan_scene = compile::vulkan(&root)?;

@@ -45,7 +45,7 @@ const NAME: &str = "gl-root";
 const LEAST_VERSION: &str = "1.0.0";
 
 /// Where virglrenderer and OpenGL come from.
-pub(super) enum Root {
+pub(crate) enum Root {
     /// This machine.
     Host,
     /// A tree.
@@ -100,18 +100,22 @@ fn unpack(tree: &Path) -> Result<()> {
 }
 
 impl Root {
-    /// Builds the renderer; what paravane-backend is to start.
+    /// Builds the renderer; where it lies.
     pub(super) fn renderer(&self) -> Result<PathBuf> {
         let mut cargo = build::cargo("build");
         cargo.args(["--release", "--quiet", "--package", "paravane-backend"]);
         cargo.args(["--features", "gl", "--bin", "paravane-renderer"]);
         self.build_with(&mut cargo)?;
         process::run("cargo-build-gl", &mut cargo)?;
+        Ok(self.built())
+    }
+
+    /// What paravane-backend is to start, for that renderer and its layer for Vulkan.
+    pub(super) fn runs_renderer(&self, program: &Path, layer: &Path) -> Result<PathBuf> {
         let server = self.render_server()?;
-        let layer = paths::release().join("libparavane_vulkan_layer.so");
-        let of_vulkan = [("PARAVANE_RENDER_SERVER", server), ("PARAVANE_VULKAN_LAYER", layer)];
+        let of_vulkan = [("PARAVANE_RENDER_SERVER", server.as_path()), ("PARAVANE_VULKAN_LAYER", layer)];
         let exports = of_vulkan.iter().map(|(name, path)| Ok(format!("export {name}=\"${{{name}:-{}}}\"\n", paths::text(path)?)));
-        self.script_with("paravane-renderer", &self.built(), &exports.collect::<Result<String>>()?)
+        self.script_with("paravane-renderer", program, &exports.collect::<Result<String>>()?)
     }
 
     /// What `paravane-renderer --vulkan` is to start.
@@ -206,8 +210,11 @@ impl Root {
 
     /// The same with `more` lines before the program.
     fn script_with(&self, name: &str, program: &Path, more: &str) -> Result<PathBuf> {
-        let Root::Tree(tree) = self else { return Ok(program.to_owned()) };
-        let tree = paths::text(tree)?;
+        let tree = match self {
+            Root::Host if more.is_empty() => return Ok(program.to_owned()),
+            Root::Host => return executable(name, &format!("#!/bin/sh\n{more}exec '{}' \"$@\"\n", paths::text(program)?)),
+            Root::Tree(tree) => paths::text(tree)?,
+        };
         let text = format!(
             "#!/bin/sh\nroot='{tree}'\nlibraries=$root/{LIBRARIES}\n\
              export LIBGL_DRIVERS_PATH=$libraries/dri GBM_BACKENDS_PATH=$libraries/gbm\n\
@@ -216,9 +223,14 @@ impl Root {
              {more}exec $libraries/ld-linux-x86-64.so.2 --library-path \"$libraries${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\"{} \"$@\"\n",
             if program == Path::new("") { String::new() } else { format!(" '{}'", paths::text(program)?) }
         );
-        let script = paths::made("gl")?.join(name);
-        fs::write(&script, text).with_context(|| format!("cannot write {}", script.display()))?;
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-        Ok(script)
+        executable(name, &text)
     }
+}
+
+/// A script of that name.
+fn executable(name: &str, text: &str) -> Result<PathBuf> {
+    let script = paths::made("gl")?.join(name);
+    fs::write(&script, text).with_context(|| format!("cannot write {}", script.display()))?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    Ok(script)
 }

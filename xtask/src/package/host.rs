@@ -1,13 +1,12 @@
 //! What a host runs, as a Debian package: paravaned and its settings, paravanectl, back ends for VMs, the CPU device, the
 //! units of both. Installed it begins at once; the ledger outlives the package.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::{copyright, put, put_stripped};
-use crate::{build, paths};
+use super::{copy, copyright, put, put_stripped};
+use crate::build;
 
 /// The package's name.
 pub(crate) const NAME: &str = "paravane-host";
@@ -86,17 +85,11 @@ fn fill(tree: &Path, version: &str) -> Result<()> {
     Ok(())
 }
 
-/// A file of the source tree.
-fn copy(from: &str, to: &Path) -> Result<()> {
-    let from = paths::root().join(from);
-    put(to, &fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?, 0o644)
-}
-
 fn control(version: &str, size_kib: u64) -> String {
     format!(
         "Package: {NAME}\nVersion: {version}\nArchitecture: amd64\nMaintainer: Paravane's authors <paravane@localhost>\n\
          Installed-Size: {size_kib}\nDepends: libc6 (>= 2.36), libgcc-s1, passwd, init-system-helpers\n\
-         Suggests: qemu-system-x86 (>= 1:10.0), libvirt-daemon-system\nSection: admin\nPriority: optional\n\
+         Suggests: qemu-system-x86 (>= 1:10.0), libvirt-daemon-system, paravane-renderer\nSection: admin\nPriority: optional\n\
          Description: Shares and accounts of a host's GPUs for virtual machines\n paravaned gives every VM its share of the GPU's \
          time and memory and keeps an account\n that one could bill from; paravane-backend is a VM's virtio-gpu device over \
          vhost-user;\n paravanectl asks and sets. Without a GPU a CPU device executes the calls.\n"

@@ -1,7 +1,8 @@
-//! `package`: Debian packages, one for guests (`guest`), one for the host (`host`).
+//! `package`: Debian packages, one for guests (`guest`), one for the host (`host`), one for what draws there (`renderer`).
 
 pub(crate) mod guest;
 pub(crate) mod host;
+pub(crate) mod renderer;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,20 +12,24 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 
 use crate::step::{act, done, step};
-use crate::{apt, build, paths, process, setup};
+use crate::{apt, build, gl, paths, process, setup};
 
 /// Build the packages
 ///
 /// Makes paravane-guest_VERSION_amd64.deb: install it in a guest with `dpkg -i`, and CUDA programs there find libcuda.so.1.
 /// And paravane-host_VERSION_amd64.deb: paravaned, paravanectl, paravane-backend and the CPU device, with their units.
+/// With --renderer paravane-renderer_VERSION_amd64.deb too: OpenGL and Vulkan, for hosts with virglrenderer 1.0 (Debian 13).
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  cargo xtask package\n  cargo xtask package --out /srv/packages"
+    after_help = "Examples:\n  cargo xtask package\n  cargo xtask package --renderer\n  cargo xtask package --out /srv/packages"
 )]
 pub(crate) struct Package {
     /// Directory for the packages [default: target/paravane/package]
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Also what draws for guests; where this machine has no virglrenderer 1.0, built with Debian 13's (the first time: 430 MB)
+    #[arg(long)]
+    renderer: bool,
 }
 
 impl Package {
@@ -33,7 +38,11 @@ impl Package {
         apt::ensure(apt::TO_BOOT)?;
         act("the product (cargo build --release)", build::product)?;
         let out = self.out.map_or_else(|| paths::made("package"), Ok)?;
-        println!("{}\n{}", guest::make(&out)?.display(), host::make(&out)?.display());
+        let mut packages = vec![guest::make(&out)?, host::make(&out)?];
+        if self.renderer {
+            packages.push(renderer::make(&out, &gl::built_renderer()?.1)?);
+        }
+        packages.iter().for_each(|package| println!("{}", package.display()));
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -53,6 +62,12 @@ fn build(out: &Path, name: &str, what: &str, fill: impl FnOnce(&Path, &str) -> R
         process::run("dpkg-deb", dpkg.arg(tree.path()).arg(&package))?;
         done(package.clone(), format!("{} KB", fs::metadata(&package)?.len() / 1000))
     })
+}
+
+/// A file of the source tree.
+fn copy(from: &str, to: &Path) -> Result<()> {
+    let from = paths::root().join(from);
+    put(to, &fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?, 0o644)
 }
 
 fn put(path: &Path, data: &[u8], mode: u32) -> Result<()> {
