@@ -59,6 +59,10 @@ pub(crate) fn run(boot: &Boot, name: &str, payload: Payload, limit_s: u64) -> Re
     arguments(boot, &disks, &logs, &mut command)?;
     let errors = File::create(&logs.qemu)?;
     let results = paths::made("results")?.join(name);
+    if results.exists() {
+        // Nobody shall take what an earlier boot left for this one's.
+        fs::remove_dir_all(&results).with_context(|| format!("cannot remove {}", results.display()))?;
+    }
     let start = Instant::now();
     let screens = Screens::watch(disks.dir(), &results);
     let mut qemu = process::tie_by(&mut command, libc::SIGKILL)

@@ -3,6 +3,7 @@
 //! beside the guest's own software renderer.
 
 mod compile;
+mod desktop;
 mod hostile;
 mod job;
 mod judge;
@@ -55,8 +56,9 @@ const GUEST_PACKAGES: &[&str] = &[
 ];
 /// Stages of glmark2.
 const STAGES: &[&str] = &["build", "texture", "shading"];
-/// Pairs of boots that `--compare` takes the median of.
-const BOOTS: usize = 3;
+/// Pairs of boots that `--compare` takes the median of. A boot is faster or slower by several percent as its memory happens to lie,
+/// so many short ones say more than few long ones.
+const BOOTS: usize = 9;
 /// Everything in an emulated guest.
 const LIMIT_S: u64 = 480;
 
@@ -71,7 +73,7 @@ const PIGLIT_LIMIT_S: u64 = 2400;
 #[command(
     after_help = "Examples:\n  cargo xtask gl\n  cargo xtask gl --no-glmark    without the benchmark\n  \
                   cargo xtask gl --compare      rust-vmm's vhost-device-gpu beside it\n  cargo xtask gl --piglit\n  \
-                  cargo xtask gl --only-vulkan --scenes 40"
+                  cargo xtask gl --desktop\n  cargo xtask gl --only-vulkan --scenes 40"
 )]
 pub(crate) struct Gl {
     /// Leave out glmark2
@@ -90,6 +92,9 @@ pub(crate) struct Gl {
     /// Only draw by Vulkan
     #[arg(long, conflicts_with_all = ["compare", "no_glmark", "replay", "record", "only_compare"])]
     only_vulkan: bool,
+    /// Only show a desktop: weston with programs in windows, on QEMU's screen (the first time: another 800 MB)
+    #[arg(long, conflicts_with_all = ["compare", "no_glmark", "replay", "record", "only_compare", "only_vulkan", "piglit"])]
+    desktop: bool,
     /// At least so many pictures by Vulkan beside CUDA, to find what happens rarely
     #[arg(long, value_name = "COUNT", default_value_t = job::SCENES, requires = "only_vulkan")]
     scenes: usize,
@@ -186,6 +191,12 @@ impl Gl {
         }
         if let Some(boots) = self.only_compare {
             let verdict = judge::Verdict::compared(&compared(&built.root, &built.renderer, &machine, boots)?);
+            verdict.print();
+            return Ok(verdict.exit_code());
+        }
+        if self.desktop {
+            let mut verdict = judge::Verdict::empty();
+            desktop::run(&machine, &built.renderer, &mut verdict)?;
             verdict.print();
             return Ok(verdict.exit_code());
         }

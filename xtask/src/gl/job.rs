@@ -13,9 +13,9 @@ use crate::payload::Payload;
 use crate::samples::{self, Samples};
 use crate::test::framebuffer;
 
-/// Each stage of glmark2 runs for so many seconds; longer where machines take turns.
+/// Each stage of glmark2 runs for so many seconds; a little longer where machines take turns.
 const STAGE_S: u32 = 5;
-const COMPARED_STAGE_S: u32 = 15;
+const COMPARED_STAGE_S: u32 = 6;
 /// Programs that hang are ended, so that the others still run.
 pub(super) const PROGRAM_LIMIT_S: u32 = 60;
 

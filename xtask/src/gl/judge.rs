@@ -105,7 +105,7 @@ impl Verdict {
 
 /// Frames a second by what glmark2 says of a stage: `[build] duration=5: FPS: 35 FrameTime: 28.571 ms`. The time is the more
 /// exact figure.
-fn frames(output: &str, stage: &str) -> Option<f64> {
+pub(super) fn frames(output: &str, stage: &str) -> Option<f64> {
     let start = format!("[{stage}]");
     let line = output.lines().find(|line| line.trim_start().starts_with(&start))?;
     let milliseconds: f64 = line.split("FrameTime:").nth(1)?.split_whitespace().next()?.parse().ok()?;
