@@ -1,9 +1,12 @@
 //! What a process that runs what a guest wants gives up before it reads a guest
 //! byte (workers, renderers, and render servers by the Vulkan layer): gaining
-//! privileges by exec, being traced or dumped, and the system calls that neither
+//! privileges by exec, being traced or dumped, changing the host's files, opening
+//! its disks, signals to other processes, TCP, and the system calls that neither
 //! NVIDIA's libraries, nor Mesa's, nor cpu-driver need once they are loaded.
 #![forbid(unsafe_code)]
 #![deny(missing_docs, clippy::indexing_slicing)]
+
+mod files;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -45,17 +48,44 @@ const REFUSED: &[i64] = &[
     libc::SYS_open_by_handle_at,
 ];
 
-/// Enters the sandbox: this thread and every thread it starts.
+/// Enters the sandbox: every thread of this process is in it, but for files, where
+/// it is this one and those that it starts.
 ///
 /// # Errors
 /// The kernel refuses: the process must not go on.
 pub fn enter() -> io::Result<()> {
+    leave_files()?;
+    leave_calls()
+}
+
+/// The operator's word that files, signals and TCP are left as they are.
+pub const ENV_SANDBOX: &str = "PARAVANE_SANDBOX";
+const WITHOUT_FILES: &str = "no-files";
+
+/// The part of it that is about files, signals and TCP, for a process that still has
+/// threads or programs to start before it enters the rest. A kernel before 6.12 does
+/// less of it, one before 5.13 nothing.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn leave_files() -> io::Result<()> {
+    if std::env::var_os(ENV_SANDBOX).is_some_and(|word| word == WITHOUT_FILES) {
+        return Ok(());
+    }
+    files::restrict().map_err(io::Error::other)
+}
+
+/// The rest.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn leave_calls() -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     let no_core = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(rustix::process::Resource::Core, no_core)?;
     let program = filter().map_err(io::Error::other)?;
-    seccompiler::apply_filter(&program).map_err(io::Error::other)
+    seccompiler::apply_filter_all_threads(&program).map_err(io::Error::other)
 }
 
 fn filter() -> Result<BpfProgram, seccompiler::BackendError> {

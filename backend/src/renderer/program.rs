@@ -161,8 +161,10 @@ fn serve(node: Option<&Path>, vulkan: Option<&Venus>) -> Result<(), Failure> {
             of_library.signalled(fence_of(&fence));
         };
         let (server, counter) = vulkan.map(Venus::start).transpose()?.unzip();
+        // Its threads run what guests draw, and are there before the first of them is heard.
+        paravane_sandbox::leave_files()?;
         let rutabaga = rutabaga(node, server, on_fence).map_err(io::Error::other)?;
-        paravane_sandbox::enter()?;
+        paravane_sandbox::leave_calls()?;
         counter.map_or(Ok(()), |counter| counter.start(fences))?;
         Ok(Drawing::new(rutabaga))
     })?;
