@@ -50,7 +50,7 @@ pub struct Version(u64);
 
 impl Version {
     /// One that no row has yet.
-    pub fn new() -> Self {
+    pub fn fresh() -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Self(LAST.fetch_add(1, Ordering::Relaxed))
     }
@@ -81,7 +81,7 @@ impl Pixels {
         let pixels = u64::from(width) * u64::from(height);
         let bytes = usize::try_from(pixels).unwrap_or(0).saturating_mul(PIXEL_BYTES);
         let rows = if width < VERSIONED_PIXELS { 0 } else { usize::try_from(height).unwrap_or(0) };
-        Self { width, bytes: vec![0; bytes], versions: vec![Version::new(); rows] }
+        Self { width, bytes: vec![0; bytes], versions: vec![Version::fresh(); rows] }
     }
 
     fn place(&self, x: u64, y: u64) -> Option<usize> {
@@ -103,7 +103,7 @@ impl Pixels {
             if *old != *new {
                 old.copy_from_slice(&new);
                 let version = usize::try_from(rect.y + row).ok().and_then(|row| self.versions.get_mut(row));
-                version.into_iter().for_each(|version| *version = Version::new());
+                version.into_iter().for_each(|version| *version = Version::fresh());
             }
         }
         Some(())

@@ -3,7 +3,7 @@
 
 mod guests;
 mod on_host;
-mod shares;
+pub(crate) mod shares;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

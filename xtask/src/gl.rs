@@ -10,6 +10,7 @@ mod judge;
 mod piglit;
 mod recording;
 mod root;
+mod shares;
 mod vhost_device;
 mod vulkan;
 
@@ -73,7 +74,7 @@ const PIGLIT_LIMIT_S: u64 = 2400;
 #[command(
     after_help = "Examples:\n  cargo xtask gl\n  cargo xtask gl --no-glmark    without the benchmark\n  \
                   cargo xtask gl --compare      rust-vmm's vhost-device-gpu beside it\n  cargo xtask gl --piglit\n  \
-                  cargo xtask gl --desktop\n  cargo xtask gl --only-vulkan --scenes 40"
+                  cargo xtask gl --desktop\n  cargo xtask gl --shares\n  cargo xtask gl --only-vulkan --scenes 40"
 )]
 pub(crate) struct Gl {
     /// Leave out glmark2
@@ -95,6 +96,9 @@ pub(crate) struct Gl {
     /// Only show a desktop: weston with programs in windows, on QEMU's screen (the first time: another 800 MB)
     #[arg(long, conflicts_with_all = ["compare", "no_glmark", "replay", "record", "only_compare", "only_vulkan", "piglit"])]
     desktop: bool,
+    /// Only have two guests draw at once, with weights of 3 and 1
+    #[arg(long, conflicts_with_all = ["compare", "no_glmark", "replay", "record", "only_compare", "only_vulkan", "piglit", "desktop"])]
+    shares: bool,
     /// At least so many pictures by Vulkan beside CUDA, to find what happens rarely
     #[arg(long, value_name = "COUNT", default_value_t = job::SCENES, requires = "only_vulkan")]
     scenes: usize,
@@ -194,9 +198,13 @@ impl Gl {
             verdict.print();
             return Ok(verdict.exit_code());
         }
-        if self.desktop {
+        if self.desktop || self.shares {
             let mut verdict = judge::Verdict::empty();
-            desktop::run(&machine, &built.renderer, &mut verdict)?;
+            if self.desktop {
+                desktop::run(&machine, &built.renderer, &mut verdict)?;
+            } else {
+                shares::run(&machine, &built, &mut verdict)?;
+            }
             verdict.print();
             return Ok(verdict.exit_code());
         }

@@ -204,7 +204,7 @@ mod tests {
     fn rows_that_are_known_are_not_looked_at_again() {
         let mut frame = Frame::new(4, 4);
         let whole = rect(0, 0, 4, 4);
-        let [first, second] = [Version::new(), Version::new()];
+        let [first, second] = [Version::fresh(), Version::fresh()];
         // The rows that were looked at.
         let draw = |frame: &mut Frame, part: Rect, version: Option<Version>, byte| {
             let mut looked_at = Vec::new();

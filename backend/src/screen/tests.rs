@@ -91,7 +91,7 @@ fn of_pages_that_are_turned_only_what_differs_goes_out() {
     front_end.greet();
     let whole = Rect { x: 0, y: 0, width: 2, height: 2 };
     let part = Rect { x: 1, y: 1, width: 1, height: 1 };
-    let version = Version::new();
+    let version = Version::fresh();
     screen.resize(0, 2, 2).unwrap();
     screen.draw(0, &whole, 1, |_| Some(version), fill(7)).unwrap();
     assert_eq!(front_end.hear(), (SCANOUT, vec![0, 2, 2]));

@@ -104,7 +104,7 @@ fn weights() -> String {
 }
 
 impl Shares {
-    fn between(before: &Host, after: &Host) -> Result<Self> {
+    pub(crate) fn between(before: &Host, after: &Host) -> Result<Self> {
         let seconds = Duration::from_millis(after.at_ms.saturating_sub(before.at_ms)).as_secs_f64();
         let mut vms = Vec::new();
         for (name, weight) in VMS {

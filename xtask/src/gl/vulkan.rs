@@ -37,7 +37,7 @@ const AT_ONCE: usize = 6;
 /// In the output, how many of them drew the same.
 const SAME: &str = "vulkan: the same at once: ";
 /// How a guest's program gets venus: the package has every driver of Mesa's.
-const DRIVER: &str = "/usr/share/vulkan/icd.d/virtio_icd.json";
+pub(super) const DRIVER: &str = "/usr/share/vulkan/icd.d/virtio_icd.json";
 /// What venus calls the device.
 const VENUS: &str = "Virtio-GPU Venus";
 /// In the output: the device, as vulkaninfo has it.
