@@ -128,6 +128,30 @@ impl Scheduler {
         }
     }
 
+    /// Whether a VM that is let in would be let in again, if its turn ended now and it had work.
+    pub fn is_due(&mut self, vm: VmId, now: Nanos) -> bool {
+        if !self.running.contains(&vm) {
+            return false;
+        }
+        self.over(vm, now);
+        if let Decision::Run(turn) = self.next(now) {
+            if turn.vm == vm {
+                return true;
+            }
+            self.over(turn.vm, now);
+        }
+        // It is let in still.
+        self.unlist(vm);
+        if let Some(account) = self.accounts.get_mut(&vm) {
+            if matches!(account.state, State::Throttled(_)) {
+                self.weight += account.weight();
+            }
+            account.state = State::Running;
+            self.running.insert(vm);
+        }
+        false
+    }
+
     /// VMs that have work, throttled ones included.
     pub fn busy(&self) -> usize {
         self.waiting.len() + self.eligible.len() + self.throttled.len() + self.running.len()

@@ -30,6 +30,7 @@ enum Step {
     Next,
     Charge(usize, Nanos),
     Over(usize),
+    IsDue(usize),
     Pass(Nanos),
 }
 
@@ -44,6 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Step::Next),
         (at(), 0..20 * MS).prop_map(|(at, used)| Step::Charge(at, used)),
         at().prop_map(Step::Over),
+        at().prop_map(Step::IsDue),
         (0..20 * MS).prop_map(Step::Pass),
     ]
 }
@@ -134,6 +136,8 @@ proptest! {
                     scheduler.over(vm(at), now);
                     running[at] = false;
                 }
+                // Whoever is let in stays so; nobody else is due.
+                Step::IsDue(at) => prop_assert!(!scheduler.is_due(vm(at), now) || running[at]),
                 Step::Pass(time) => now += time,
             }
             prop_assert_eq!(scheduler.busy(), has_work.iter().filter(|has| **has).count());

@@ -4,7 +4,7 @@
 mod machine;
 
 use machine::{Habit, Machine, by_weight};
-use paravane_scheduler::{MS, Nanos, Priority, SECOND, Settings};
+use paravane_scheduler::{Decision, MS, Nanos, Priority, SECOND, Scheduler, Settings, VmId};
 
 const US: Nanos = 1000;
 
@@ -109,6 +109,33 @@ fn a_thousand_vms_all_have_their_turns() {
         assert!((guest.longest_gap as f64) < 2.5 * round, "VM {at} waited {} ns", guest.longest_gap);
         assert_near(machine.percent(at), 100.0 * share, 0.01, "of 1000 VMs");
     }
+}
+
+#[test]
+fn whose_turn_is_next_can_be_asked_and_changes_nothing() {
+    let (one, other) = (VmId(0), VmId(1));
+    let mut scheduler = Scheduler::new();
+    for (vm, weight) in [(one, 300), (other, 100)] {
+        scheduler.set(vm, by_weight(weight), 0).unwrap();
+        scheduler.ready(vm, 0);
+    }
+    let Decision::Run(turn) = scheduler.next(0) else { panic!("nobody is let in") };
+    assert!(scheduler.is_due(turn.vm, 0) && !scheduler.is_due(VmId(2), 0));
+    // In ten turns of 4 ms three quarters are its own.
+    let mut turns = Vec::new();
+    let mut vm = turn.vm;
+    for at in 1..=400 {
+        scheduler.charge(vm, 4 * MS, at * 4 * MS);
+        let due = scheduler.is_due(vm, at * 4 * MS);
+        assert_eq!(scheduler.is_due(vm, at * 4 * MS), due, "asked twice");
+        scheduler.over(vm, at * 4 * MS);
+        let Decision::Run(turn) = scheduler.next(at * 4 * MS) else { panic!("nobody is let in") };
+        assert_eq!(turn.vm == vm, due);
+        turns.push(turn.vm);
+        vm = turn.vm;
+    }
+    let share = turns.iter().filter(|vm| **vm == one).count();
+    assert!((298..=302).contains(&share), "{share} of 400");
 }
 
 #[test]

@@ -14,11 +14,9 @@ use super::claim::Claim;
 pub use super::claim::VmFigures;
 use super::entitled::entitled;
 use super::page::{Grant, Wants};
+pub use super::pages::Pages;
+use super::pauses::{ANTICIPATION, Pauses};
 
-/// A holder without work keeps the lease so long: a program that launches and
-/// synchronises is not done between two kernels. Its worker tells that it has
-/// no work only when its threads have slept or polled for some 60 us.
-const ANTICIPATION: Nanos = MS / 20;
 /// The lease is given on, or renewed, so long before its time is used: the work
 /// that is ahead then keeps the device busy meanwhile.
 const EARLY: Nanos = MS / 10;
@@ -44,25 +42,6 @@ const ALONE: u64 = 4;
 /// A lease that is kept open is looked at so often while something runs.
 const HEARTBEAT: Nanos = SECOND / 4;
 
-/// Where the VMs' pages are.
-pub trait Pages {
-    /// What a VM's workers want and have used.
-    fn wants(&mut self, vm: VmId) -> Wants;
-    /// What is left of its lease's budget.
-    fn budget_ns(&mut self, vm: VmId) -> i64;
-    /// Grants it a lease, or takes it away.
-    fn grant(&mut self, vm: VmId, grant: Grant, budget_ns: Nanos);
-    /// It is held up by its own cap, or not any more.
-    fn set_capped(&mut self, vm: VmId, capped: bool);
-    /// So much of its predicted work may be in flight.
-    fn set_flight(&mut self, vm: VmId, flight_ns: Nanos);
-    /// So long, in all, others' work has had the device beside its own, as was
-    /// last told. Any figure may be there.
-    fn overlap_ns(&mut self, vm: VmId) -> Nanos;
-    /// So long it is now.
-    fn set_overlap(&mut self, vm: VmId, overlap_ns: Nanos);
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Lease {
     from: Nanos,
@@ -76,7 +55,16 @@ struct Lease {
     contended: Nanos,
     /// How long the device had work of which nothing was told.
     silent: Nanos,
-    quiet_since: Option<Nanos>,
+    linger: Option<Linger>,
+}
+
+/// The holder has no work.
+#[derive(Clone, Copy, Debug)]
+struct Linger {
+    /// It is waited for until then,
+    until: Nanos,
+    /// also when its time is used: the next turn is its own too.
+    due: bool,
 }
 
 impl Lease {
@@ -117,6 +105,7 @@ struct Vm {
     /// issued under an open lease.
     blind: bool,
     claim: Claim,
+    pauses: Pauses,
     capped: bool,
     flight: Nanos,
     overlap: Nanos,
@@ -174,6 +163,7 @@ impl Leases {
             told: now,
             blind: false,
             claim: Claim::new(now),
+            pauses: Pauses::default(),
             capped: false,
             flight: 0,
             // Another arbiter may have told: workers take off what is beyond that.
@@ -266,6 +256,8 @@ impl Leases {
             }
             vm.flew = wants.in_flight;
             vm.wants = wants;
+            let open = matches!(vm.phase, Phase::Holding(Lease { grant: Grant::Open, .. }));
+            vm.pauses.look(&vm.wants, open, now);
             if flew {
                 used.push((*id, delta));
             }
@@ -350,15 +342,24 @@ impl Leases {
                 vm.blind = true;
                 pages.grant(id, Grant::Open, 0);
             }
-            vm.phase = Phase::Holding(Lease { quiet_since: None, ..lease });
+            vm.phase = Phase::Holding(Lease { linger: None, ..lease });
             return;
         }
-        let busy = vm.wants.in_flight || vm.wants.waiting > 0;
-        lease.quiet_since = if busy { None } else { lease.quiet_since.or(Some(now)) };
-        let quiet = wanting > 0 && lease.quiet_since.is_some_and(|since| now - since >= ANTICIPATION);
+        lease.linger = match lease.linger {
+            _ if vm.wants.in_flight || vm.wants.waiting > 0 => None,
+            None => {
+                let worth = vm.pauses.worth();
+                let due = wanting > 0 && worth > ANTICIPATION && self.scheduler.is_due(id, now);
+                Some(Linger { until: now + if due { worth } else { ANTICIPATION }, due })
+            }
+            lingers => lingers,
+        };
+        let quiet = wanting > 0 && lease.linger.is_some_and(|linger| now >= linger.until);
         let spent_out = !vm.wants.in_flight && lease.grant != Grant::Open && pages.budget_ns(id) <= 0;
         let end = lease.end(wanting);
-        if !(quiet || spent_out || urgent || now >= end) {
+        let due = lease.linger.is_some_and(|linger| linger.due && now < linger.until);
+        let is_over = quiet || (spent_out || now >= end) && !due;
+        if !(is_over || urgent) {
             if lease.grant == Grant::Open {
                 lease.grant = Grant::Until(end);
                 pages.grant(id, lease.grant, end - now);
@@ -418,7 +419,7 @@ impl Leases {
             ahead: Claim::bounded(vm.wants.ahead_ns),
             contended: 0,
             silent: 0,
-            quiet_since: None,
+            linger: None,
         });
         pages.grant(id, grant, length);
     }
@@ -475,8 +476,11 @@ impl Leases {
             Phase::Holding(Lease { grant: Grant::Open, .. }) => None,
             Phase::Holding(lease) => {
                 let end = lease.end(wanting);
-                let quiet = lease.quiet_since.map_or(end, |since| since + ANTICIPATION);
-                Some(if wanting > 0 { end.min(quiet) } else { end })
+                Some(match lease.linger {
+                    Some(Linger { until, due: true }) if now < until => until,
+                    Some(Linger { until, .. }) if wanting > 0 => end.min(until),
+                    _ => end,
+                })
             }
             Phase::Draining { clear_at, .. } => Some(clear_at).filter(|clear_at| now < *clear_at),
         };

@@ -351,6 +351,27 @@ fn a_program_that_waits_for_each_kernel_keeps_its_turn() {
 }
 
 #[test]
+fn programs_that_wait_for_each_frame_share_by_weight() {
+    for (frame, pause) in [(20 * MS, 4 * MS), (8 * MS, MS), (2 * MS, MS / 4)] {
+        let frames = Habit::awaits(frame, pause);
+        let mut machine = Machine::new(&[(of_weight(3), frames), (of_weight(1), frames)]);
+        machine.run(10 * SECOND);
+        let (a, b) = (machine.percent(0), machine.percent(1));
+        assert!((a / (a + b) - 0.75).abs() < 0.04 && a + b > 85.0, "frames of {frame}: {a} {b}");
+    }
+}
+
+#[test]
+fn nobody_is_waited_for_who_comes_now_and_then() {
+    for (frame, pause) in [(8 * MS, 8 * MS), (20 * MS, 6 * MS), (MS, 3 * MS)] {
+        let mut machine = Machine::new(&[(of_weight(3), Habit::awaits(frame, pause)), (of_weight(1), Habit::stream(MS))]);
+        machine.run(10 * SECOND);
+        let (a, b) = (machine.percent(0), machine.percent(1));
+        assert!(a + b > 96.0, "frames of {frame}: {a} {b}");
+    }
+}
+
+#[test]
 fn an_interactive_vm_is_let_in_within_the_work_ahead() {
     let interactive = Settings::new(100, 0, 1000, Priority::Interactive).unwrap();
     let now_and_then = Habit::awaits(MS / 10, 20 * MS);

@@ -16,6 +16,8 @@ mod hearing;
 pub mod holdings;
 pub mod leases;
 pub mod page;
+pub mod pages;
+mod pauses;
 pub mod residence;
 pub mod room;
 pub mod side;
