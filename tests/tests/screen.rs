@@ -234,6 +234,11 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
     proptest::collection::vec(turn, 1..80)
 }
 
+/// A picture's resource.
+fn number(of: usize) -> u32 {
+    u32::try_from(of).unwrap() + 1
+}
+
 /// The pixels of a rectangle of a picture.
 fn pixels_of(r: &Rect) -> impl Iterator<Item = (u32, u32)> + use<> {
     let [x, y, width, height] = [r.x, r.y, r.width, r.height].map(|side| side.get());
@@ -263,17 +268,17 @@ fn the_screen_shows_what_a_guest_has_drawn_and_nothing_else() {
                 }
                 Turn::Transfer(of, part) => {
                     let offset = place(part.x.get(), part.y.get()) as u64 * 4;
-                    assert_eq!(transfer(&mut guest, of as u32 + 1, part, offset), ctrl::OK_NODATA);
+                    assert_eq!(transfer(&mut guest, number(of), part, offset), ctrl::OK_NODATA);
                     pixels_of(&part).for_each(|(x, y)| transferred[of][place(x, y)] = painted[of][place(x, y)]);
                     continue;
                 }
                 Turn::Flush(of, part) => {
-                    assert_eq!(flush(&mut guest, of as u32 + 1, part), ctrl::OK_NODATA);
+                    assert_eq!(flush(&mut guest, number(of), part), ctrl::OK_NODATA);
                     (of, part)
                 }
                 Turn::Show(of, x, y) => {
                     let part = rect(x, y, SHOWN_WIDE, SHOWN_ROWS);
-                    assert_eq!(set_scanout(&mut guest, 0, of as u32 + 1, part), ctrl::OK_NODATA);
+                    assert_eq!(set_scanout(&mut guest, 0, number(of), part), ctrl::OK_NODATA);
                     shown = Some((of, x, y));
                     (of, part)
                 }
