@@ -105,6 +105,9 @@ fn what_cannot_be_shared_is_shown_by_its_pixels() {
         assert_eq!(screen.told(), Told::Size(0, 4, 2));
         assert_eq!(flush(&mut guest, id, WHOLE), ctrl::OK_NODATA);
         assert_eq!(screen.told(), Told::Update([0, 0, 0, 4, 2], vec![0x1111_1111; 8]));
+        // Dark in between: they all look alike, and what is as it was does not go out.
+        assert_eq!(show(&mut guest, 0, 0, [0; 4]), ctrl::OK_NODATA);
+        assert_eq!(screen.told(), Told::Size(0, 0, 0));
     }
     assert_eq!(read_backs(&renderer), 3);
     texture(&mut guest, 4, 0);
@@ -138,6 +141,7 @@ fn another_picture_takes_the_dma_bufs_place() {
         assert_eq!(show(&mut guest, 0, 1, [0, 0, 2, 1]), ctrl::OK_NODATA);
         assert_eq!(screen.told(), none(0), "and nothing of the one that is not shown");
         assert_eq!(screen.told(), Told::Size(0, 2, 1));
+        assert_eq!(screen.told(), Told::Update([0, 0, 0, 2, 1], vec![0; 2]), "nothing has been transferred to it");
     }
     assert_eq!(show(&mut guest, 0, 7, WHOLE), ctrl::OK_NODATA);
     assert_eq!(screen.told(), whole(0, 7));
