@@ -13,8 +13,8 @@ use super::page::Wants;
 pub(super) const ANTICIPATION: Nanos = MS / 20;
 /// Nobody is waited for longer.
 const LINGER_MAX: Nanos = 10 * MS;
-/// Nor for more than this part of the work that it has between two pauses: so
-/// much of the device's time may be lost.
+/// Nor at all, whose pauses last longer than this part of its work between two:
+/// so much of the device's time may be lost where it comes as it mostly does.
 const PART: Nanos = 4;
 /// How much the last pause, and the last work, count beside those before.
 const BLEND: Nanos = 4;
